@@ -1,0 +1,1 @@
+"""mtcore: quantize any PyTorch model for the runtime that serves it."""
