@@ -1,0 +1,37 @@
+"""The bit-exact specification of every cast, scale and packing, in plain torch.
+
+All arithmetic is IEEE binary32 with round-to-nearest-even and true division; the amax of a block is taken on the
+values as given; a result is cast to the caller's dtype once, at the end. Every function works on a matrix
+[rows, cols]; `weight_matrix` and `token_matrix` say how other shapes are viewed as one.
+
+A block whose amax is not finite gets a NaN scale and dequantizes to NaN throughout. With a finite, calibrated
+scale, ±inf saturates, and NaN stays NaN where the element has a NaN and becomes 0 elsewhere.
+"""
+
+from mtcore.numerics.blocks import block_amax, from_blocks, to_blocks, token_matrix, weight_matrix
+from mtcore.numerics.cast import decode, encode, round_to_element
+from mtcore.numerics.pack import pack, unpack
+from mtcore.numerics.qtensor import QTensor
+from mtcore.numerics.quantize import dequantize, fake_quantize, quantize
+from mtcore.numerics.scaling import QParams, dynamic_qparams, qparams_from_amax, tensor_amax
+
+__all__ = [
+    "QParams",
+    "QTensor",
+    "block_amax",
+    "decode",
+    "dequantize",
+    "dynamic_qparams",
+    "encode",
+    "fake_quantize",
+    "from_blocks",
+    "pack",
+    "qparams_from_amax",
+    "quantize",
+    "round_to_element",
+    "tensor_amax",
+    "to_blocks",
+    "token_matrix",
+    "unpack",
+    "weight_matrix",
+]

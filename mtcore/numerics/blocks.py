@@ -1,0 +1,55 @@
+"""Views: how a tensor becomes a matrix, and how a matrix becomes blocks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtcore.formats import Block
+
+
+def weight_matrix(weight: Tensor, channel_axis: int = 0) -> Tensor:
+    """View a weight as [channels, rest]: `channel_axis` first, all other axes flattened in order.
+
+    Example:
+        >>> weight_matrix(torch.zeros(8, 4, 3, 3)).shape
+        torch.Size([8, 36])
+    """
+    moved = weight.movedim(channel_axis, 0) if channel_axis else weight
+    return moved.reshape(moved.shape[0], -1) if moved.dim() > 1 else moved.reshape(1, -1)
+
+
+def token_matrix(x: Tensor) -> Tensor:
+    """View an activation [..., features] as [tokens, features]; a scalar as [1, 1]."""
+    return x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
+
+
+def to_blocks(x: Tensor, block: Block) -> Tensor:
+    """Cut a matrix [rows, cols] into [grid rows, high, grid cols, wide]; partial edge blocks are filled with zeros.
+
+    No copy is made where the block divides the matrix.
+    """
+    rows, cols = x.shape
+    high, wide = block.extents(rows, cols)
+    grid_rows, grid_cols = block.grid(rows, cols)
+    pad_rows, pad_cols = grid_rows * high - rows, grid_cols * wide - cols
+    if pad_rows or pad_cols:
+        x = F.pad(x, (0, pad_cols, 0, pad_rows))
+    return x.reshape(grid_rows, high, grid_cols, wide)
+
+
+def from_blocks(blocks: Tensor, rows: int, cols: int) -> Tensor:
+    """The matrix [rows, cols] of `to_blocks`' result, its fill cut off."""
+    grid_rows, high, grid_cols, wide = blocks.shape
+    return blocks.reshape(grid_rows * high, grid_cols * wide)[:rows, :cols]
+
+
+def block_amax(x: Tensor, block: Block) -> Tensor:
+    """The largest magnitude of each block of a matrix, fp32 [grid rows, grid cols]; NaN where a block has one.
+
+    An empty matrix has amax 0 in every block that its grid still has.
+    """
+    if x.numel() == 0:
+        return torch.zeros(block.grid(*x.shape), dtype=torch.float32, device=x.device)
+    return to_blocks(x, block).abs().amax(dim=(1, 3)).float()

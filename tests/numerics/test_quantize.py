@@ -1,0 +1,117 @@
+"""fake_quantize == dequantize after quantize, bit for bit, on every format and every kind of matrix."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtcore.errors import FormatError
+from mtcore.formats import builtin_formats
+from mtcore.formats.catalog import FP8, FP8_ROW, INT8_ROW, INT8_TENSOR, NVFP4
+from mtcore.numerics import dequantize, dynamic_qparams, fake_quantize, qparams_from_amax, quantize
+
+FORMATS = list(builtin_formats())
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
+    as_int = {2: torch.int16, 4: torch.int32}[left.element_size()]
+    nan = left.isnan()
+    return (
+        left.shape == right.shape
+        and torch.equal(nan, right.isnan())
+        and torch.equal(left[~nan].view(as_int), right[~nan].view(as_int))
+    )
+
+
+def matrices():
+    specials = st.sampled_from([0.0, -0.0, 1e-45, -1e-38, 6e-8, 1e30, -3e38])
+    numbers = st.floats(width=32, allow_nan=False, allow_infinity=False) | specials
+    return st.tuples(st.integers(1, 3), st.integers(1, 40), st.lists(numbers, min_size=1, max_size=12)).map(
+        lambda t: torch.tensor((t[2] * (t[0] * t[1] // len(t[2]) + 1))[: t[0] * t[1]]).view(t[0], t[1])
+    )
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+@given(x=matrices(), dtype=st.sampled_from(DTYPES))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_fake_quantize_equals_dequantize_after_quantize(fmt, x, dtype):
+    x = x.to(dtype)
+    qparams = dynamic_qparams(x, fmt)
+    assert same_bits(fake_quantize(x, qparams), dequantize(quantize(x, qparams)))
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_block_that_is_not_finite_is_nan_throughout_and_stays_equal(fmt, bad):
+    x = torch.randn(4, 48, generator=torch.Generator().manual_seed(0))
+    x[1, 3] = bad
+    qparams = dynamic_qparams(x, fmt)
+    fake = fake_quantize(x, qparams)
+    assert same_bits(fake, dequantize(quantize(x, qparams)))
+    assert fake[1, :16].isnan().all()
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+@pytest.mark.parametrize("shape", [(0, 16), (3, 0), (1, 1), (3, 17), (2, 16)])
+def test_empty_and_ragged_matrices_keep_their_shape(fmt, shape):
+    x = torch.randn(shape)
+    qparams = dynamic_qparams(x, fmt)
+    assert same_bits(fake_quantize(x, qparams), dequantize(quantize(x, qparams)))
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_zeros_quantize_to_positive_zero_with_the_stated_scale(fmt):
+    x = torch.tensor([[0.0, -0.0] * 16])
+    q = quantize(x, dynamic_qparams(x, fmt))
+    assert (q.qparams.scale.float() == fmt.inner.zero_block).all()
+    assert (dequantize(q) == 0).all()
+
+
+def test_nvfp4_matches_the_definition_written_out_by_hand():
+    x = torch.randn(8, 64, generator=torch.Generator().manual_seed(1)) * 3
+    q = quantize(x, dynamic_qparams(x, NVFP4))
+    g = x.abs().max() / (6 * 448)
+    blocks = x.view(8, 4, 16)
+    scale = (blocks.abs().amax(-1) / (6 * g)).clamp(2**-9, 448).to(torch.float8_e4m3fn)
+    ratio = (blocks / (scale.float() * g)[..., None]).abs()
+    bounds = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
+    index = torch.bucketize(ratio, bounds)  # a tie stays below ...
+    up = (ratio == 0.75) | (ratio == 1.75) | (ratio == 3.5)  # ... but these go to the even code above
+    codes = (index + up.int()) | ((blocks < 0).int() << 3)
+    packed = codes[..., 0::2] | (codes[..., 1::2] << 4)
+    assert torch.equal(q.qparams.scale_2, g)
+    assert torch.equal(q.qparams.scale.view(torch.uint8), scale.view(torch.uint8))
+    assert torch.equal(q.qdata, packed.view(8, 32).to(torch.uint8))
+
+
+def test_fp8_and_int8_match_the_definition_written_out_by_hand():
+    x = torch.randn(5, 33, generator=torch.Generator().manual_seed(2))
+    q = quantize(x, dynamic_qparams(x, FP8))
+    scale = x.abs().max() / 448
+    assert torch.equal(q.qparams.scale, scale.view(1, 1))
+    assert torch.equal(q.qdata.float(), (x / scale).to(torch.float8_e4m3fn).float())
+    q = quantize(x, dynamic_qparams(x, INT8_ROW))
+    scale = x.abs().amax(1, keepdim=True) / 127
+    assert torch.equal(q.qparams.scale, scale)
+    assert torch.equal(q.qdata.float(), (x / scale).round().clamp(-127, 127))
+
+
+def test_tiny_blocks_beside_large_ones_are_not_flushed():
+    x = torch.full((1, 32), 2e-6)
+    x[0, 16:] = 1e-2
+    fake = fake_quantize(x, dynamic_qparams(x, NVFP4))
+    assert (fake[0, :16] - 2e-6).abs().max() < 2e-7
+
+
+@pytest.mark.parametrize("fmt", [INT8_TENSOR, FP8, FP8_ROW, NVFP4], ids=lambda f: f.name)
+def test_a_static_amax_saturates_what_lies_beyond(fmt):
+    x = torch.tensor([[1.0, -100.0] * 8])
+    amax = torch.full(fmt.block.grid(1, 16), 2.0)
+    fake = fake_quantize(x, qparams_from_amax(amax, fmt, outer_amax=torch.tensor(2.0)))
+    assert fake.abs().max() == pytest.approx(2.0, rel=1e-6)
+
+
+def test_two_level_scales_without_the_outer_amax_are_refused():
+    with pytest.raises(FormatError, match="'nvfp4'"):
+        qparams_from_amax(torch.ones(1, 1), NVFP4)
