@@ -1,0 +1,64 @@
+"""The neutral result of a run: codes and scales of every quantized tensor, all others as they are, and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtcore.numerics import QParams, QTensor
+from mtcore.plan.plan import ModulePlan, Plan
+
+
+@dataclass(frozen=True)
+class QuantizedModule:
+    """One quantized module.
+
+    Attributes:
+        plan: its decision; knows the format and mode of each slot.
+        weights: codes and scales by parameter name.
+        activations: calibrated scales by slot; a dynamic slot has no entry. In mode `dynamic_blocks` only the
+            `scale_2` of the entry is meant to be stored.
+    """
+
+    plan: ModulePlan
+    weights: Mapping[str, QTensor]
+    activations: Mapping[str, QParams]
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """What came with the weights and must go with them: the model's configuration, and files to copy unchanged.
+
+    Attributes:
+        config: the model's configuration as JSON-able values (config.json of a Hugging Face checkpoint).
+        files: file name → path of a file that is copied (tokenizer, chat template, generation settings).
+        texts: file name → content of a file that is written (a tokenizer that was rebuilt).
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A quantized model as plain data; what an exporter reads, never a live module.
+
+    Attributes:
+        plan: what was done.
+        modules: quantized modules by dotted name.
+        tensors: every other tensor of the state dict by name; tensors that share storage stand once, under
+            the name that the model's state dict lists first.
+        tied: name of a tensor that is left out → name of the one whose storage it shares.
+        source: configuration and files of the original checkpoint.
+    """
+
+    plan: Plan
+    modules: Mapping[str, QuantizedModule]
+    tensors: Mapping[str, Tensor]
+    tied: Mapping[str, str] = field(default_factory=dict)
+    source: SourceFiles = field(default_factory=SourceFiles)

@@ -1,0 +1,123 @@
+"""The plan: what will be done to every module, decided before anything is touched. A frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mtcore.formats import TensorFormat
+from mtcore.recipe.setting import AlgorithmStep, Mode
+
+
+@dataclass(frozen=True)
+class SlotPlan:
+    """One quantizer that will exist.
+
+    Attributes:
+        slot: weight, input, output, q, k, v; or the parameter's own name where a module has several weights.
+        format: of the stored tensor.
+        mode: when its scales are worked out.
+        rule: origin of the rule that decided.
+        group: name of the `ScaleGroup` whose per-tensor amax this slot shares, or None.
+    """
+
+    slot: str
+    format: TensorFormat
+    mode: Mode
+    rule: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class ModulePlan:
+    """The decision on one module that holds parameters of its own.
+
+    Attributes:
+        name: dotted name in the model.
+        type: class name.
+        spec: key in the quant-module registry, or None where no quantized form is known.
+        shapes: of its own parameters, by name.
+        slots: its quantizers; empty where the module stays as it is.
+        reason: one line: the rule that decided, or why nothing is done.
+        by_rule: whether a rule (rather than the lack of one) decided that the module stays.
+    """
+
+    name: str
+    type: str
+    spec: str | None
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    slots: tuple[SlotPlan, ...]
+    reason: str
+    by_rule: bool = False
+
+    @property
+    def quantized(self) -> bool:
+        return bool(self.slots)
+
+    def slot(self, name: str) -> SlotPlan | None:
+        """The slot of that name, or None."""
+        return next((slot for slot in self.slots if slot.slot == name), None)
+
+
+@dataclass(frozen=True)
+class ScaleGroup:
+    """Slots whose per-tensor (outer) amax is one number, because a server fuses them or they read one value."""
+
+    name: str
+    slot: str
+    modules: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a user should know before the run. Errors stop it; warnings do not."""
+
+    level: Literal["error", "warning", "note"]
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Matrix-weight elements (parameters of two or more axes, each counted once): all, quantized, and left
+    unquantized although no rule said so."""
+
+    total: int
+    quantized: int
+    unexplained: int
+
+    @property
+    def share(self) -> float:
+        return self.quantized / self.total if self.total else 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every module that holds parameters, with its decision and the rule that made it."""
+
+    recipe: str
+    modules: tuple[ModulePlan, ...]
+    groups: tuple[ScaleGroup, ...]
+    algorithm: tuple[AlgorithmStep, ...]
+    findings: tuple[Finding, ...]
+    coverage: Coverage
+
+    def __iter__(self) -> Iterator[ModulePlan]:
+        return iter(self.modules)
+
+    def __getitem__(self, name: str) -> ModulePlan:
+        """The plan of the module of that dotted name; KeyError if the plan has none."""
+        for module in self.modules:
+            if module.name == name:
+                return module
+        raise KeyError(name)
+
+    @property
+    def quantized(self) -> tuple[ModulePlan, ...]:
+        return tuple(module for module in self.modules if module.quantized)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.level == "error")
