@@ -1,0 +1,1 @@
+"""Quantizers and quantized layers: what a converted model is made of."""
