@@ -1,4 +1,4 @@
-"""What the user asked for: recipes, their grammars, and the configuration that they resolve to. Imports no torch."""
+"""What the user asked for: recipes, their grammars and the configuration they resolve to. Imports no torch."""
 
 from mtcore.recipe.setting import (
     SLOTS,
@@ -9,6 +9,7 @@ from mtcore.recipe.setting import (
     SlotSetting,
     default_mode,
     mode_problem,
+    quantizer_names,
 )
 from mtcore.recipe.spec import RecipeSpec
 
@@ -22,4 +23,5 @@ __all__ = [
     "SlotSetting",
     "default_mode",
     "mode_problem",
+    "quantizer_names",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from mtcore.formats import PER_TENSOR, WHOLE, TensorFormat
@@ -32,9 +33,30 @@ def mode_problem(fmt: TensorFormat, mode: Mode, *, is_weight: bool) -> str | Non
     """Why `mode` is impossible for this format and slot, or None if it is possible."""
     if mode == "dynamic_blocks" and fmt.outer is None:
         return f"mode dynamic_blocks needs a format with an outer scale; {fmt.name} has none"
-    if mode == "static" and not is_weight and fmt.outer is None and fmt.block.rows != WHOLE:
-        return f"mode static is impossible for an activation in {fmt.name}: its scales follow tokens ({fmt.block})"
+    if mode == "static" and not is_weight and fmt.block.rows != WHOLE:
+        possible = "dynamic" if fmt.outer is None else "dynamic_blocks or dynamic"
+        return (
+            f"mode static is impossible for an activation in {fmt.name}: its scales follow tokens "
+            f"(one per {fmt.block}); use {possible}"
+        )
     return None
+
+
+def quantizer_names(module: str, slot: str, *, is_weight: bool) -> tuple[str, ...]:
+    """The names under which rules find a slot, its own first.
+
+    A weight of its own name (one of several of a module) is found under its own name and as the module's weight.
+
+    Example:
+        >>> quantizer_names("mlp.up", "input", is_weight=False)
+        ('mlp.up.input_quantizer',)
+        >>> quantizer_names("mlp.experts", "down_proj", is_weight=True)
+        ('mlp.experts.down_proj_weight_quantizer', 'mlp.experts.weight_quantizer')
+    """
+    prefix = f"{module}." if module else ""
+    if is_weight and slot != "weight":
+        return (f"{prefix}{slot}_weight_quantizer", f"{prefix}weight_quantizer")
+    return (f"{prefix}{slot}_quantizer",)
 
 
 @dataclass(frozen=True)
@@ -53,12 +75,15 @@ class SlotSetting:
 class SlotRule:
     """One rule on quantizers; in a list of rules, later ones win.
 
+    Rules of one origin come from one statement of the user: the statement matched something if any of them did.
+
     Attributes:
-        pattern: fnmatch glob on the full quantizer name, `<module>.<slot>_quantizer`.
-        module_type: registry key of the module that holds the quantizer ("nn.Linear"), or None for any.
+        pattern: fnmatch glob on the full quantizer name, `<module>.<slot>_quantizer`; case matters.
         setting: what matching slots get; None leaves the format as earlier rules set it.
         enable: whether matching slots quantize.
         origin: where the rule stands, for messages: "rule #2 of recipe w4a4.yaml".
+        module_type: registry key of the module that holds the quantizer ("nn.Linear"), or None for any.
+        only: the kind of tensor that the rule speaks of; "any" leaves it to the pattern.
     """
 
     pattern: str
@@ -66,6 +91,27 @@ class SlotRule:
     enable: bool
     origin: str
     module_type: str | None = None
+    only: Literal["weight", "activation", "any"] = "any"
+
+    @property
+    def must_match(self) -> bool:
+        """Whether it is an error if no slot matches: a rule that only switches off may match nothing."""
+        return self.enable
+
+    def matches(self, module: str, slot: str, *, is_weight: bool, module_type: str | None) -> bool:
+        """Whether the rule speaks of this slot of the module of that dotted name and registry key.
+
+        Example:
+            >>> rule = SlotRule("*lm_head*", None, False, "rule #1 of recipe mine")
+            >>> rule.matches("model.lm_head", "input", is_weight=False, module_type="nn.Linear")
+            True
+        """
+        if self.module_type not in (None, module_type):
+            return False
+        if self.only != "any" and (self.only == "weight") != is_weight:
+            return False
+        names = quantizer_names(module, slot, is_weight=is_weight)
+        return any(fnmatchcase(name, self.pattern) for name in names)
 
 
 @dataclass(frozen=True)
@@ -74,11 +120,12 @@ class AlgorithmStep:
 
     method: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    origin: str = field(default="mtcore's default", compare=False)
 
 
 @dataclass(frozen=True)
 class QuantizeConfig:
-    """A whole request, validated and never changed afterwards.
+    """A whole request, validated and never changed afterwards. Every quantizer starts switched off.
 
     Attributes:
         name: of the recipe, for messages.
@@ -87,6 +134,8 @@ class QuantizeConfig:
         max_unquantized: the share of matrix-weight elements, in [0, 1], that may stay unquantized without a rule
             that says so; a plan above it is an error (the coverage guard).
         summary: one line for listings.
+        guard_origin: where `max_unquantized` was said.
+        notes: what was accepted in the user's text but has no effect here, and why; one line each.
     """
 
     name: str
@@ -94,3 +143,5 @@ class QuantizeConfig:
     algorithm: tuple[AlgorithmStep, ...] = (AlgorithmStep("max"),)
     max_unquantized: float = 0.1
     summary: str = ""
+    guard_origin: str = field(default="mtcore's default", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
