@@ -1,0 +1,62 @@
+"""QuantModule: a layer that quantizes its weights and activations, and shares the parameters of the original."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtcore.nn.tensor_quantizer import TensorQuantizer
+
+
+def quantizer_name(slot: str) -> str:
+    """Attribute under which a module keeps the quantizer of a slot: `weight` → `weight_quantizer`."""
+    return f"{slot}_quantizer"
+
+
+class QuantModule(nn.Module):
+    """Base of every quantized layer: declare a subclass of this and of the original class, override `forward`.
+
+    An instance is made by `QuantModule.from_original`, never by its constructor. It holds the original's own
+    parameters, buffers, hooks and attributes (the same objects), plus one quantizer a slot, named
+    `<slot>_quantizer`; a slot that the plan leaves alone holds `nn.Identity`.
+    """
+
+    @classmethod
+    def from_original(cls, original: nn.Module, quantizers: Mapping[str, nn.Module]) -> QuantModule:
+        """A quantized twin of `original` that shares everything it holds; the original stays usable.
+
+        Args:
+            original: the layer.
+            quantizers: by slot; every slot that `forward` uses must be there.
+        """
+        twin = cls.__new__(cls)
+        twin.__dict__.update(original.__dict__)
+        for registry in ("_parameters", "_buffers", "_modules"):
+            twin.__dict__[registry] = dict(original.__dict__[registry])
+        for slot, quantizer in quantizers.items():
+            twin.add_module(quantizer_name(slot), quantizer)
+        return twin
+
+    def quantizers(self) -> Iterator[tuple[str, TensorQuantizer]]:
+        """Slot and quantizer of every slot that the plan decided to quantize."""
+        for name, child in self._modules.items():
+            if isinstance(child, TensorQuantizer):
+                yield name.removesuffix("_quantizer"), child
+
+    def quantizer(self, slot: str) -> nn.Module:
+        """The quantizer of a slot, `nn.Identity` where the plan leaves it alone."""
+        return self.get_submodule(quantizer_name(slot))
+
+    @torch.no_grad()
+    def fold_weights(self) -> None:
+        """Overwrite each quantized weight by its fake-quantized values and switch its quantizer off.
+
+        Outputs stay the same bit for bit; a forward no longer quantizes weights. The original values are lost.
+        """
+        for slot, quantizer in self.quantizers():
+            parameter = self._parameters.get(slot)
+            if quantizer.is_weight and quantizer.enabled and isinstance(parameter, Tensor):
+                parameter.copy_(quantizer(parameter))
+                quantizer.disable()

@@ -1,0 +1,84 @@
+"""The one place that changes a model: planned modules are replaced by quantized twins, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from mtcore.errors import PlanError
+from mtcore.nn import QuantModule, QuantModuleSpec, TensorQuantizer
+from mtcore.plan import ModulePlan, Plan
+from mtcore.quantization.journal import Journal
+
+
+def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) -> tuple[nn.Module, Journal]:
+    """Replace every module that the plan quantizes.
+
+    Args:
+        model: changed in place; a root that is itself planned cannot be, and its twin is returned instead.
+        plan: made for this model.
+        specs: quantized layers by name.
+
+    Returns:
+        The converted model (the same object, but for a planned root) and the journal that undoes it.
+
+    Raises:
+        PlanError: the plan does not fit the model. Nothing is changed.
+        Exception: whatever a layer's construction raises, after everything was put back.
+    """
+    _check_fit(model, plan, specs)
+    parents = _parents(model)
+    journal = Journal()
+    root = model
+    try:
+        for module_plan in plan.quantized:
+            original = model.get_submodule(module_plan.name)
+            assert module_plan.spec is not None, "a quantized module without a spec"
+            twin = _twin(original, module_plan, specs[module_plan.spec])
+            if original is model:
+                root = twin
+            for parent, attribute in parents.get(id(original), ()):
+                journal.replace(parent, attribute, twin)
+    except BaseException:
+        journal.undo()
+        raise
+    return root, journal
+
+
+def _check_fit(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) -> None:
+    modules = dict(model.named_modules())
+    problems = []
+    for planned in plan.quantized:
+        module = modules.get(planned.name)
+        if module is None:
+            problems.append(f"{planned.name}: the plan quantizes it, but the model has no such module")
+        elif type(module).__name__ != planned.type:
+            problems.append(f"{planned.name}: planned as a {planned.type}, but it is a {type(module).__name__}")
+        elif planned.spec not in specs:
+            problems.append(f"{planned.name}: planned with {planned.spec!r}, which no plugin provides here")
+    if problems:
+        raise PlanError(problems)
+
+
+def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec) -> QuantModule:
+    axes = {weight.parameter: weight.channel_axis for weight in spec.weights}
+    quantizers: dict[str, nn.Module] = {}
+    for slot in (*axes, *spec.activations):
+        decided = planned.slot(slot)
+        if decided is None:
+            quantizers[slot] = nn.Identity()
+            continue
+        quantizer = TensorQuantizer(decided.format, decided.mode, channel_axis=axes.get(slot))
+        quantizers[slot] = quantizer.train(original.training)
+    assert issubclass(spec.quantized, QuantModule), f"{spec.name}: {spec.quantized} is no QuantModule"
+    return spec.quantized.from_original(original, quantizers)
+
+
+def _parents(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Where every module hangs: several places for a shared one."""
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for parent in model.modules():
+        for attribute, child in parent._modules.items():
+            places.setdefault(id(child), []).append((parent, attribute))
+    return places
