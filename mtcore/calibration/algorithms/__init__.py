@@ -1,0 +1,1 @@
+"""Calibration drivers: select quantizers, run the data, call the maths, write the result."""

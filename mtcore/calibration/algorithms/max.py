@@ -1,0 +1,141 @@
+"""The `max` algorithm: every scale maps the largest magnitude seen onto the largest code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from mtcore.calibration.loop import calibration_mode
+from mtcore.calibration.observers import AmaxObserver
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.errors import CalibrationError
+from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.numerics import tensor_amax
+from mtcore.plan import Plan, ScaleGroup
+
+
+class MaxOptions(BaseModel):
+    """`max` has no options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def needs_data(plan: Plan) -> bool:
+    """Whether any activation of the plan has a scale that is fixed beforehand."""
+    return any(
+        slot.mode != "dynamic"
+        for module in plan.quantized
+        for slot in module.slots
+        if slot.slot not in dict(module.shapes)
+    )
+
+
+def run_max(run: CalibrationRun, options: MaxOptions) -> None:
+    """Set the amax of every quantizer of the plan.
+
+    Raises:
+        CalibrationError: no data was given though activations need it; a quantizer saw none; a magnitude is not
+            finite. The message names the tensors; quantizers keep what they had.
+    """
+    quantizers = dict(planned_quantizers(run))
+    observers = observe_activations(run, quantizers)
+    for key, observer in observers.items():
+        quantizers[key].set_amax(observer.amax, observer.outer_amax)
+    for (module, slot), quantizer in quantizers.items():
+        if quantizer.is_weight:
+            calibrate_weight(quantizer, run.model.get_submodule(module)._parameters[slot], f"{module}.{slot}")
+    for group in run.plan.groups:
+        share_amax(group, quantizers)
+
+
+def planned_quantizers(run: CalibrationRun) -> Iterator[tuple[tuple[str, str], TensorQuantizer]]:
+    """((module name, slot), quantizer) for every slot of the plan."""
+    for planned in run.plan.quantized:
+        module = run.model.get_submodule(planned.name)
+        assert isinstance(module, QuantModule), f"{planned.name} was not converted"
+        for slot, quantizer in module.quantizers():
+            yield (planned.name, slot), quantizer
+
+
+def observe_activations(
+    run: CalibrationRun, quantizers: Mapping[tuple[str, str], TensorQuantizer]
+) -> dict[tuple[str, str], AmaxObserver]:
+    """Run the data once, unquantized, and give the magnitudes of every activation that needs them."""
+    wanted = {key: q for key, q in quantizers.items() if not q.is_weight and q.mode != "dynamic"}
+    if not wanted:
+        return {}
+    if run.forward_loop is None:
+        names = ", ".join(".".join(key) for key in list(wanted)[:3])
+        raise CalibrationError(
+            f"{len(wanted)} activations have scales that must be calibrated ({names}, …): give calibration data "
+            "(forward_loop, or --calib), or choose a recipe with dynamic activations"
+        )
+    observers = {key: AmaxObserver(quantizer) for key, quantizer in wanted.items()}
+    enabled = {key: quantizer.enabled for key, quantizer in quantizers.items()}
+    try:
+        for quantizer in quantizers.values():
+            quantizer.disable()
+        for key, observer in observers.items():
+            quantizers[key].observer = observer
+        with calibration_mode(run.model):
+            run.forward_loop(run.model)
+    finally:
+        for key, quantizer in quantizers.items():
+            quantizer.observer = None
+            quantizer.enabled = enabled[key]
+    _check(observers)
+    return observers
+
+
+def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor | None, name: str) -> None:
+    """Fix what a weight's scales need of the whole tensor; block scales come from the weight itself."""
+    assert weight is not None, f"{name} has no value"
+    if not quantizer.format.needs_tensor_amax:
+        return
+    amax = tensor_amax(weight.detach())
+    if not bool(amax.isfinite()):
+        raise CalibrationError(f"{name}: the weight holds NaN or infinite values; it cannot be quantized")
+    _set_tensor_amax(quantizer, amax)
+
+
+def share_amax(group: ScaleGroup, quantizers: Mapping[tuple[str, str], TensorQuantizer]) -> None:
+    """Give all slots of a group the largest of their per-tensor magnitudes."""
+    members = [quantizers[name, group.slot] for name in group.modules]
+    known = [_tensor_amax(member) for member in members]
+    shared = torch.stack([amax.to(known[0].device) for amax in known]).amax()
+    for member, amax in zip(members, known, strict=True):
+        _set_tensor_amax(member, shared.to(amax.device))
+
+
+def _tensor_amax(quantizer: TensorQuantizer) -> Tensor:
+    amax = quantizer.amax if quantizer.format.outer is None else quantizer.outer_amax
+    assert amax is not None, "a grouped slot without a per-tensor amax"
+    return amax.reshape(())
+
+
+def _set_tensor_amax(quantizer: TensorQuantizer, amax: Tensor) -> None:
+    if quantizer.format.outer is None:
+        quantizer.set_amax(amax.reshape(1, 1), None)
+    else:
+        quantizer.set_amax(quantizer.amax, amax)
+
+
+def _check(observers: Mapping[tuple[str, str], AmaxObserver]) -> None:
+    unseen = [".".join(key) for key, observer in observers.items() if not observer.batches]
+    if unseen:
+        raise CalibrationError(
+            f"the calibration data never reached {len(unseen)} quantizers ({', '.join(unseen[:5])}"
+            f"{', …' if len(unseen) > 5 else ''}): give data that calls these modules, or skip them in the recipe"
+        )
+    bad = [".".join(key) for key, observer in observers.items() if not observer.finite]
+    if bad:
+        raise CalibrationError(
+            f"calibration saw NaN or infinite values, first in {bad[0]} ({len(bad)} tensors in all): check the "
+            "data and the model's dtype"
+        )
+
+
+MAX = AlgorithmSpec("max", "the largest magnitude maps onto the largest code", MaxOptions, needs_data, run_max)

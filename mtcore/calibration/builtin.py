@@ -1,0 +1,13 @@
+"""The calibration algorithms that mtcore brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mtcore.calibration.algorithms.max import MAX
+from mtcore.calibration.spec import AlgorithmSpec
+
+
+def builtin_algorithms() -> Iterator[AlgorithmSpec]:
+    """The records, in the order in which they are listed."""
+    yield MAX

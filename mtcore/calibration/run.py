@@ -1,0 +1,50 @@
+"""Calibrate: run the steps of a recipe, one algorithm after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ValidationError
+from torch import nn
+
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
+from mtcore.errors import RecipeError, UnknownNameError
+from mtcore.plan import Plan
+from mtcore.recipe.setting import AlgorithmStep
+
+
+def resolve_algorithms(
+    steps: Sequence[AlgorithmStep], algorithms: Mapping[str, AlgorithmSpec]
+) -> tuple[tuple[AlgorithmSpec, BaseModel], ...]:
+    """Look up every step and validate its options.
+
+    Raises:
+        RecipeError: unknown algorithms and bad options, all of them together.
+    """
+    problems: list[str] = []
+    resolved = []
+    for number, step in enumerate(steps):
+        if step.method not in algorithms:
+            problems.append(str(UnknownNameError("algorithm", step.method, algorithms)))
+            continue
+        spec = algorithms[step.method]
+        try:
+            resolved.append((spec, spec.options.model_validate(dict(step.options))))
+        except ValidationError as error:
+            for item in error.errors():
+                place = ".".join(map(str, item["loc"]))
+                problems.append(f"algorithm #{number + 1} ({step.method}): option {place!r}: {item['msg']}")
+    if problems:
+        raise RecipeError(problems)
+    return tuple(resolved)
+
+
+def run_algorithms(
+    model: nn.Module,
+    plan: Plan,
+    resolved: Sequence[tuple[AlgorithmSpec, BaseModel]],
+    forward_loop: ForwardLoop | None,
+) -> None:
+    """Run resolved steps in order on a converted model."""
+    for spec, options in resolved:
+        spec.run(CalibrationRun(model, plan, forward_loop), options)

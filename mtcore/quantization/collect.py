@@ -1,0 +1,63 @@
+"""From a calibrated model to an artifact: codes, scales and the tensors that stay."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mtcore.errors import StateError
+from mtcore.export.artifact import Artifact, QuantizedModule, SourceFiles
+from mtcore.nn import QuantModule, quantizer_name
+from mtcore.numerics import QParams, QTensor
+from mtcore.plan import ModulePlan, Plan
+
+
+def collect_artifact(model: nn.Module, plan: Plan, source: SourceFiles | None = None) -> Artifact:
+    """Quantize the weights of a converted, calibrated model and take everything else as it is.
+
+    Args:
+        model: converted by this plan; not changed.
+        plan: what was done.
+        source: configuration and files that belong to the checkpoint.
+
+    Raises:
+        StateError: the model is not converted by this plan.
+    """
+    modules = {planned.name: _collect(model, planned) for planned in plan.quantized}
+    gone = tuple(
+        f"{_prefix(planned.name)}{quantizer_name(slot.slot)}."
+        for planned in plan.quantized
+        for slot in planned.slots
+    )
+    coded = {f"{_prefix(name)}{weight}" for name, module in modules.items() for weight in module.weights}
+    tensors: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    seen: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
+    for name, tensor in model.state_dict().items():
+        if name in coded or name.startswith(gone):
+            continue
+        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and place in seen:
+            tied[name] = seen[place]
+        else:
+            seen[place] = name
+            tensors[name] = tensor.detach()
+    return Artifact(plan, modules, tensors, tied, source or SourceFiles())
+
+
+def _collect(model: nn.Module, planned: ModulePlan) -> QuantizedModule:
+    module = model.get_submodule(planned.name)
+    if not isinstance(module, QuantModule):
+        raise StateError(f"{planned.name}: planned as quantized, but the model holds a plain {planned.type}")
+    weights: dict[str, QTensor] = {}
+    activations: dict[str, QParams] = {}
+    for slot, quantizer in module.quantizers():
+        parameter = module._parameters.get(slot)
+        if quantizer.is_weight and parameter is not None:
+            weights[slot] = quantizer.quantize(parameter)
+        elif (qparams := quantizer.calibrated_qparams()) is not None:
+            activations[slot] = qparams
+    return QuantizedModule(planned, weights, activations)
+
+
+def _prefix(module: str) -> str:
+    return f"{module}." if module else ""
