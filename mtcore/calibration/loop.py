@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from mtcore.calibration.spec import ForwardLoop
 from mtcore.errors import CalibrationError
+from mtcore.trace import TraceInputs
 
 Data = ForwardLoop | Iterable[Any]
 """Calibration data as users give it: a function that runs the model, or an iterable of batches."""
@@ -49,17 +50,8 @@ def as_forward_loop(data: Data, on_batch: Callable[[Any], None] | None = None) -
 
 def forward_batch(model: nn.Module, batch: Any) -> Any:
     """One forward with a batch as a data loader yields it."""
-    args, kwargs = batch_arguments(batch)
-    return model(*args, **kwargs)
-
-
-def batch_arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of a batch: a mapping, a tuple or list, or a single value."""
-    if isinstance(batch, Mapping):
-        return (), dict(batch)
-    if isinstance(batch, (tuple, list)):
-        return tuple(batch), {}
-    return (batch,), {}
+    inputs = TraceInputs.of(batch)
+    return model(*inputs.args, **inputs.kwargs)
 
 
 @contextmanager

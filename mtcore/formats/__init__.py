@@ -10,6 +10,7 @@ from mtcore.formats.element import (
     PowerOfTwoElement,
     TableElement,
 )
+from mtcore.formats.serial import format_from_dict, format_to_dict
 from mtcore.formats.tensor import PER_ROW, PER_TENSOR, WHOLE, Block, Scale, TensorFormat
 
 __all__ = [
@@ -27,4 +28,6 @@ __all__ = [
     "TableElement",
     "TensorFormat",
     "builtin_formats",
+    "format_from_dict",
+    "format_to_dict",
 ]

@@ -8,11 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.nn.tensor_quantizer import TensorQuantizer
+from mtcore.recipe.setting import quantizer_names
 
 
-def quantizer_name(slot: str) -> str:
-    """Attribute under which a module keeps the quantizer of a slot: `weight` → `weight_quantizer`."""
-    return f"{slot}_quantizer"
+def quantizer_name(slot: str, *, is_weight: bool) -> str:
+    """Attribute under which a module keeps the quantizer of a slot, the name by which rules find it.
+
+    Example:
+        >>> quantizer_name("input", is_weight=False), quantizer_name("weight_ih_l0", is_weight=True)
+        ('input_quantizer', 'weight_ih_l0_weight_quantizer')
+    """
+    return quantizer_names("", slot, is_weight=is_weight)[0]
 
 
 class QuantModule(nn.Module):
@@ -20,8 +26,11 @@ class QuantModule(nn.Module):
 
     An instance is made by `QuantModule.from_original`, never by its constructor. It holds the original's own
     parameters, buffers, hooks and attributes (the same objects), plus one quantizer a slot, named
-    `<slot>_quantizer`; a slot that the plan leaves alone holds `nn.Identity`.
+    `<slot>_quantizer` (see `quantizer_name`); a slot that the plan leaves alone holds `nn.Identity`.
     """
+
+    slots: dict[str, str]
+    """Slot → attribute of its quantizer."""
 
     @classmethod
     def from_original(cls, original: nn.Module, quantizers: Mapping[str, nn.Module]) -> QuantModule:
@@ -35,19 +44,19 @@ class QuantModule(nn.Module):
         twin.__dict__.update(original.__dict__)
         for registry in ("_parameters", "_buffers", "_modules"):
             twin.__dict__[registry] = dict(original.__dict__[registry])
+        twin.__dict__["slots"] = {}
         for slot, quantizer in quantizers.items():
-            twin.add_module(quantizer_name(slot), quantizer)
+            attribute = quantizer_name(slot, is_weight=slot in original._parameters)
+            twin.slots[slot] = attribute
+            twin.add_module(attribute, quantizer)
         return twin
 
     def quantizers(self) -> Iterator[tuple[str, TensorQuantizer]]:
         """Slot and quantizer of every slot that the plan decided to quantize."""
-        for name, child in self._modules.items():
-            if isinstance(child, TensorQuantizer):
-                yield name.removesuffix("_quantizer"), child
-
-    def quantizer(self, slot: str) -> nn.Module:
-        """The quantizer of a slot, `nn.Identity` where the plan leaves it alone."""
-        return self.get_submodule(quantizer_name(slot))
+        for slot, attribute in self.slots.items():
+            quantizer = self._modules[attribute]
+            if isinstance(quantizer, TensorQuantizer):
+                yield slot, quantizer
 
     @torch.no_grad()
     def fold_weights(self) -> None:

@@ -2,5 +2,16 @@
 
 from mtcore.plan.make import make_plan
 from mtcore.plan.plan import Coverage, Finding, ModulePlan, Plan, ScaleGroup, SlotPlan
+from mtcore.plan.serial import plan_from_dict, plan_to_dict
 
-__all__ = ["Coverage", "Finding", "ModulePlan", "Plan", "ScaleGroup", "SlotPlan", "make_plan"]
+__all__ = [
+    "Coverage",
+    "Finding",
+    "ModulePlan",
+    "Plan",
+    "ScaleGroup",
+    "SlotPlan",
+    "make_plan",
+    "plan_from_dict",
+    "plan_to_dict",
+]

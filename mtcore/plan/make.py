@@ -23,6 +23,7 @@ def make_plan(
     config: QuantizeConfig,
     specs: Mapping[str, QuantModuleSpec],
     trace: TraceReport | None = None,
+    untraced: str = "no trace was made",
 ) -> Plan:
     """Decide about every module that holds parameters of its own.
 
@@ -30,7 +31,8 @@ def make_plan(
         model: read only; parameters may be on the meta device.
         config: the request.
         specs: quantized layers by name.
-        trace: of this model; where None, no scales are shared and uncalled modules are not known.
+        trace: of this model; where None, no scales are shared, which is a finding.
+        untraced: why there is no trace.
 
     Returns:
         The plan. Problems do not raise: they are its findings of level "error".
@@ -53,6 +55,8 @@ def make_plan(
         findings.extend(_shape_findings(planned, specs))
     grouped, groups = scale_groups(modules, trace.shared_inputs if trace is not None else ())
     coverage = measure_coverage(model, grouped)
+    if trace is None:
+        findings.append(Finding("warning", "trace", f"no scales are shared: {untraced}"))
     findings.extend(_unmatched_findings(book))
     findings.extend(coverage_findings(model, grouped, coverage, config.max_unquantized))
     return Plan(config.name, grouped, groups, config.algorithm, tuple(findings), coverage)
@@ -65,10 +69,9 @@ def _plan_module(name: str, module: nn.Module, book: RuleBook, specs: Mapping[st
     slots: list[SlotPlan] = []
     reason, by_rule = match.reason, False
     if match.spec is not None:
-        weights = tuple(weight.parameter for weight in match.spec.weights)
-        slots, reason, by_rule = _plan_slots(name, key, (*weights, *match.spec.activations), book)
+        slots, reason, by_rule = _plan_slots(name, match.spec, book)
     else:
-        decisions = [book.decide(name, parameter, key) for parameter in parameters]
+        decisions = [book.decide(name, parameter, is_weight=True, module_type=key) for parameter in parameters]
         off = [d.rule for d in decisions if d.rule is not None and not d.rule.enable]
         if off and len(off) == len(decisions):
             reason, by_rule = f"left as it is by {off[-1].origin}", True
@@ -83,10 +86,11 @@ def _plan_module(name: str, module: nn.Module, book: RuleBook, specs: Mapping[st
     )
 
 
-def _plan_slots(name: str, key: str, slots: Iterable[str], book: RuleBook) -> tuple[list[SlotPlan], str, bool]:
+def _plan_slots(name: str, spec: QuantModuleSpec, book: RuleBook) -> tuple[list[SlotPlan], str, bool]:
     planned, off = [], None
-    for slot in slots:
-        decision = book.decide(name, slot, key)
+    weights = [weight.parameter for weight in spec.weights]
+    for slot in (*weights, *spec.activations):
+        decision = book.decide(name, slot, is_weight=slot in weights, module_type=spec.name)
         if decision.setting is not None and decision.rule is not None:
             setting = decision.setting
             planned.append(SlotPlan(slot, setting.format, setting.mode, decision.rule.origin))
@@ -131,7 +135,7 @@ def _unmatched_findings(book: RuleBook) -> Iterable[Finding]:
     for rule in book.unmatched:
         of_type = f" of type {rule.module_type}" if rule.module_type else ""
         message = f"{rule.pattern!r}{of_type} matches no quantizer of this model"
-        if rule.enable:
+        if rule.must_match:
             yield Finding("error", rule.origin, f"{message}; mend the pattern or drop the rule")
         else:
             yield Finding("note", rule.origin, message)

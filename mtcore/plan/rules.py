@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from mtcore.recipe.setting import SlotRule, SlotSetting
 
@@ -18,30 +17,33 @@ class Decision:
 
 
 class RuleBook:
-    """Rules in order, and how often each one matched."""
+    """Rules in order, and which of them matched something."""
 
     def __init__(self, rules: Sequence[SlotRule]) -> None:
         self.rules = tuple(rules)
-        self._hits = [0] * len(self.rules)
+        self._matched: set[str] = set()
 
-    def decide(self, module: str, slot: str, type_key: str) -> Decision:
-        """The decision for `<module>.<slot>_quantizer` of a module of that type.
+    def decide(self, module: str, slot: str, *, is_weight: bool, module_type: str) -> Decision:
+        """The decision for one slot of a module of that dotted name and registry key.
 
         A rule without a setting only switches on or off what earlier rules set.
         """
-        name = f"{module}.{slot}_quantizer" if module else f"{slot}_quantizer"
         setting: SlotSetting | None = None
         enabled = False
         last: SlotRule | None = None
-        for index, rule in enumerate(self.rules):
-            if rule.module_type not in (None, type_key) or not fnmatchcase(name, rule.pattern):
+        for rule in self.rules:
+            if not rule.matches(module, slot, is_weight=is_weight, module_type=module_type):
                 continue
-            self._hits[index] += 1
+            self._matched.add(rule.origin)
             last, enabled = rule, rule.enable
             setting = rule.setting if rule.setting is not None else setting
         return Decision(setting if enabled else None, last)
 
     @property
     def unmatched(self) -> tuple[SlotRule, ...]:
-        """Rules that matched no slot so far."""
-        return tuple(rule for rule, hits in zip(self.rules, self._hits, strict=True) if not hits)
+        """The first rule of every statement of the user that matched no slot so far."""
+        first: dict[str, SlotRule] = {}
+        for rule in self.rules:
+            if rule.origin not in self._matched:
+                first.setdefault(rule.origin, rule)
+        return tuple(first.values())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mtcore.errors import StateError
 from mtcore.export.artifact import Artifact, QuantizedModule, SourceFiles
-from mtcore.nn import QuantModule, quantizer_name
+from mtcore.nn import QuantModule
 from mtcore.numerics import QParams, QTensor
 from mtcore.plan import ModulePlan, Plan
 
@@ -22,12 +22,12 @@ def collect_artifact(model: nn.Module, plan: Plan, source: SourceFiles | None = 
     Raises:
         StateError: the model is not converted by this plan.
     """
-    modules = {planned.name: _collect(model, planned) for planned in plan.quantized}
-    gone = tuple(
-        f"{_prefix(planned.name)}{quantizer_name(slot.slot)}."
-        for planned in plan.quantized
-        for slot in planned.slots
-    )
+    modules: dict[str, QuantizedModule] = {}
+    gone: tuple[str, ...] = ()
+    for planned in plan.quantized:
+        module = _quant_module(model, planned)
+        modules[planned.name] = _collect(module, planned)
+        gone += tuple(f"{_prefix(planned.name)}{attribute}." for attribute in module.slots.values())
     coded = {f"{_prefix(name)}{weight}" for name, module in modules.items() for weight in module.weights}
     tensors: dict[str, Tensor] = {}
     tied: dict[str, str] = {}
@@ -44,10 +44,14 @@ def collect_artifact(model: nn.Module, plan: Plan, source: SourceFiles | None = 
     return Artifact(plan, modules, tensors, tied, source or SourceFiles())
 
 
-def _collect(model: nn.Module, planned: ModulePlan) -> QuantizedModule:
+def _quant_module(model: nn.Module, planned: ModulePlan) -> QuantModule:
     module = model.get_submodule(planned.name)
     if not isinstance(module, QuantModule):
         raise StateError(f"{planned.name}: planned as quantized, but the model holds a plain {planned.type}")
+    return module
+
+
+def _collect(module: QuantModule, planned: ModulePlan) -> QuantizedModule:
     weights: dict[str, QTensor] = {}
     activations: dict[str, QParams] = {}
     for slot, quantizer in module.quantizers():

@@ -1,0 +1,51 @@
+"""What a quantized model knows about itself: its plan and the journal that undoes its conversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from mtcore.errors import StateError
+from mtcore.plan import Plan
+from mtcore.quantization.journal import Journal
+
+_ATTRIBUTE = "_mtcore_quantized"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Kept on the root of a quantized model."""
+
+    plan: Plan
+    journal: Journal
+
+
+def attach(model: nn.Module, quantized: Quantized) -> None:
+    """Remember on the model what was done to it."""
+    object.__setattr__(model, _ATTRIBUTE, quantized)
+
+
+def detach(model: nn.Module) -> None:
+    """Forget it."""
+    if is_quantized(model):
+        object.__delattr__(model, _ATTRIBUTE)
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether `quantize` made this model."""
+    return _ATTRIBUTE in vars(model)
+
+
+def quantized_of(model: nn.Module) -> Quantized:
+    """Plan and journal of a quantized model.
+
+    Raises:
+        StateError: the model was not quantized by `mtcore.quantization.quantize`.
+    """
+    if not is_quantized(model):
+        raise StateError(
+            f"this {type(model).__name__} was not quantized by mtcore: call quantize(model, config) first"
+        )
+    found: Quantized = vars(model)[_ATTRIBUTE]
+    return found
