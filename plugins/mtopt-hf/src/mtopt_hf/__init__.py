@@ -1,0 +1,1 @@
+"""Hugging Face models for mtcore: loading, calibration text, compressed-tensors checkpoints."""

@@ -1,0 +1,31 @@
+"""What the plugin gives to mtcore: a loader, calibration batches from text, and the compressed-tensors dialect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mtcore.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from mtcore.flow.data_options import DataOptions
+    from mtcore.flow.loaded import LoadedModel
+
+MTCORE_HOOK_API = "0.1"
+
+
+@hookimpl
+def mtcore_load_model(source: str) -> LoadedModel | None:
+    """Checkpoint directories, GGUF files, hub names, `package:NAME`."""
+    from mtopt_hf.load import load_model
+
+    return load_model(source)
+
+
+@hookimpl
+def mtcore_calibration_batches(
+    source: str, loaded: LoadedModel, options: DataOptions
+) -> list[dict[str, Any]] | None:
+    """Batches of a text file, for models that this plugin loaded."""
+    from mtopt_hf.batches import text_batches
+
+    return text_batches(source, loaded, options) if loaded.loader == "hf" else None

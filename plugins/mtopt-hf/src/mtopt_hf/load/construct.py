@@ -1,0 +1,79 @@
+"""Calling transformers' from_pretrained so that nothing is loaded wrongly in silence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from mtcore.errors import ModelError
+
+_log = logging.getLogger("mtcore")
+
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+)
+"""What transformers is known to raise for a config that does not fit; each is passed on as its cause."""
+
+
+def construct_model(folder: str, *, dequantized: bool = False, **arguments: Any) -> PreTrainedModel:
+    """The causal language model of a directory, in eval mode, in the dtype that it is stored in.
+
+    Args:
+        folder: a checkpoint directory.
+        dequantized: it is a compressed-tensors checkpoint: give its weights their float values at once, and keep
+            its activation quantizers. (The library would do it in the first forward.)
+        arguments: for `from_pretrained`; `gguf_file`, say.
+
+    Raises:
+        ModelError: transformers cannot build it, or weights are missing or of another shape.
+    """
+    options: dict[str, Any] = {"dtype": "auto", "trust_remote_code": False, "ignore_mismatched_sizes": True}
+    loader: Any = AutoModelForCausalLM
+    try:
+        model, info = loader.from_pretrained(folder, output_loading_info=True, **(options | arguments))
+    except _LOADING_ERRORS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{folder}: transformers cannot load it: {reason}") from error
+    missing, mismatched = _names(info["missing_keys"]), _names(info["mismatched_keys"])
+    if missing:
+        raise ModelError(f"{folder}: {len(missing)} weights of the model are not in its files: {_some(missing)}")
+    if mismatched:
+        raise ModelError(
+            f"{folder}: {len(mismatched)} weights have another shape than config.json says: {_some(mismatched)}"
+        )
+    unexpected = _names(info["unexpected_keys"])
+    if unexpected:
+        _log.warning("%s: %d tensors fit no part of the model: %s", folder, len(unexpected), _some(unexpected))
+    if dequantized:
+        model.hf_quantizer.compressor.decompress_model(model)
+    result: PreTrainedModel = model.eval()
+    return result.requires_grad_(False)
+
+
+def example_inputs(model: PreTrainedModel) -> dict[str, Any]:
+    """Arguments of one small forward: eight different token ids int64 [1, 8], and no cache."""
+    embedding: Any = model.get_input_embeddings()
+    vocabulary = int(embedding.weight.shape[0])
+    step = max(1, vocabulary // 9)
+    return {"input_ids": (torch.arange(1, 9) * step % vocabulary).unsqueeze(0), "use_cache": False}
+
+
+def _names(keys: Collection[Any]) -> list[str]:
+    """transformers lists keys as text, or as tuples that start with the key."""
+    return sorted(str(key[0]) if isinstance(key, tuple) else str(key) for key in keys)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,122 @@
+"""A Hugging Face checkpoint directory: checked, then loaded without running any code of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer as TokenizerLoader
+
+from mtcore.errors import ModelError
+from mtcore.export import SourceFiles
+from mtopt_hf.load.construct import construct_model
+from mtopt_hf.load.weight_files import check_weight_files, read_json
+
+CONFIG = "config.json"
+COMPANIONS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+"""Files that go with a model unchanged, where they exist. No weights, no code."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load_directory(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, SourceFiles]:
+    """The model of a checkpoint directory, its tokenizer (None where it has none), and its companions.
+
+    Raises:
+        ModelError: no model is there, a file is damaged, or it would need code of its own to run.
+    """
+    config = read_config(folder)
+    check_weight_files(folder)
+    model = construct_model(str(folder), dequantized=_method(config) is not None)
+    files = SourceFiles(config=_without_quantization(config), files=companions(folder))
+    return model, load_tokenizer(folder), files
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of config.json, after transformers agreed that it knows this architecture.
+
+    Raises:
+        ModelError: there is none, it is damaged, or the architecture is unknown here.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ModelError(f"{folder}: {_not_a_model(folder)}")
+    config = read_json(folder / CONFIG)
+    if "model_type" not in config:
+        raise ModelError(f"{folder / CONFIG}: it names no model_type, so this is no Hugging Face model")
+    method = _method(config)
+    if method not in (None, "compressed-tensors"):
+        raise ModelError(
+            f"{folder}: it is quantized already ({method}); start from the original weights. "
+            "Of quantized checkpoints only compressed-tensors can be opened"
+        )
+    try:
+        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"transformers cannot use model_type {config['model_type']!r}: {first_line(error)}"
+        if "trust_remote_code" in str(error):
+            reason = "its architecture is defined by code in the checkpoint, which is not run"
+        raise ModelError(f"{folder / CONFIG}: {reason}") from error
+    return config
+
+
+def companions(folder: Path) -> Mapping[str, Path]:
+    """The companions that exist in a directory, by name."""
+    found = {name: folder / name for name in COMPANIONS if (folder / name).is_file()}
+    templates = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    return found | {f"additional_chat_templates/{file.name}": file for file in templates}
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a directory, or None where it has none.
+
+    Raises:
+        ModelError: its files are damaged.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return None
+    try:
+        tokenizer: PreTrainedTokenizerBase = TokenizerLoader.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exception for damaged files
+        raise ModelError(f"{folder}: its tokenizer cannot be opened: {first_line(error)}") from error
+    return tokenizer
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text: the others are advice for another program."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _method(config: Mapping[str, Any]) -> str | None:
+    quantization = config.get("quantization_config")
+    return str(quantization.get("quant_method")) if isinstance(quantization, Mapping) else None
+
+
+def _without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "quantization_config"}
+
+
+def _not_a_model(folder: Path) -> str:
+    gguf = sorted(file.name for file in folder.glob("*.gguf"))
+    if gguf:
+        return f"it has no {CONFIG}, but a GGUF file; name the file itself: {folder / gguf[0]}"
+    inner = sorted(child.name for child in folder.iterdir() if (child / CONFIG).is_file())
+    if inner:
+        return f"it has no {CONFIG}, but a directory inside it has; did you mean {folder / inner[0]}?"
+    return f"not a model: it has no {CONFIG}"

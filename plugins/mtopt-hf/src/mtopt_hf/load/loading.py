@@ -1,0 +1,45 @@
+"""The loader behind `mtcore_load_model`: any source that transformers can open as a causal language model."""
+
+from __future__ import annotations
+
+from mtcore.flow.loaded import LoadedModel
+from mtopt_hf.load.construct import example_inputs
+from mtopt_hf.load.directory import load_directory
+from mtopt_hf.load.gguf_file import load_gguf
+from mtopt_hf.load.hub import fetch_model
+from mtopt_hf.load.source import Directory, GgufFile, HubName, understand_source
+from mtopt_hf.quiet import quiet_transformers
+from mtopt_hf.tokenizer import HfTokenizer
+
+LOADER = "hf"
+
+
+def load_model(source: str) -> LoadedModel | None:
+    """The model that `source` names, or None where it is nothing that this plugin opens.
+
+    A source is a checkpoint directory, a GGUF file, `organisation/model` on the hub, or `package:NAME`. No code of
+    a checkpoint is ever run. A checkpoint of ours in the compressed-tensors dialect comes back with the float
+    values of its weights, and quantizes activations as the client does.
+
+    Raises:
+        ModelError: the source is one of ours, but cannot be opened.
+    """
+    meaning = understand_source(source)
+    if meaning is None:
+        return None
+    with quiet_transformers():
+        match meaning:
+            case Directory(path):
+                model, tokenizer, files = load_directory(path)
+            case HubName(name):
+                model, tokenizer, files = load_directory(fetch_model(name))
+            case GgufFile(path):
+                model, tokenizer, files = load_gguf(path)
+    return LoadedModel(
+        model=model,
+        source=source,
+        tokenizer=None if tokenizer is None else HfTokenizer(tokenizer),
+        files=files,
+        example_inputs=example_inputs(model),
+        loader=LOADER,
+    )

@@ -1,0 +1,81 @@
+"""What a user's source string means: a checkpoint directory, a GGUF file, or a name on the hub."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from mtcore.errors import ModelError
+
+GGUF_MAGIC = b"GGUF"
+PACKAGE_PREFIX = "package:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory on this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A GGUF file on this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class HubName:
+    """`organisation/model` on a model hub."""
+
+    name: str
+
+
+Source = Directory | GgufFile | HubName
+
+
+def understand_source(source: str) -> Source | None:
+    """What `source` names, or None where it is nothing that this plugin opens.
+
+    A path that exists always wins over a hub name. `package:NAME` is an installed Python package that
+    carries a GGUF file in pieces and has a function `assemble() -> path`; the package is imported.
+
+    Raises:
+        ModelError: the source is one of ours but does not exist.
+    """
+    if source.startswith(PACKAGE_PREFIX):
+        return GgufFile(_assembled(source.removeprefix(PACKAGE_PREFIX)))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return Directory(path)
+    if path.is_file():
+        return GgufFile(path) if _is_gguf(path) else None
+    if path.suffix == ".gguf":
+        raise ModelError(f"{source}: no such file")
+    if _HUB_ID.fullmatch(source) and not source.startswith("."):
+        return HubName(source)
+    return None
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC or path.suffix == ".gguf"
+
+
+def _assembled(package: str) -> Path:
+    name = package.replace("-", "_")
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{PACKAGE_PREFIX}{package}: {error}; install it with `pip install {package}`") from error
+    assemble = getattr(module, "assemble", None)
+    if not callable(assemble):
+        raise ModelError(f"{PACKAGE_PREFIX}{package}: the package has no function assemble() that gives a file")
+    try:
+        return Path(assemble())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{PACKAGE_PREFIX}{package}: its pieces could not be joined: {error}") from error

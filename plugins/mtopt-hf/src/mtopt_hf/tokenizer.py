@@ -1,0 +1,32 @@
+"""The core's Tokenizer over a transformers tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class HfTokenizer:
+    """Implements `mtcore.flow.loaded.Tokenizer`; the tokenizer itself stays reachable as `wrapped`."""
+
+    wrapped: PreTrainedTokenizerBase
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, without a begin-of-sequence token."""
+        # verbose=False: text longer than the model's context is expected here; it is cut into chunks later
+        ids: list[int] = self.wrapped.encode(text, add_special_tokens=False, verbose=False)
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of `ids`, special tokens left out."""
+        text = self.wrapped.decode(ids, skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that begins a sequence, or None where the model has none."""
+        bos: int | None = self.wrapped.bos_token_id
+        return bos

@@ -1,0 +1,94 @@
+"""Calibration text: chunks that start a sequence, in order, the same every time; clear errors for bad files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtcore.errors import CalibrationError
+from mtcore.flow.data_options import DataOptions
+from mtcore.flow.loaded import LoadedModel
+from mtopt_hf.batches import text_batches
+from mtopt_hf.load import load_model
+
+SMALL = DataOptions(samples=2, length=16, batch_size=1)
+
+
+@pytest.fixture(scope="module")
+def loaded(llama_checkpoint: Path) -> LoadedModel:
+    model = load_model(str(llama_checkpoint))
+    assert model is not None
+    return model
+
+
+def test_chunks_begin_with_bos_and_continue_the_text(loaded: LoadedModel, text_file: Path) -> None:
+    batches = text_batches(str(text_file), loaded, DataOptions(samples=5, length=33, batch_size=2))
+    assert [tuple(batch["input_ids"].shape) for batch in batches] == [(2, 33), (2, 33), (1, 33)]
+    rows = torch.cat([batch["input_ids"] for batch in batches])
+    assert set(rows[:, 0].tolist()) == {256}
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.decode(rows[:, 1:].flatten().tolist()) == text_file.read_text()[: 5 * 32]
+    assert all(batch["use_cache"] is False for batch in batches)
+    assert loaded.model(**batches[0]).logits.shape == (2, 33, 258)
+
+
+def test_same_file_gives_the_same_batches(loaded: LoadedModel, text_file: Path) -> None:
+    first, second = (text_batches(str(text_file), loaded, DataOptions(3, 16, 2)) for _ in range(2))
+    assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(first, second, strict=True))
+
+
+def test_model_without_a_begin_token_gets_text_only(loaded: LoadedModel, text_file: Path) -> None:
+    class NoBegin:
+        bos_id = None
+
+        def encode(self, text: str) -> list[int]:
+            return list(text.encode())
+
+        def decode(self, ids: list[int]) -> str:
+            return bytes(ids).decode()
+
+    batches = text_batches(str(text_file), replace(loaded, tokenizer=NoBegin()), DataOptions(2, 10, 2))
+    assert bytes(batches[0]["input_ids"].flatten().tolist()).decode() == text_file.read_text()[:20]
+
+
+def error_of(source: Path | str, loaded: LoadedModel, options: DataOptions = SMALL) -> str:
+    with pytest.raises(CalibrationError) as caught:
+        text_batches(str(source), loaded, options)
+    return str(caught.value)
+
+
+def test_text_too_short_says_how_much_there_is_and_what_would_do(loaded: LoadedModel, text_file: Path) -> None:
+    message = error_of(text_file, loaded, DataOptions(samples=1000, length=17, batch_size=1))
+    assert "gives 10800 tokens" in message
+    assert "need 16000" in message
+    assert "at most 675 samples" in message
+
+
+def test_empty_text_is_too_short(loaded: LoadedModel, tmp_path: Path) -> None:
+    (tmp_path / "e.txt").touch()
+    message = error_of(tmp_path / "e.txt", loaded)
+    assert "gives 0 tokens" in message
+    assert "at most" not in message
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"\xff\xfe\x00a" * 9, "not UTF-8"), (b"text\0more", "zero bytes")])
+def test_binary_file_is_refused(loaded: LoadedModel, tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "b.bin").write_bytes(content)
+    assert why in error_of(tmp_path / "b.bin", loaded)
+
+
+def test_missing_file_and_directory_are_named(loaded: LoadedModel, tmp_path: Path) -> None:
+    assert "no such file" in error_of(tmp_path / "nothing.txt", loaded)
+    assert "is a directory" in error_of(tmp_path, loaded)
+
+
+def test_model_without_a_tokenizer_is_named(loaded: LoadedModel, text_file: Path) -> None:
+    assert "no tokenizer" in error_of(text_file, replace(loaded, tokenizer=None))
+
+
+@pytest.mark.parametrize("options", [DataOptions(0, 16, 1), DataOptions(1, 1, 1), DataOptions(1, 16, 0)])
+def test_senseless_options_are_refused(loaded: LoadedModel, text_file: Path, options: DataOptions) -> None:
+    assert "must be at least" in error_of(text_file, loaded, options)
