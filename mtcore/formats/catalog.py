@@ -4,42 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mtcore.formats.element import E2M1, E4M3, FP32, INT8
-from mtcore.formats.tensor import PER_ROW, PER_TENSOR, Block, Scale, TensorFormat
+from mtcore.formats.codebooks import NF4, codebook_formats
+from mtcore.formats.floats import (
+    FP8,
+    FP8_E5M2,
+    FP8_E5M2_ROW,
+    FP8_ROW,
+    FP8_RUN,
+    FP8_TILE,
+    NVFP4,
+    NVFP4_FP8,
+    float_formats,
+)
+from mtcore.formats.integers import INT4_B128, INT4_B128_FP8, INT8_ROW, INT8_ROW_FULL, INT8_TENSOR, integer_formats
+from mtcore.formats.microscaling import (
+    MXFP4,
+    MXFP6_E2M3,
+    MXFP6_E3M2,
+    MXFP8_E4M3,
+    MXFP8_E5M2,
+    MXINT8,
+    microscaling_formats,
+)
+from mtcore.formats.tensor import TensorFormat
 
-INT8_TENSOR = TensorFormat("int8", INT8, (Scale(FP32, PER_TENSOR),), summary="8-bit integers, one scale a tensor")
-INT8_ROW = TensorFormat(
-    "int8_row",
-    INT8,
-    (Scale(FP32, PER_ROW),),
-    aliases=("int8_channel", "int8_token"),
-    summary="8-bit integers, one scale an output channel (weights) or token (activations)",
-)
-FP8 = TensorFormat(
-    "fp8",
-    E4M3,
-    (Scale(FP32, PER_TENSOR),),
-    aliases=("fp8_e4m3",),
-    summary="8-bit floats E4M3, one scale a tensor",
-)
-FP8_ROW = TensorFormat(
-    "fp8_row",
-    E4M3,
-    (Scale(FP32, PER_ROW),),
-    aliases=("fp8_channel", "fp8_token"),
-    summary="8-bit floats E4M3, one scale an output channel (weights) or token (activations)",
-)
-NVFP4 = TensorFormat(
-    "nvfp4",
-    E2M1,
-    (
-        Scale(E4M3, Block(1, 16), smallest=E4M3.smallest_subnormal),
-        Scale(FP32, PER_TENSOR),
-    ),
-    summary="4-bit floats E2M1, an E4M3 scale for 16 elements, an fp32 scale for the tensor",
-)
+__all__ = [
+    "FP8",
+    "FP8_E5M2",
+    "FP8_E5M2_ROW",
+    "FP8_ROW",
+    "FP8_RUN",
+    "FP8_TILE",
+    "INT4_B128",
+    "INT4_B128_FP8",
+    "INT8_ROW",
+    "INT8_ROW_FULL",
+    "INT8_TENSOR",
+    "MXFP4",
+    "MXFP6_E2M3",
+    "MXFP6_E3M2",
+    "MXFP8_E4M3",
+    "MXFP8_E5M2",
+    "MXINT8",
+    "NF4",
+    "NVFP4",
+    "NVFP4_FP8",
+    "builtin_formats",
+]
 
 
 def builtin_formats() -> Iterator[TensorFormat]:
     """The catalog, in the order in which it is shown."""
-    yield from (INT8_TENSOR, INT8_ROW, FP8, FP8_ROW, NVFP4)
+    yield from float_formats()
+    yield from microscaling_formats()
+    yield from integer_formats()
+    yield from codebook_formats()

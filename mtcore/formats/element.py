@@ -17,36 +17,49 @@ Specials = Literal["none", "nan", "ieee"]
 
 @dataclass(frozen=True)
 class IntElement:
-    """A two's-complement integer; `narrow` leaves out the most negative code, so that the range is symmetric.
+    """A two's-complement integer, or a fixed-point number: value = integer / 2^fraction_bits.
+
+    `narrow` leaves out the most negative code, so that the range is symmetric. `fraction_bits` says where the
+    binary point stands: MXINT8 of the OCP MX specification (section 5.3.4) counts in steps of 2^-6.
 
     Example:
         >>> IntElement(8, narrow=True).min, IntElement(8).min, IntElement(4, signed=False).max
         (-127.0, -128.0, 15.0)
+        >>> IntElement(8, narrow=True, fraction_bits=6).max
+        1.984375
     """
 
     bits: int
     signed: bool = True
     narrow: bool = False
+    fraction_bits: int = 0
 
     @property
     def name(self) -> str:
-        return f"{'' if self.signed else 'u'}int{self.bits}{'n' if self.narrow else ''}"
+        point = f"q{self.fraction_bits}" if self.fraction_bits else ""
+        return f"{'' if self.signed else 'u'}int{self.bits}{'n' if self.narrow else ''}{point}"
+
+    @property
+    def step(self) -> float:
+        """The distance between neighbouring values."""
+        return math.ldexp(1.0, -self.fraction_bits)
 
     @property
     def max(self) -> float:
         """The largest value that a code can hold."""
-        return float(2 ** (self.bits - self.signed) - 1)
+        return float(2 ** (self.bits - self.signed) - 1) * self.step
 
     @property
     def min(self) -> float:
-        """The smallest (most negative) value that a code can hold."""
+        """The smallest (most negative) value that `round_to_element` gives."""
         if not self.signed:
             return 0.0
-        return -float(2 ** (self.bits - 1) - self.narrow)
+        return -float(2 ** (self.bits - 1) - self.narrow) * self.step
 
     def value_of(self, code: int) -> float:
         """The value of an unsigned bit pattern `code` in [0, 2**bits)."""
-        return float(code - 2**self.bits if self.signed and code >= 2 ** (self.bits - 1) else code)
+        integer = code - 2**self.bits if self.signed and code >= 2 ** (self.bits - 1) else code
+        return integer * self.step
 
     @cached_property
     def values(self) -> tuple[float, ...]:
@@ -104,7 +117,7 @@ class FloatElement:
     @property
     def max_exponent(self) -> int:
         """The exponent of the largest finite value: emax in the OCP MX specification, section 6.3."""
-        return math.floor(math.log2(self.max))
+        return math.frexp(self.max)[1] - 1
 
     def value_of(self, code: int) -> float:
         """The value of an unsigned bit pattern `code` in [0, 2**bits)."""

@@ -14,7 +14,9 @@ from mtcore.formats.element import (
     CodedElement,
     Element,
     Float32Element,
+    FloatElement,
     IntElement,
+    PowerOfTwoElement,
 )
 
 WHOLE = -1
@@ -56,17 +58,24 @@ PER_TENSOR = Block(WHOLE, WHOLE)
 PER_ROW = Block(1, WHOLE)
 
 ScaleRounding = Literal["nearest", "up", "floor", "half_up"]
-"""How a scale is rounded into its element. For powers of two: `up` never saturates the block maximum (NVIDIA);
-`floor` is the OCP MX rule floor(log2(amax)) - emax; `half_up` is compressed-tensors' rule, which rounds amax
-to the next power of two from a mantissa of 1.75 on and then applies `floor`."""
+"""How a scale is rounded into its element: `nearest` for floats, one of the other three for powers of two.
+
+`up`: the least power of two that keeps amax / scale ≤ amax_to, so that no block maximum saturates (NVIDIA).
+`floor`: 2^(floor(log2(amax)) - emax), the rule of the OCP MX specification, section 6.3; maxima may saturate.
+`half_up`: `floor` after amax went up to the next power of two if its mantissa is at least `round_up_from`
+(compressed-tensors).
+"""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One level of scales: their element type, the block that shares one, and two conventions.
+    """One level of scales: their element type, the block that shares one, and the conventions that tools differ in.
 
     `zero_block`: the scale of a block that holds only zeros. `smallest`: the least value that a scale is clamped
-    to (None: not clamped), for elements whose zero would lose the whole block.
+    to (None: not clamped), for elements whose zero would lose the whole block. `round_up_from`: see `half_up`.
+
+    Raises:
+        FormatError: a rounding rule that the element does not have.
     """
 
     element: Element
@@ -74,6 +83,14 @@ class Scale:
     rounding: ScaleRounding = "nearest"
     zero_block: float = 1.0
     smallest: float | None = None
+    round_up_from: float = 1.75
+
+    def __post_init__(self) -> None:
+        if isinstance(self.element, PowerOfTwoElement) == (self.rounding == "nearest"):
+            raise FormatError(
+                f"a scale in {self.element.name} rounded {self.rounding!r}: powers of two are rounded up, floor or "
+                "half_up, all other elements nearest"
+            )
 
     def __str__(self) -> str:
         return f"{self.element.name} per {self.block}"
@@ -83,10 +100,22 @@ class Scale:
 class TensorFormat:
     """How a matrix is stored: `x ≈ (qdata - zero_point) · scale · scale_2`.
 
-    `scales` go from the finest to the coarsest level; the second is called `scale_2`. `amax_to` is the element
-    value on which a block's largest magnitude lands (the element's maximum where None); tools differ here, for
-    instance 127 or 127.5 for INT8. `zero_point` (asymmetric formats) is the integer element of the offset; such a
-    format maps [min, max] instead of [-amax, amax].
+    A two-stage format has a `via` element and stores `x ≈ via(qdata · scale / scale_2) · scale_2`: what the codes
+    mean is rounded once more, into the element in which the matrix is multiplied.
+
+    Attributes:
+        name: unique in a registry.
+        element: of the stored codes.
+        scales: from the finest to the coarsest level, one or two; the second is called `scale_2`.
+        amax_to: the element value on which a block's largest magnitude lands (None: the element's maximum). Tools
+            differ here: 127 or 127.5 for INT8, 7 or 7.5 for INT4.
+        zero_point: the integer element of the offset in asymmetric formats, which map [min, max] and not
+            [-amax, amax]; zero is always one of their values.
+        outer_amax_to: the value of code · scale on which the tensor's largest magnitude lands (None: the largest
+            product, or the largest value of `via`).
+        via: the element of the second stage, or None.
+        aliases: other names of the same format.
+        summary: one line for listings.
 
     Raises:
         FormatError: the fields contradict each other.
@@ -99,6 +128,8 @@ class TensorFormat:
     zero_point: IntElement | None = None
     aliases: tuple[str, ...] = ()
     summary: str = ""
+    outer_amax_to: float | None = None
+    via: FloatElement | None = None
 
     def __post_init__(self) -> None:
         where = f"format {self.name!r}"
@@ -107,12 +138,17 @@ class TensorFormat:
         if len(self.scales) == 2:
             if not isinstance(self.scales[1].element, Float32Element):
                 raise FormatError(f"{where}: the outer scale is {self.scales[1].element.name}; it must be fp32")
-            if isinstance(self.scales[0].element, Float32Element):
-                raise FormatError(f"{where}: an fp32 inner scale needs no outer one")
+            if isinstance(self.scales[0].element, Float32Element) and self.via is None:
+                raise FormatError(f"{where}: an fp32 inner scale needs no outer one without a second stage")
+        elif self.via is not None or self.outer_amax_to is not None:
+            raise FormatError(f"{where}: a second stage and outer_amax_to need an outer scale")
         if self.zero_point is not None and (not isinstance(self.element, IntElement) or len(self.scales) == 2):
             raise FormatError(f"{where}: a zero point goes with integers and one level of scales")
-        if self.amax_to is not None and not self.amax_to > 0:
-            raise FormatError(f"{where}: amax_to is {self.amax_to}; it must be positive")
+        if self.zero_point is not None and not isinstance(self.scales[0].element, Float32Element):
+            raise FormatError(f"{where}: a zero point goes with fp32 scales, not {self.scales[0].element.name}")
+        for field, value in (("amax_to", self.amax_to), ("outer_amax_to", self.outer_amax_to)):
+            if value is not None and not value > 0:
+                raise FormatError(f"{where}: {field} is {value}; it must be positive")
 
     @property
     def inner(self) -> Scale:
@@ -131,8 +167,16 @@ class TensorFormat:
 
     @property
     def outer_target(self) -> float:
-        """What the tensor's amax is divided by to give the outer scale: target × largest inner scale."""
-        return self.target * self.inner.element.max
+        """What the tensor's amax is divided by to give the outer scale.
+
+        Example:
+            >>> from mtcore.formats.catalog import NVFP4
+            >>> NVFP4.outer_target  # 6 · 448
+            2688.0
+        """
+        if self.outer_amax_to is not None:
+            return self.outer_amax_to
+        return self.target * self.inner.element.max if self.via is None else self.via.max
 
     @property
     def symmetric(self) -> bool:
@@ -162,4 +206,6 @@ class TensorFormat:
 
     def __str__(self) -> str:
         scales = ", ".join(map(str, self.scales))
-        return f"{self.name}: {self.element.name}, scale {scales}"
+        offset = f", zero point {self.zero_point.name}" if self.zero_point else ""
+        stage = f", via {self.via.name}" if self.via else ""
+        return f"{self.name}: {self.element.name}, scale {scales}{offset}{stage}"

@@ -8,17 +8,26 @@ A block whose amax is not finite gets a NaN scale and dequantizes to NaN through
 scale, ±inf saturates, and NaN stays NaN where the element has a NaN and becomes 0 elsewhere.
 """
 
-from mtcore.numerics.blocks import block_amax, from_blocks, to_blocks, token_matrix, weight_matrix
+from mtcore.numerics.blocks import (
+    block_amax,
+    block_range,
+    from_blocks,
+    tensor_amax,
+    to_blocks,
+    token_matrix,
+    weight_matrix,
+)
 from mtcore.numerics.cast import decode, encode, round_to_element
 from mtcore.numerics.pack import pack, unpack
 from mtcore.numerics.qtensor import QTensor
 from mtcore.numerics.quantize import dequantize, fake_quantize, quantize
-from mtcore.numerics.scaling import QParams, dynamic_qparams, qparams_from_amax, tensor_amax
+from mtcore.numerics.scaling import QParams, dynamic_qparams, qparams_from_amax, qparams_from_range
 
 __all__ = [
     "QParams",
     "QTensor",
     "block_amax",
+    "block_range",
     "decode",
     "dequantize",
     "dynamic_qparams",
@@ -27,6 +36,7 @@ __all__ = [
     "from_blocks",
     "pack",
     "qparams_from_amax",
+    "qparams_from_range",
     "quantize",
     "round_to_element",
     "tensor_amax",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtcore.formats import Block
+from mtcore.formats import PER_TENSOR, WHOLE, Block
+from mtcore.numerics.bands import in_bands
 
 
 def weight_matrix(weight: Tensor, channel_axis: int = 0) -> Tensor:
@@ -50,6 +53,30 @@ def block_amax(x: Tensor, block: Block) -> Tensor:
 
     An empty matrix has amax 0 in every block that its grid still has.
     """
+    if block == PER_TENSOR:
+        return tensor_amax(x).expand(block.grid(*x.shape))
+    return _reduce_blocks(x, block, lambda part: part.abs().amax(dim=(1, 3)))
+
+
+def block_range(x: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+    """The least and the largest value of each block, zero included: twice fp32 [grid rows, grid cols]."""
+    low = _reduce_blocks(x, block, lambda part: part.amin(dim=(1, 3)).clamp(max=0))
+    high = _reduce_blocks(x, block, lambda part: part.amax(dim=(1, 3)).clamp(min=0))
+    return low, high
+
+
+def tensor_amax(x: Tensor) -> Tensor:
+    """The largest magnitude of a tensor: fp32 [], 0 for an empty one, NaN if it holds a NaN."""
+    if not x.numel():
+        return torch.zeros((), device=x.device)
+    low, high = torch.aminmax(x)  # one pass and no temporary, unlike abs().amax()
+    return torch.maximum(-low, high).float()
+
+
+def _reduce_blocks(x: Tensor, block: Block, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+    grid_rows, grid_cols = block.grid(*x.shape)
     if x.numel() == 0:
-        return torch.zeros(block.grid(*x.shape), dtype=torch.float32, device=x.device)
-    return to_blocks(x, block).abs().amax(dim=(1, 3)).float()
+        return torch.zeros((grid_rows, grid_cols), dtype=torch.float32, device=x.device)
+    if block.rows == WHOLE:  # bands would cut the blocks
+        return reduce(to_blocks(x, block)).float()
+    return in_bands(lambda part, _: reduce(to_blocks(part, block)).float(), x, block, grid_rows)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
+from mtcore.errors import FormatError
 from mtcore.formats import CodedElement, FloatElement, IntElement, PowerOfTwoElement, TableElement
 from mtcore.formats.element import E4M3, E5M2
+from mtcore.numerics.codebook import entries, nearest_entry
+from mtcore.numerics.minifloat import decode_minifloat, encode_minifloat, round_minifloat
+from mtcore.numerics.powers import decode_powers
 
 NATIVE_FLOATS = {E4M3: torch.float8_e4m3fn, E5M2: torch.float8_e5m2}
 """Elements that torch stores itself. Its cast rounds to nearest even; saturation is ours, before the cast."""
-
-_FP32_MANTISSA_BITS = 23
-_FP32_BIAS = 127
 
 
 def round_to_element(x: Tensor, element: CodedElement) -> Tensor:
@@ -22,22 +21,14 @@ def round_to_element(x: Tensor, element: CodedElement) -> Tensor:
 
     Args:
         x: fp32, any shape, in units of the element (already divided by the scale).
-        element: what to round to.
+        element: what to round to; not a power of two, for these are rounded by a scale's named rule.
 
     Returns:
         fp32 of the same shape. NaN stays NaN if the element has a NaN, else becomes 0. Elements under 8 bits have
         no use for the sign of an input zero: -0.0 becomes +0.0, while a negative value that rounds to zero keeps
         its sign (the E2M1 rule of NVIDIA's and vLLM's packers).
     """
-    match element:
-        case IntElement():
-            return torch.nan_to_num(x, nan=0.0).round_().clamp_(element.min, element.max).add_(0.0)
-        case FloatElement():
-            return _round_float(x, element)
-        case PowerOfTwoElement():
-            raise NotImplementedError("powers of two are scales; scaling.py rounds them by a named rule")
-        case TableElement():
-            return _decode_table(element, x.device)[_nearest_entry(x, element).int()]
+    return round_canonical(canonical_zero(x, element), element)
 
 
 def encode(x: Tensor, element: CodedElement) -> Tensor:
@@ -45,73 +36,72 @@ def encode(x: Tensor, element: CodedElement) -> Tensor:
 
     Codes under 8 bits are one to a byte here (see `pack`), in the low bits, two's complement for integers.
     """
-    match element:
-        case IntElement():
-            rounded = round_to_element(x, element)
-            if element.bits == 8 and element.signed:
-                return rounded.to(torch.int8)
-            return rounded.to(torch.int16).bitwise_and_(2**element.bits - 1).to(torch.uint8)
-        case FloatElement() if element in NATIVE_FLOATS:
-            return _saturate(x, element).to(NATIVE_FLOATS[element])
-        case FloatElement():
-            return _encode_float(_round_float(x, element), element)
-        case PowerOfTwoElement():
-            raise NotImplementedError("powers of two are scales; scaling.py encodes them")
-        case TableElement():
-            return _nearest_entry(x, element)
+    return encode_canonical(canonical_zero(x, element), element)
 
 
 def decode(codes: Tensor, element: CodedElement) -> Tensor:
     """The fp32 value of every code that `encode` gives (uint8 for E8M0 exponents)."""
-    if codes.dtype != torch.uint8:
-        return codes.float()
-    return _decode_table(element, codes.device)[codes.int()]
+    match element:
+        case IntElement():
+            if element.signed and codes.dtype == torch.uint8:
+                codes = _sign_extended(codes, element)
+            return codes.float().mul_(element.step)
+        case FloatElement() if element in NATIVE_FLOATS:
+            return codes.view(NATIVE_FLOATS[element]).float()
+        case FloatElement():
+            return decode_minifloat(codes, element)
+        case PowerOfTwoElement():
+            return decode_powers(codes, element)
+        case TableElement():
+            return entries(codes, element)
 
 
-@lru_cache(maxsize=64)
-def _decode_table(element: CodedElement, device: torch.device) -> Tensor:
-    return torch.tensor(element.values, dtype=torch.float64).to(torch.float32).to(device)
+def canonical_zero(x: Tensor, element: CodedElement) -> Tensor:
+    """x with -0.0 turned into +0.0, for the elements whose zero codes are not meant to carry a sign by themselves.
+
+    Done before the division by a scale, it leaves a sign on exactly those zeros that were negative numbers.
+    """
+    return x + 0.0 if isinstance(element, FloatElement) and element.bits < 8 else x
 
 
-def _saturate(x: Tensor, element: FloatElement) -> Tensor:
-    """Clamp to the finite range; NaN passes through (torch's clamp keeps it)."""
-    return x.clamp(element.min, element.max)
+def round_canonical(x: Tensor, element: CodedElement) -> Tensor:
+    """`round_to_element` without the rule about -0.0."""
+    match element:
+        case IntElement():
+            return _nearest_integer(x, element).mul_(element.step)
+        case FloatElement():
+            known = x if element.specials != "none" else torch.nan_to_num(x, nan=0.0, posinf=torch.inf)
+            return round_minifloat(known, element)
+        case PowerOfTwoElement():
+            raise FormatError(f"{element.name} is an element for scales: these are rounded by their named rule")
+        case TableElement():
+            return entries(nearest_entry(x, element), element)
 
 
-def _round_float(x: Tensor, element: FloatElement) -> Tensor:
-    if element in NATIVE_FLOATS:
-        return _saturate(x, element).to(NATIVE_FLOATS[element]).float()
-    magnitude = torch.nan_to_num(x.abs(), nan=0.0, posinf=element.max).clamp_(max=element.max)
-    step = _step(magnitude, element)
-    rounded = magnitude.div_(step).round_().mul_(step)  # step is a power of two: division and product are exact
-    return torch.where(x < 0, -rounded, rounded)
+def encode_canonical(x: Tensor, element: CodedElement) -> Tensor:
+    """`encode` without the rule about -0.0."""
+    match element:
+        case IntElement() if element.bits == 8:
+            return _nearest_integer(x, element).to(torch.int8 if element.signed else torch.uint8)
+        case IntElement():
+            return _nearest_integer(x, element).to(torch.int8).bitwise_and_(2**element.bits - 1).view(torch.uint8)
+        case FloatElement() if element in NATIVE_FLOATS:
+            return x.clamp(element.min, element.max).to(NATIVE_FLOATS[element])  # clamp keeps NaN
+        case FloatElement():
+            return encode_minifloat(x, element)
+        case PowerOfTwoElement():
+            raise FormatError(f"{element.name} is an element for scales: these are rounded by their named rule")
+        case TableElement():
+            return nearest_entry(x, element)
 
 
-def _step(magnitude: Tensor, element: FloatElement) -> Tensor:
-    """The distance between neighbouring element values at each magnitude: a power of two, built from fp32 bits."""
-    lowest = (1 - element.bias + _FP32_BIAS) << _FP32_MANTISSA_BITS
-    exponent = magnitude.view(torch.int32).bitwise_and(0x7F800000).clamp_(min=lowest)
-    return exponent.sub_(element.mantissa_bits << _FP32_MANTISSA_BITS).view(torch.float32)
+def _nearest_integer(x: Tensor, element: IntElement) -> Tensor:
+    """Values in whole steps, clamped to the element's codes; NaN becomes 0 and no zero is negative."""
+    steps = torch.nan_to_num(x, nan=0.0).mul_(2.0**element.fraction_bits)
+    low, high = element.min / element.step, element.max / element.step
+    return steps.round_().clamp_(low, high).add_(0.0)
 
 
-def _encode_float(rounded: Tensor, element: FloatElement) -> Tensor:
-    """Codes of values that lie on the element's grid already: one byte each."""
-    magnitude = rounded.abs()
-    normal = (magnitude.view(torch.int32) >> (_FP32_MANTISSA_BITS - element.mantissa_bits)) - (
-        (_FP32_BIAS - element.bias) << element.mantissa_bits
-    )
-    subnormal = (magnitude * (1.0 / element.smallest_subnormal)).to(torch.int32)
-    codes = torch.where(magnitude < element.smallest_normal, subnormal, normal)
-    sign = torch.signbit(rounded).to(torch.int32) << (element.bits - 1)
-    return codes.bitwise_or_(sign).to(torch.uint8)
-
-
-def _nearest_entry(x: Tensor, element: TableElement) -> Tensor:
-    """Index of the nearest table entry; a value midway between two goes to the even index; NaN goes to 0.0's."""
-    table = torch.tensor(element.table, dtype=torch.float32, device=x.device)
-    middle = (table[1:] + table[:-1]) / 2
-    safe = torch.nan_to_num(x, nan=0.0)
-    # With right=False a tie stays below its boundary; at odd lower indices it must go up to the even one.
-    index = torch.bucketize(safe, middle, out_int32=True)
-    on_tie = (safe == middle[index.clamp(max=len(middle) - 1)]) & (index < len(middle))
-    return (index + (on_tie & (index % 2 == 1)).int()).to(torch.uint8)
+def _sign_extended(codes: Tensor, element: IntElement) -> Tensor:
+    sign = 2 ** (element.bits - 1)
+    return codes.view(torch.int8).bitwise_xor(sign).sub_(sign)
