@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from mtcore.errors import StateError
 from mtcore.export.artifact import Artifact, QuantizedModule, SourceFiles
 from mtcore.nn import QuantModule
 from mtcore.numerics import QParams, QTensor
 from mtcore.plan import ModulePlan, Plan
+from mtcore.quantization.tied import tied_tensors
 
 
 def collect_artifact(model: nn.Module, plan: Plan, source: SourceFiles | None = None) -> Artifact:
@@ -29,18 +30,8 @@ def collect_artifact(model: nn.Module, plan: Plan, source: SourceFiles | None = 
         modules[planned.name] = _collect(module, planned)
         gone += tuple(f"{_prefix(planned.name)}{attribute}." for attribute in module.slots.values())
     coded = {f"{_prefix(name)}{weight}" for name, module in modules.items() for weight in module.weights}
-    tensors: dict[str, Tensor] = {}
-    tied: dict[str, str] = {}
-    seen: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
-    for name, tensor in model.state_dict().items():
-        if name in coded or name.startswith(gone):
-            continue
-        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-        if tensor.numel() and place in seen:
-            tied[name] = seen[place]
-        else:
-            seen[place] = name
-            tensors[name] = tensor.detach()
+    rest = {n: t for n, t in model.state_dict().items() if n not in coded and not n.startswith(gone)}
+    tensors, tied = tied_tensors(rest)
     return Artifact(plan, modules, tensors, tied, source or SourceFiles())
 
 
