@@ -33,6 +33,7 @@ def format_to_dict(fmt: TensorFormat) -> dict[str, Any]:
         >>> format_from_dict(format_to_dict(NVFP4)) == NVFP4
         True
     """
+    optional = {"zero_point": fmt.zero_point, "via": fmt.via}
     return {
         **asdict(fmt),
         "element": _element_to_dict(fmt.element),
@@ -44,7 +45,7 @@ def format_to_dict(fmt: TensorFormat) -> dict[str, Any]:
             }
             for scale in fmt.scales
         ],
-        "zero_point": None if fmt.zero_point is None else _element_to_dict(fmt.zero_point),
+        **{name: element and _element_to_dict(element) for name, element in optional.items()},
         "aliases": list(fmt.aliases),
     }
 
@@ -60,13 +61,10 @@ def format_from_dict(data: dict[str, Any]) -> TensorFormat:
             Scale(**{**scale, "element": _element_from_dict(scale["element"]), "block": Block(*scale["block"])})
             for scale in data["scales"]
         )
-        zero_point = None if data["zero_point"] is None else _element_from_dict(data["zero_point"])
-        fields = {
-            **data,
-            "element": _element_from_dict(data["element"]),
-            "scales": scales,
-            "zero_point": zero_point,
+        optional = {
+            name: None if data[name] is None else _element_from_dict(data[name]) for name in ("zero_point", "via")
         }
+        fields = {**data, "element": _element_from_dict(data["element"]), "scales": scales, **optional}
         return TensorFormat(**{**fields, "aliases": tuple(data["aliases"])})
     except FormatError:
         raise
