@@ -1,5 +1,7 @@
 """What the user asked for: recipes, their grammars and the configuration they resolve to. Imports no torch."""
 
+from mtcore.recipe.catalog import builtin_recipes
+from mtcore.recipe.load import load_config
 from mtcore.recipe.setting import (
     SLOTS,
     AlgorithmStep,
@@ -21,7 +23,9 @@ __all__ = [
     "RecipeSpec",
     "SlotRule",
     "SlotSetting",
+    "builtin_recipes",
     "default_mode",
+    "load_config",
     "mode_problem",
     "quantizer_names",
 ]

@@ -17,6 +17,9 @@ SLOTS = ("weight", "input", "output", "q", "k", "v")
 """The places of a module where a quantizer can sit. A module's quantizer is named `<slot>_quantizer`."""
 
 
+DEFAULT_MODE = "the default of this format and slot"
+
+
 def default_mode(fmt: TensorFormat, *, is_weight: bool) -> Mode:
     """The mode that a slot has when a rule names none: weights are static; an activation is as static as it can be.
 
@@ -61,11 +64,15 @@ def quantizer_names(module: str, slot: str, *, is_weight: bool) -> tuple[str, ..
 
 @dataclass(frozen=True)
 class SlotSetting:
-    """A format and when its scales are worked out; `options` are for algorithms, untouched by the core."""
+    """A format and when its scales are worked out; `options` are for algorithms, untouched by the core.
+
+    `mode_origin` says who chose the mode: "stated" in the rule, or `DEFAULT_MODE`.
+    """
 
     format: TensorFormat
     mode: Mode
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    mode_origin: str = field(default="stated", compare=False)
 
     def __str__(self) -> str:
         return f"{self.format.name} ({self.mode})"
@@ -82,7 +89,8 @@ class SlotRule:
         setting: what matching slots get; None leaves the format as earlier rules set it.
         enable: whether matching slots quantize.
         origin: where the rule stands, for messages: "rule #2 of recipe w4a4.yaml".
-        module_type: registry key of the module that holds the quantizer ("nn.Linear"), or None for any.
+        module_type: registry key of the module that holds the quantizer ("nn.Linear"), or a glob on it
+            ("nn.Conv*"); None for any module.
         only: the kind of tensor that the rule speaks of; "any" leaves it to the pattern.
     """
 
@@ -106,7 +114,7 @@ class SlotRule:
             >>> rule.matches("model.lm_head", "input", is_weight=False, module_type="nn.Linear")
             True
         """
-        if self.module_type not in (None, module_type):
+        if self.module_type is not None and not fnmatchcase(module_type or "", self.module_type):
             return False
         if self.only != "any" and (self.only == "weight") != is_weight:
             return False

@@ -1,0 +1,54 @@
+"""What one recipe contributes, and what its grammar may look up while it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mtcore.formats import TensorFormat
+from mtcore.recipe.document import Document, KeyPath, Problems
+from mtcore.recipe.setting import AlgorithmStep, SlotRule
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The share of weights that may stay unquantized without a rule that says so, and who said it."""
+
+    share: float
+    origin: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one recipe says, its includes merged in. None: it does not speak of this.
+
+    Attributes:
+        rules: in order.
+        algorithm: steps in order.
+        guard: the coverage guard.
+        formats: that the recipe defines itself, by name.
+        notes: what was accepted but has no effect.
+    """
+
+    name: str = ""
+    summary: str = ""
+    rules: tuple[SlotRule, ...] = ()
+    algorithm: tuple[AlgorithmStep, ...] | None = None
+    guard: Guard | None = None
+    formats: Mapping[str, TensorFormat] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a grammar needs while it reads one document.
+
+    Attributes:
+        formats: every known format by name and alias.
+        problems: where it notes what is wrong.
+        include: the parts of another recipe, asked for by a value at a path of this document.
+    """
+
+    formats: Mapping[str, TensorFormat]
+    problems: Problems
+    include: Callable[[str, KeyPath, Document], Parts]

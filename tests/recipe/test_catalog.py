@@ -1,0 +1,67 @@
+"""Every preset loads, says what it is, and leaves alone what nearly every recipe leaves alone."""
+
+import pytest
+import yaml
+
+from mtcore.recipe import builtin_recipes
+
+PRESETS = [spec.name for spec in builtin_recipes()]
+WHOLE = [name for name in PRESETS if name != "base_exclusions"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_presets_summary_is_that_of_its_text(name, recipes):
+    assert recipes[name].summary == yaml.safe_load(recipes[name].text)["summary"]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_preset_quantizes_feed_forward_weights_and_not_the_head(name, load, decide):
+    config = load(name)
+    assert config.name == name
+    assert decide(config, "model.layers.0.mlp.up_proj", "weight") is not None
+    for module in (
+        "lm_head",
+        "model.visual.blocks.0.mlp.fc1",
+        "model.layers.0.mlp.gate",
+        "mtp.layers.0.mlp.up_proj",
+    ):
+        assert decide(config, module, "weight") is None, module
+        assert decide(config, module, "input") is None, module
+    assert decide(config, "model.embed_tokens", "weight", "nn.Embedding") is None
+    assert decide(config, "model.norm", "input", "nn.LayerNorm") is None
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_preset_leaves_outputs_alone(name, load, decide):
+    assert decide(load(name), "model.layers.0.mlp.up_proj", "output") is None
+
+
+def test_names_that_only_look_like_routers_are_quantized(load, decide):
+    for module in ("model.layers.0.mlp.gate_proj", "model.layers.0.mlp.gate_up_proj", "encoder.supervision"):
+        assert decide(load("nvfp4"), module, "weight") is not None, module
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "activation"),
+    [
+        ("nvfp4", "nvfp4 (static)", "nvfp4 (dynamic_blocks)"),
+        ("nvfp4_weight_only", "nvfp4 (static)", "None"),
+        ("fp8", "fp8 (static)", "fp8 (static)"),
+        ("fp8_row", "fp8_row (static)", "fp8_row (dynamic)"),
+        ("int8", "int8_row (static)", "int8_row (dynamic)"),
+        ("int8_static", "int8_row (static)", "int8 (static)"),
+        ("int8_weight_only", "int8_row (static)", "None"),
+    ],
+)
+def test_a_preset_gives_the_formats_that_its_name_promises(name, weight, activation, load, decide):
+    config = load(name)
+    module = "model.layers.3.self_attn.q_proj"
+    assert str(decide(config, module, "weight")) == weight
+    assert str(decide(config, module, "input")) == activation
+
+
+def test_the_mlp_only_preset_leaves_attention_alone(load, decide):
+    config = load("nvfp4_mlp_only")
+    assert decide(config, "model.layers.3.self_attn.q_proj", "weight") is None
+    assert decide(config, "model.layers.3.block_sparse_moe.experts.0.w1", "weight") is not None
+    assert config.max_unquantized == 1.0
