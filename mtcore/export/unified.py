@@ -40,16 +40,25 @@ class UnifiedExporter:
     def dialects(self) -> tuple[str, ...]:
         return tuple(self._exporters)
 
-    def check(self, plan: Plan, dialect: str, out: Path | None = None, *, overwrite: bool = False) -> None:
+    def check_target(self, dialect: str, out: Path, *, overwrite: bool = False) -> None:
+        """Ask, before anything is loaded, whether the dialect is known and `out` may be written.
+
+        Raises:
+            UnknownNameError: no such dialect. ExportError: `out` exists.
+        """
+        self._spec(dialect)
+        problems = target_problems(out, overwrite=overwrite)
+        if problems:
+            raise ExportError(problems)
+
+    def check(self, plan: Plan, dialect: str) -> None:
         """Ask, before a run, whether its result can be written.
 
         Raises:
             UnknownNameError: no such dialect.
-            ExportError: what the dialect cannot express, module by module; or `out` exists.
+            ExportError: what the dialect cannot express, module by module.
         """
         problems = list(self._spec(dialect).check(plan))
-        if out is not None:
-            problems += target_problems(out, overwrite=overwrite)
         if problems:
             raise ExportError(problems)
 
@@ -59,9 +68,9 @@ class UnifiedExporter:
         `out` appears whole at the end; if anything fails, or the user interrupts, it is as it was.
 
         Raises:
-            UnknownNameError, ExportError: see `check`; also when the disk is full or not writable.
+            UnknownNameError, ExportError: see `check_target` and `check`; also when the disk is full or not writable.
         """
-        self.check(artifact.plan, dialect, out, overwrite=overwrite)
+        self.check(artifact.plan, dialect)
         with whole_directory(out, overwrite=overwrite) as work:
             self._spec(dialect).write(artifact, work)
             files = {

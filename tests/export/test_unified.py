@@ -62,7 +62,7 @@ def test_an_existing_directory_is_refused_unless_it_may_be_replaced(tmp_path):
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ExportError, match="is a file"):
-        exporter(writes("new")).check(PLAN, "plain", tmp_path / "out", overwrite=True)
+        exporter(writes("new")).check_target("plain", tmp_path / "out", overwrite=True)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
