@@ -3,8 +3,16 @@
 from mtcore.builtin.calibration import mtcore_algorithms
 from mtcore.builtin.formats import mtcore_formats
 from mtcore.builtin.layers import mtcore_quant_modules
+from mtcore.builtin.recipes import mtcore_recipes
 from mtcore.builtin.trace import mtcore_trace_model
 
 MTCORE_HOOK_API = "0.1"
 
-__all__ = ["MTCORE_HOOK_API", "mtcore_algorithms", "mtcore_formats", "mtcore_quant_modules", "mtcore_trace_model"]
+__all__ = [
+    "MTCORE_HOOK_API",
+    "mtcore_algorithms",
+    "mtcore_formats",
+    "mtcore_quant_modules",
+    "mtcore_recipes",
+    "mtcore_trace_model",
+]
