@@ -18,6 +18,7 @@ from mtcore.numerics.blocks import (
     weight_matrix,
 )
 from mtcore.numerics.cast import decode, encode, round_to_element
+from mtcore.numerics.four_over_six import four_over_six_qparams
 from mtcore.numerics.pack import pack, unpack
 from mtcore.numerics.qtensor import QTensor
 from mtcore.numerics.quantize import dequantize, fake_quantize, quantize
@@ -33,6 +34,7 @@ __all__ = [
     "dynamic_qparams",
     "encode",
     "fake_quantize",
+    "four_over_six_qparams",
     "from_blocks",
     "pack",
     "qparams_from_amax",
