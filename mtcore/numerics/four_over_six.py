@@ -1,9 +1,9 @@
 """Four over six: each block of NVFP4 chooses between two scales the one with the smaller error.
 
-The largest E2M1 values, 4 and 6, lie far apart, so that a block whose values gather just under its maximum is coarse
-at the top. Scaled to 4, its upper range is finer. The idea and the bound of 256 are from "Four Over Six: More
-Accurate NVFP4 Quantization with Adaptive Block Scaling" (arXiv 2512.02010). What is stored is plain NVFP4: the choice
-only changes the scales, so every reader of the format takes it.
+The largest E2M1 values, 4 and 6, lie far apart, so that a block whose values gather just under its maximum is
+coarse at the top. Scaled to 4, its upper range is finer. The idea and the bound of 256 are from "Four Over Six: More
+Accurate NVFP4 Quantization with Adaptive Block Scaling" (arXiv 2512.02010). What is stored is plain NVFP4: the
+choice only changes the scales, so every reader of the format takes it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def adaptive_formats(fmt: TensorFormat) -> tuple[TensorFormat, TensorFormat]:
     """The two ways of scaling a block: its amax on the largest element value, or on the one below.
 
     Both aim the tensor's amax at largest element value x largest power of two among the inner scales. For NVFP4
-    that is 6 · 256 = 1536: a scale of the second way is 6/4 times that of the first, and 256 is the largest power of
-    two whose 1.5-fold (384) E4M3 still holds.
+    that is 6 · 256 = 1536: a scale of the second way is 6/4 times that of the first, and 256 is the largest power
+    of two whose 1.5-fold (384) E4M3 still holds.
 
     Example:
         >>> from mtcore.formats.catalog import NVFP4
