@@ -1,9 +1,9 @@
 """Four over six: each block of NVFP4 chooses between two scales the one with the smaller error.
 
 The largest E2M1 values, 4 and 6, lie far apart, so that a block whose values gather just under its maximum is
-coarse at the top. Scaled to 4, its upper range is finer. The idea and the bound of 256 are from "Four Over Six: More
-Accurate NVFP4 Quantization with Adaptive Block Scaling" (arXiv 2512.02010). What is stored is plain NVFP4: the
-choice only changes the scales, so every reader of the format takes it.
+coarse at the top. Scaled to 4, its upper range is finer. The idea and the bound of 256 are from "Four Over Six:
+More Accurate NVFP4 Quantization with Adaptive Block Scaling" (arXiv 2512.02010). What is stored is plain NVFP4:
+the choice only changes the scales, so every reader of the format takes it.
 """
 
 from __future__ import annotations
