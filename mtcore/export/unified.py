@@ -68,7 +68,7 @@ class UnifiedExporter:
         `out` appears whole at the end; if anything fails, or the user interrupts, it is as it was.
 
         Raises:
-            UnknownNameError, ExportError: see `check_target` and `check`; also when the disk is full or not writable.
+            UnknownNameError, ExportError: see `check_target` and `check`; or the disk is full or not writable.
         """
         self.check(artifact.plan, dialect)
         with whole_directory(out, overwrite=overwrite) as work:

@@ -1,1 +1,23 @@
-"""."""
+"""The main job on checkpoints, from source to directory."""
+
+from mtcore.flow.data_options import DataOptions
+from mtcore.flow.evaluate import Evaluation, perplexity
+from mtcore.flow.loaded import LoadedModel, Tokenizer
+from mtcore.flow.report import LoggingReporter, Phase, Reporter
+from mtcore.flow.run import RunSummary, evaluate_checkpoint, load_checkpoint, plan_checkpoint, quantize_checkpoint
+
+__all__ = [
+    "DataOptions",
+    "Evaluation",
+    "LoadedModel",
+    "LoggingReporter",
+    "Phase",
+    "Reporter",
+    "RunSummary",
+    "Tokenizer",
+    "evaluate_checkpoint",
+    "load_checkpoint",
+    "perplexity",
+    "plan_checkpoint",
+    "quantize_checkpoint",
+]

@@ -1,6 +1,38 @@
-"""Quantize a model in memory: convert, calibrate, save and load."""
+"""Quantize a model in memory: plan, convert, calibrate, undo."""
 
+from mtcore.nn import QuantLinear, QuantModule, TensorQuantizer
+from mtcore.quantization.api import (
+    apply_plan,
+    calibrate,
+    load,
+    plan_model,
+    quantize,
+    save,
+    to_artifact,
+    trace_model,
+    undo,
+)
+from mtcore.quantization.attached import is_quantized, quantized_of
 from mtcore.quantization.convert import convert
 from mtcore.quantization.journal import Journal
+from mtcore.recipe.setting import QuantizeConfig
 
-__all__ = ["Journal", "convert"]
+__all__ = [
+    "Journal",
+    "QuantLinear",
+    "QuantModule",
+    "QuantizeConfig",
+    "TensorQuantizer",
+    "apply_plan",
+    "calibrate",
+    "convert",
+    "is_quantized",
+    "load",
+    "plan_model",
+    "quantize",
+    "quantized_of",
+    "save",
+    "to_artifact",
+    "trace_model",
+    "undo",
+]

@@ -1,0 +1,176 @@
+"""The main job on a checkpoint: load, trace, plan, quantize, export; and its parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtcore.calibration import Data, as_forward_loop
+from mtcore.export import Exported, UnifiedExporter
+from mtcore.flow.data_options import DataOptions
+from mtcore.flow.evaluate import Evaluation, perplexity
+from mtcore.flow.loaded import LoadedModel
+from mtcore.flow.report import LoggingReporter, Phase, Reporter
+from mtcore.plan import Plan, plan_to_dict
+from mtcore.plugins import Registry, RunFacts, default_registry
+from mtcore.quantization import apply_plan, plan_model, to_artifact
+from mtcore.quantization.api import Config, raise_errors
+from mtcore.recipe import load_config
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What one run did: its plan, what it wrote, the bytes of the parameters before, and how long it took."""
+
+    plan: Plan
+    exported: Exported
+    source_bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "directory": str(self.exported.directory),
+            "files": dict(self.exported.files),
+            "size_bytes": self.exported.size_bytes,
+            "source_bytes": self.source_bytes,
+            "seconds": self.seconds,
+            "plan": plan_to_dict(self.plan),
+        }
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run under way: whom to ask and whom to tell."""
+
+    registry: Registry
+    reporter: Reporter
+    facts: RunFacts
+
+    @classmethod
+    def of(
+        cls,
+        registry: Registry | None,
+        reporter: Reporter | None,
+        source: str,
+        recipe: object = "",
+        out: Path | None = None,
+    ) -> _Run:
+        name = recipe if isinstance(recipe, str) else getattr(recipe, "name", type(recipe).__name__)
+        return cls(registry or default_registry(), reporter or LoggingReporter(), RunFacts(source, name, out))
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Phase]:
+        """A phase, told to the reporter and to the plugins."""
+        with self.registry.phase(self.facts, name), self.reporter.phase(name, total, unit) as phase:
+            yield phase
+
+    def load(self) -> LoadedModel:
+        with self.phase("load"):
+            return self.registry.load_model(self.facts.source)
+
+    def plan(self, loaded: LoadedModel, recipe: Config) -> Plan:
+        with self.phase("plan"):
+            return plan_model(loaded.model, recipe, inputs=loaded.example_inputs or None, registry=self.registry)
+
+
+def load_checkpoint(
+    source: str, *, registry: Registry | None = None, reporter: Reporter | None = None
+) -> LoadedModel:
+    """Open a model with the first plugin that knows `source`.
+
+    Raises:
+        ModelError: nobody knows it, or it cannot be opened.
+    """
+    return _Run.of(registry, reporter, source).load()
+
+
+def plan_checkpoint(
+    source: str, recipe: Config, *, registry: Registry | None = None, reporter: Reporter | None = None
+) -> Plan:
+    """What `quantize_checkpoint` would do to every module, and why. Writes nothing.
+
+    Raises:
+        ModelError, RecipeError: the source or the recipe cannot be understood. Problems of the two together are
+            findings of the plan.
+    """
+    run = _Run.of(registry, reporter, source, recipe)
+    return run.plan(run.load(), recipe)
+
+
+def quantize_checkpoint(
+    source: str,
+    recipe: Config,
+    out: Path,
+    *,
+    calib: str | None = None,
+    dialect: str = "compressed-tensors",
+    data: DataOptions | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+    overwrite: bool = False,
+) -> RunSummary:
+    """Quantize a checkpoint and write it in a dialect.
+
+    Args:
+        source: what the model loaders know: a directory, a GGUF file, a hub id.
+        recipe: what to do.
+        out: directory to write; it appears whole at the end, or not at all.
+        calib: calibration data, as the plugins know it: a text file. Needed for static activation scales.
+        dialect: name of an exporter.
+        data: how much of the calibration data to use.
+
+    Raises:
+        MtcoreError: with one clear message, before the long part wherever that is possible.
+    """
+    run = _Run.of(registry, reporter, source, recipe, out)
+    start = time.perf_counter()
+    exporter = UnifiedExporter(run.registry.exporters)
+    exporter.check_target(dialect, out, overwrite=overwrite)
+    load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
+    loaded = run.load()
+    plan = run.plan(loaded, recipe)
+    raise_errors(plan)
+    exporter.check(plan, dialect)
+    source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    batches = [] if calib is None else run.registry.calibration_batches(calib, loaded, data or DataOptions())
+    tokens = sum(_tokens(batch) for batch in batches)
+    with run.phase("calibrate", tokens or None, "tokens") as phase:
+        loop: Data | None = None
+        if batches:
+            loop = as_forward_loop(batches, on_batch=lambda batch: phase.advance(_tokens(batch)))
+        model = apply_plan(loaded.model, plan, loop, registry=run.registry)
+    with run.phase("export"):
+        exported = exporter.export(to_artifact(model, loaded.files), out, dialect, overwrite=overwrite)
+    return RunSummary(plan, exported, source_bytes, time.perf_counter() - start)
+
+
+def evaluate_checkpoint(
+    source: str,
+    *,
+    text: str,
+    data: DataOptions | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """Perplexity of a checkpoint on a text.
+
+    Raises:
+        ModelError: the source cannot be opened, or is no language model.
+        CalibrationError: the text is missing or too short, or the model has no tokenizer.
+    """
+    run = _Run.of(registry, reporter, source)
+    loaded = run.load()
+    batches = run.registry.calibration_batches(text, loaded, data or DataOptions())
+    with run.registry.phase(run.facts, "evaluate"):
+        return perplexity(loaded.model, batches, run.reporter)
+
+
+def _tokens(batch: Any) -> int:
+    ids = batch.get("input_ids") if isinstance(batch, dict) else None
+    return ids.numel() if isinstance(ids, Tensor) else 0
