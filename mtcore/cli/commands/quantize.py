@@ -1,0 +1,83 @@
+"""`mtopt quantize`: the main job, from a model to a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mtcore.cli.command import Answer, Command
+from mtcore.cli.reporter import make_reporter
+from mtcore.cli.session import chosen_data, chosen_recipe, data_options, open_registry, recipe_options
+from mtcore.cli.settings import current_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtcore.flow import RunSummary
+
+
+@click.command(
+    cls=Command,
+    short_help="Write a quantized checkpoint of MODEL.",
+    example="mtopt quantize ./llama-3 --recipe nvfp4 --calib corpus.txt -o ./llama-3-nvfp4",
+)
+@click.argument("model")
+@recipe_options
+@click.option("--calib", metavar="TEXT", help="Text file to calibrate on; static activation scales need one.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Directory of the new checkpoint."
+)
+@click.option("--dialect", default="compressed-tensors", show_default=True, help="How the checkpoint is written.")
+@data_options
+@click.option("--force", is_flag=True, help="Replace the output directory if it exists.")
+def quantize(
+    model: str,
+    recipe: str,
+    overrides: tuple[str, ...],
+    max_unquantized: float | None,
+    calib: str | None,
+    out: Path,
+    dialect: str,
+    samples: int | None,
+    length: int | None,
+    batch_size: int | None,
+    force: bool,
+) -> Answer:
+    """Quantize MODEL (a checkpoint directory, a GGUF file or a hub id) and write a checkpoint.
+
+    The checkpoint appears in its place only when it is complete.
+    """
+    from mtcore import flow
+
+    registry = open_registry()
+    summary = flow.quantize_checkpoint(
+        model,
+        chosen_recipe(recipe, overrides, max_unquantized, registry),
+        out,
+        calib=calib,
+        dialect=dialect,
+        data=chosen_data(samples, length, batch_size),
+        registry=registry,
+        reporter=make_reporter(),
+        overwrite=force,
+    )
+    current_settings().written = out
+    return Answer(summary.to_json(), lambda console: _draw(console, model, summary))
+
+
+def _draw(console: Console, model: str, summary: RunSummary) -> None:
+    from mtcore.cli.plan_view import draw_coverage, draw_findings
+    from mtcore.cli.views import megabytes, print_facts
+
+    size = summary.exported.size_bytes
+    draw_findings(console, summary.plan)
+    draw_coverage(console, summary.plan)
+    facts = {
+        "from": f"{model}, {megabytes(summary.source_bytes)} of parameters",
+        "to": f"{summary.exported.directory}, {megabytes(size)} in {len(summary.exported.files)} files",
+        "ratio": f"{summary.source_bytes / size:.2f}",
+        "time": f"{summary.seconds:.1f} s",
+    }
+    print_facts(console, facts)

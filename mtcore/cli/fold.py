@@ -1,0 +1,48 @@
+"""Folding: names that differ only in their numbers, written as one name with ranges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from math import prod
+
+_NUMBER = re.compile(r"(?<![^._\[])\d+(?![^._\]])")
+
+
+def skeleton(name: str) -> str:
+    """The name with its numbers left out; names of one skeleton may be folded.
+
+    Example:
+        >>> skeleton("model.layers.11.mlp.up_proj"), skeleton("conv1.weight")
+        ('model.layers.*.mlp.up_proj', 'conv1.weight')
+    """
+    return _NUMBER.sub("*", name)
+
+
+def fold_names(names: Sequence[str]) -> str:
+    """One name for all of `names`, which share a skeleton; '*' where the numbers form no full grid.
+
+    Example:
+        >>> fold_names([f"layers.{i}.up" for i in range(4)])
+        'layers.[0-3].up'
+        >>> fold_names(["layers.0.up", "layers.2.up", "layers.3.up"])
+        'layers.[0,2-3].up'
+    """
+    numbers = [tuple(map(int, _NUMBER.findall(name))) for name in names]
+    axes = [sorted(set(axis)) for axis in zip(*numbers, strict=True)]
+    full = prod(map(len, axes)) == len(set(numbers))
+    spans = iter(_span(axis) if full else "*" for axis in axes)
+    return _NUMBER.sub(lambda _: next(spans), names[0])
+
+
+def _span(values: Sequence[int]) -> str:
+    """'3' for one value, '[0-3,7]' for several."""
+    if len(values) == 1:
+        return str(values[0])
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return f"[{','.join(str(run[0]) if len(run) == 1 else f'{run[0]}-{run[-1]}' for run in runs)}]"

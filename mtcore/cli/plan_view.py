@@ -1,0 +1,95 @@
+"""A plan for people: a table of modules with identical layers folded, shared scales, findings, coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.text import Text
+
+from mtcore.cli.fold import fold_names, skeleton
+from mtcore.cli.views import print_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtcore.plan.plan import Finding, ModulePlan, Plan, ScaleGroup
+
+T = TypeVar("T")
+_STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def draw_plan(console: Console, plan: Plan, *, every_module: bool = False) -> None:
+    """Prints the plan; unless `every_module`, modules that differ only in their names' numbers share a line."""
+    _draw_modules(console, plan.modules, every_module)
+    _draw_groups(console, plan.groups, every_module)
+    draw_findings(console, plan)
+    draw_coverage(console, plan)
+
+
+def draw_findings(console: Console, plan: Plan) -> None:
+    """Prints what a user should know before the run, one line each."""
+    for finding in plan.findings:
+        console.print(_line(finding), soft_wrap=True)
+
+
+def draw_coverage(console: Console, plan: Plan) -> None:
+    """Prints how much of the weights is quantized, and how much is left out although no rule says so."""
+    cover = plan.coverage
+    unexplained = f"; {cover.unexplained:,} untouched although no rule says so" if cover.unexplained else ""
+    console.print(
+        f"[bold]{cover.share:.1%}[/] of the matrix weights quantized "
+        f"({cover.quantized:,} of {cover.total:,} elements){unexplained}"
+    )
+
+
+def module_rows(modules: Iterable[ModulePlan], *, every_module: bool) -> list[tuple[str, ...]]:
+    """Rows of (modules, how many, class, shapes, quantized as, why), in the order of the plan."""
+    rows: list[tuple[str, ...]] = []
+    for same in _grouped(modules, lambda module: module.name if every_module else _likeness(module)):
+        first = same[0]
+        shapes = ", ".join("x".join(map(str, shape)) for _, shape in first.shapes)
+        slots = "\n".join(f"{slot.slot} {slot.format.name} ({slot.mode})" for slot in first.slots) or "-"
+        name = fold_names([module.name for module in same]) or "(the model itself)"
+        rows.append((name, str(len(same)), first.type, shapes, slots, first.reason))
+    return rows
+
+
+def _draw_modules(console: Console, modules: Sequence[ModulePlan], every_module: bool) -> None:
+    columns = ("modules", "count", "class", "shapes", "quantized as", "why")
+    print_table(console, columns, module_rows(modules, every_module=every_module))
+    console.print()
+
+
+def _draw_groups(console: Console, groups: Sequence[ScaleGroup], every_module: bool) -> None:
+    if not groups:
+        return
+
+    def likeness(group: ScaleGroup) -> Hashable:
+        return group.name if every_module else (*map(skeleton, group.modules), group.slot, skeleton(group.why))
+
+    rows = []
+    for same in _grouped(groups, likeness):
+        members = (fold_names(names) for names in zip(*(group.modules for group in same), strict=True))
+        rows.append(("\n".join(members), str(len(same)), same[0].slot, same[0].why))
+    print_table(console, ("share one outer scale", "count", "slot", "why"), rows)
+    console.print()
+
+
+def _likeness(module: ModulePlan) -> Hashable:
+    """What modules must have in common to share a line."""
+    slots = tuple((slot.slot, slot.format.name, slot.mode, slot.rule) for slot in module.slots)
+    return skeleton(module.name), module.type, module.shapes, slots, skeleton(module.reason)
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Items with one key together, in the order in which the keys appear first."""
+    groups: dict[Hashable, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+def _line(finding: Finding) -> Text:
+    where = f"{finding.where}: " if finding.where else ""
+    return Text.assemble((finding.level, _STYLE[finding.level]), f" {where}{finding.message}")

@@ -1,0 +1,83 @@
+"""What commands begin with: the registry, the recipe as the line asks for it, and the data options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mtcore.cli.settings import current_settings
+
+if TYPE_CHECKING:
+    from mtcore.flow.data_options import DataOptions
+    from mtcore.plugins import Registry
+    from mtcore.recipe.setting import QuantizeConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def open_registry() -> Registry:
+    """Everything that mtcore and, unless --no-plugins was said, the installed plugins provide."""
+    from mtcore import plugins
+
+    if current_settings().no_plugins:
+        return plugins.Registry.load(discover=False)
+    return plugins.default_registry()
+
+
+def recipe_options(command: F) -> F:
+    """The options that choose a recipe and change it."""
+    for option in reversed(
+        (
+            click.option("--recipe", required=True, metavar="NAME|FILE", help="A recipe's name or a YAML file."),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="Change one field of the recipe; VALUE is YAML. May be repeated.",
+            ),
+            click.option(
+                "--max-unquantized",
+                type=click.FloatRange(0, 1),
+                metavar="SHARE",
+                help="Share of matrix weights, 0 to 1, that may stay unquantized although no rule says so.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def data_options(command: F) -> F:
+    """The options that say how much of a text is read, and in which pieces."""
+    for option in reversed(
+        (
+            click.option("--samples", type=click.IntRange(min=1), help="Chunks to take. [default: 64]"),
+            click.option("--length", type=click.IntRange(min=2), help="Tokens a chunk. [default: 512]"),
+            click.option("--batch-size", type=click.IntRange(min=1), help="Chunks a batch. [default: 4]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_data(samples: int | None, length: int | None, batch_size: int | None) -> DataOptions:
+    """The data options of a line; what it left out keeps its default."""
+    from mtcore.flow.data_options import DataOptions
+
+    given = {"samples": samples, "length": length, "batch_size": batch_size}
+    return DataOptions(**{name: value for name, value in given.items() if value is not None})
+
+
+def chosen_recipe(
+    recipe: str, overrides: Sequence[str], max_unquantized: float | None, registry: Registry
+) -> QuantizeConfig:
+    """The recipe of a line, resolved, with the line's changes."""
+    from mtcore.recipe import load_config
+
+    changes = list(overrides)
+    if max_unquantized is not None:
+        changes.append(f"max_unquantized={max_unquantized}")
+    return load_config(recipe, formats=registry.formats, recipes=registry.recipes, overrides=changes)

@@ -1,0 +1,71 @@
+"""`mtopt quantize`, on a run that is replaced by a given result."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mtcore.export import Exported
+from mtcore.flow import DataOptions, RunSummary
+
+
+@pytest.fixture
+def asked(monkeypatch, registry, plan):
+    """What the command asks the flow for."""
+    seen = {}
+
+    def quantize_checkpoint(source, recipe, out, **options):
+        seen.update(source=source, recipe=recipe, out=out, **options)
+        exported = Exported(out, {"config.json": 1_000, "model.safetensors": 999_000})
+        return RunSummary(plan, exported, source_bytes=3_000_000, seconds=2.5)
+
+    monkeypatch.setattr("mtcore.flow.quantize_checkpoint", quantize_checkpoint)
+    return seen
+
+
+def test_the_result_tells_sizes_ratio_and_coverage(asked, mtopt):
+    shown = mtopt("quantize", "m", "--recipe", "nvfp4", "--calib", "text", "-o", "out")
+    assert shown.code == 0
+    for fact in (
+        "3.0 MB of parameters",
+        "1.0 MB in 2 files",
+        "ratio  3.00",
+        "2.5 s",
+        "50.0% of the matrix weights",
+    ):
+        assert fact in shown.out
+
+
+def test_every_option_reaches_the_run(asked, registry, mtopt):
+    line = "quantize m --recipe fp8 --calib t -o out --dialect d --samples 3 --length 7 --batch-size 2 --force"
+    assert mtopt(*line.split()).code == 0
+    assert (asked["source"], asked["recipe"].name, asked["out"]) == ("m", "fp8", Path("out"))
+    assert (asked["calib"], asked["dialect"], asked["overwrite"]) == ("t", "d", True)
+    assert asked["data"] == DataOptions(samples=3, length=7, batch_size=2)
+    assert asked["registry"] is registry
+
+
+def test_what_the_line_leaves_out_keeps_its_default(asked, mtopt):
+    mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
+    assert (asked["calib"], asked["dialect"], asked["overwrite"]) == (None, "compressed-tensors", False)
+    assert asked["data"] == DataOptions()
+
+
+def test_json_is_the_summary(asked, mtopt):
+    data = json.loads(mtopt("quantize", "m", "--recipe", "fp8", "-o", "out", "--json").out)
+    assert (data["directory"], data["size_bytes"], data["source_bytes"]) == ("out", 1_000_000, 3_000_000)
+
+
+def test_an_override_that_cannot_be_read_is_one_line(asked, mtopt):
+    shown = mtopt("quantize", "m", "--recipe", "fp8", "-o", "out", "--set", "nonsense")
+    assert (shown.code, shown.err.count("\n")) == (1, 1)
+    assert "override 'nonsense'" in shown.err
+
+
+def test_an_interruption_after_the_run_says_that_the_result_is_complete(asked, monkeypatch, mtopt):
+    def interrupted(summary):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunSummary, "to_json", interrupted)
+    shown = mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
+    assert (shown.code, shown.err.strip()) == (130, "interrupted: out is complete")

@@ -1,0 +1,59 @@
+"""A plan as people read it."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from mtcore.cli.plan_view import draw_plan, module_rows
+
+
+@pytest.fixture
+def drawn():
+    def draw(plan, **options):
+        out = io.StringIO()
+        draw_plan(Console(file=out, width=200), plan, **options)
+        return out.getvalue()
+
+    return draw
+
+
+def test_identical_layers_share_a_line_with_their_number(plan):
+    rows = module_rows(plan.modules, every_module=False)
+    assert [row[:2] for row in rows] == [
+        ("layers.[0-3].q_proj", "4"),
+        ("layers.[0-3].k_proj", "4"),
+        ("lm_head", "1"),
+    ]
+
+
+def test_every_module_has_a_line_when_asked_for(plan):
+    rows = module_rows(plan.modules, every_module=True)
+    assert [row[0] for row in rows] == [module.name for module in plan.modules]
+
+
+def test_a_layer_that_is_treated_differently_has_a_line_of_its_own(plan):
+    odd = dataclasses.replace(plan.modules[2], slots=(), reason="left as it is by rule #3")
+    rows = module_rows((*plan.modules[:2], odd, *plan.modules[3:]), every_module=False)
+    assert ("layers.1.q_proj", "1") in [row[:2] for row in rows]
+    assert ("layers.[0,2-3].q_proj", "3") in [row[:2] for row in rows]
+
+
+def test_the_reason_and_the_formats_are_shown(plan, drawn):
+    text = drawn(plan)
+    assert "weight nvfp4 (static)" in text
+    assert "input nvfp4 (dynamic_blocks)" in text
+    assert "left as it is by rule #2 of recipe nvfp4" in text
+
+
+def test_findings_shared_scales_and_coverage_are_shown(plan, drawn):
+    text = drawn(plan)
+    assert "warning layers.3.q_proj: was not called by the example inputs" in text
+    assert "they read one value" in text
+    assert "50.0% of the matrix weights quantized (16,384 of 32,768 elements)" in text
+
+
+def test_unexplained_weights_are_counted(plan, drawn):
+    bare = dataclasses.replace(plan, coverage=dataclasses.replace(plan.coverage, unexplained=77))
+    assert "77 untouched although no rule says so" in drawn(bare)

@@ -1,0 +1,72 @@
+"""Progress as a person sees it, on a terminal and elsewhere."""
+
+import io
+
+import pytest
+
+from mtcore.cli.reporter import BarReporter, LineReporter, make_reporter
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def ticking():
+    """A clock that says 0, 2, 4, … seconds."""
+    seconds = iter(range(0, 1000, 2))
+    return lambda: float(next(seconds))
+
+
+def test_a_phase_is_one_line_with_amount_time_and_rate(ticking):
+    out = io.StringIO()
+    with LineReporter(out, clock=ticking).phase("calibrate", total=300, unit="tokens") as phase:
+        phase.advance(100)
+        phase.advance(200)
+    assert out.getvalue() == "calibrate: 300 tokens in 2.0 s (150 tokens/s)\n"
+
+
+def test_a_phase_without_an_amount_shows_its_time(ticking):
+    out = io.StringIO()
+    with LineReporter(out, clock=ticking).phase("trace"):
+        pass
+    assert out.getvalue() == "trace: 2.0 s\n"
+
+
+def test_a_phase_that_raises_claims_no_success():
+    out = io.StringIO()
+    with pytest.raises(RuntimeError), LineReporter(out).phase("calibrate"):
+        raise RuntimeError
+    assert out.getvalue() == ""
+
+
+def test_a_terminal_gets_bars_and_anything_else_lines():
+    assert isinstance(make_reporter(Terminal()), BarReporter)
+    assert isinstance(make_reporter(io.StringIO()), LineReporter)
+
+
+def test_phases_may_stand_inside_each_other_on_a_terminal():
+    out = Terminal()
+    reporter = BarReporter(out)
+    with reporter.phase("outer", total=1, unit="layers") as outer:
+        with reporter.phase("inner", total=2, unit="tokens") as inner:
+            inner.advance(2)
+        outer.advance()
+    assert out.getvalue().index("inner: 2 tokens") < out.getvalue().index("outer: 1 layers")
+
+
+def test_a_phase_that_raises_puts_the_terminal_back():
+    out = Terminal()
+    reporter = BarReporter(out)
+    with pytest.raises(RuntimeError), reporter.phase("calibrate", total=3):
+        raise RuntimeError
+    assert "\x1b[?25h" in out.getvalue()[out.getvalue().rindex("\x1b[?25l") :]  # the cursor is shown again
+    with reporter.phase("again"):
+        pass
+
+
+def test_a_note_is_a_line():
+    out = io.StringIO()
+    LineReporter(out).note("gemm: reference")
+    assert out.getvalue() == "gemm: reference\n"
