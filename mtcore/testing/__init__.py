@@ -1,1 +1,1 @@
-"""."""
+"""Testing: the room of the contracts that plugin authors will subclass; there are none yet."""
