@@ -1,1 +1,50 @@
-"""Testing: the room of the contracts that plugin authors will subclass; there are none yet."""
+"""The conformance kit: contracts that a plugin's tests subclass, one for each kind of record. Needs pytest.
+
+A contract is a class of tests. Subclass it in a test file, under a name that starts with `Test`, and override the
+fixtures that its docstring lists; everything else comes along:
+
+    from mtcore.testing import FormatContract
+
+    class TestMine(FormatContract):
+        @pytest.fixture
+        def fmt(self):
+            return MINE
+
+        @pytest.fixture
+        def stated_values(self):
+            return [0.0, 1.0, -2.0, -1.0]
+"""
+
+import pytest
+
+# Before the files are imported, so that their assertions explain themselves as those of a test file do.
+pytest.register_assert_rewrite(
+    "mtcore.testing.algorithms",
+    "mtcore.testing.compare",
+    "mtcore.testing.exporters",
+    "mtcore.testing.formats",
+    "mtcore.testing.loaders",
+    "mtcore.testing.quant_modules",
+)
+
+from mtcore.testing.algorithms import AlgorithmContract  # noqa: E402
+from mtcore.testing.compare import assert_same_bits, same_bits  # noqa: E402
+from mtcore.testing.exporters import ExporterContract  # noqa: E402
+from mtcore.testing.formats import FormatContract  # noqa: E402
+from mtcore.testing.loaders import ModelLoaderContract  # noqa: E402
+from mtcore.testing.quant_modules import QuantModuleContract  # noqa: E402
+from mtcore.testing.toy import ToyModel, toy_batches, toy_config, toy_plan  # noqa: E402
+
+__all__ = [
+    "AlgorithmContract",
+    "ExporterContract",
+    "FormatContract",
+    "ModelLoaderContract",
+    "QuantModuleContract",
+    "ToyModel",
+    "assert_same_bits",
+    "same_bits",
+    "toy_batches",
+    "toy_config",
+    "toy_plan",
+]

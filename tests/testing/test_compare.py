@@ -1,0 +1,36 @@
+"""Comparing bit for bit: zeros have signs, any NaN equals any NaN."""
+
+import pytest
+import torch
+
+from mtcore.testing import assert_same_bits
+
+
+def test_equal_tensors_pass_in_every_dtype():
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.bool):
+        x = torch.tensor([[0.0, 1.0]]).to(dtype)
+        assert_same_bits(x, x.clone(), "x")
+
+
+def test_all_nans_are_equal():
+    payload = torch.tensor([0x7FC00001], dtype=torch.int32).view(torch.float32)
+    assert_same_bits(payload, torch.tensor([torch.nan]), "x")
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "complaint"),
+    [
+        (torch.zeros(2), -torch.zeros(2), r"x: first differing element \[0\] is 0\.0, expected -0\.0 \(2 of 2"),
+        (torch.zeros(2), torch.zeros(3), r"x: shape \(2,\), expected \(3,\)"),
+        (torch.zeros(2), torch.zeros(2).half(), "x: dtype torch.float32, expected torch.float16"),
+        (torch.tensor([torch.nan]), torch.zeros(1), r"\[0\] is nan, expected 0\.0"),
+    ],
+)
+def test_what_differs_is_said(actual, expected, complaint):
+    with pytest.raises(AssertionError, match=complaint):
+        assert_same_bits(actual, expected, "x")
+
+
+def test_a_column_view_is_compared_in_its_own_order():
+    x = torch.arange(6.0).view(2, 3)
+    assert_same_bits(x.T, x.T.contiguous(), "x")
