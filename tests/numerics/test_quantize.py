@@ -1,14 +1,27 @@
 """fake_quantize == dequantize after quantize, bit for bit, on every format and every kind of matrix."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtcore.errors import FormatError
-from mtcore.formats import builtin_formats
-from mtcore.formats.catalog import FP8, FP8_ROW, INT4_B128, INT4_B128_FP8, INT8_ROW, INT8_TENSOR, NVFP4
+from mtcore.formats import FloatElement, builtin_formats
+from mtcore.formats.catalog import (
+    FP8,
+    FP8_ROW,
+    INT4_B128,
+    INT4_B128_FP8,
+    INT8_ROW,
+    INT8_TENSOR,
+    MXFP4,
+    NF4,
+    NVFP4,
+)
 from mtcore.numerics import (
+    QTensor,
     dequantize,
     dynamic_qparams,
     fake_quantize,
@@ -16,9 +29,21 @@ from mtcore.numerics import (
     qparams_from_range,
     quantize,
 )
+from mtcore.numerics.pack import packed_cols
 
 FORMATS = list(builtin_formats())
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def same_tensors(left: QTensor, right: QTensor) -> bool:
+    """Every stored byte is the same."""
+    names = left.tensors().keys()
+    return names == right.tensors().keys() and all(
+        torch.equal(
+            left.tensors()[name].reshape(-1).view(torch.uint8), right.tensors()[name].reshape(-1).view(torch.uint8)
+        )
+        for name in names
+    )
 
 
 def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
@@ -31,21 +56,85 @@ def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
     )
 
 
-def matrices():
-    specials = st.sampled_from([0.0, -0.0, 1e-45, -1e-38, 6e-8, 1e30, -3e38])
-    numbers = st.floats(width=32, allow_nan=False, allow_infinity=False) | specials
-    return st.tuples(st.integers(1, 3), st.integers(1, 40), st.lists(numbers, min_size=1, max_size=12)).map(
-        lambda t: torch.tensor((t[2] * (t[0] * t[1] // len(t[2]) + 1))[: t[0] * t[1]]).view(t[0], t[1])
-    )
+@st.composite
+def matrices(draw, *, finite=False):
+    """Any shape from empty to a ragged second block, filled with a repeated pattern of any numbers."""
+    rows, cols = draw(st.integers(0, 3)), draw(st.integers(0, 140))
+    specials = [
+        0.0,
+        -0.0,
+        1e-45,
+        -1e-38,
+        6e-8,
+        1e30,
+        -3e38,
+        *([] if finite else [torch.nan, torch.inf, -torch.inf]),
+    ]
+    numbers = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.sampled_from(specials)
+    pattern = draw(st.lists(numbers, min_size=1, max_size=40))
+    return torch.tensor(list(itertools.islice(itertools.cycle(pattern), rows * cols))).view(rows, cols)
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
 @given(x=matrices(), dtype=st.sampled_from(DTYPES))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_fake_quantize_equals_dequantize_after_quantize(fmt, x, dtype):
     x = x.to(dtype)
     qparams = dynamic_qparams(x, fmt)
     assert same_bits(fake_quantize(x, qparams), dequantize(quantize(x, qparams)))
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+@given(x=matrices(), known=matrices(finite=True), dtype=st.sampled_from(DTYPES))
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_the_same_holds_under_scales_of_another_matrix_and_nothing_but_nan_elements_stays_nan(fmt, x, known, dtype):
+    grid = fmt.block.grid(*x.shape)
+    amax = known.abs().amax() if known.numel() else torch.tensor(1.0)
+    if fmt.symmetric:
+        qparams = qparams_from_amax(amax.expand(grid), fmt, None if fmt.outer is None else amax)
+    else:
+        qparams = qparams_from_range(-(amax / 4).expand(grid), (amax / 4).expand(grid), fmt)
+    x = x.to(dtype)
+    fake = fake_quantize(x, qparams)
+    assert same_bits(fake, dequantize(quantize(x, qparams)))
+    has_nan = isinstance(fmt.element, FloatElement) and fmt.element.specials != "none"
+    assert torch.equal(fake.isnan(), x.isnan() if has_nan else torch.zeros_like(x, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_working_in_bands_changes_nothing(fmt, monkeypatch):
+    x = torch.randn(300, 150, generator=torch.Generator().manual_seed(6))
+    qparams = dynamic_qparams(x, fmt)
+    whole = quantize(x, qparams)
+    monkeypatch.setattr("mtcore.numerics.bands.BAND_ELEMENTS", 1000)
+    banded = dynamic_qparams(x, fmt)
+    assert same_tensors(QTensor(whole.qdata, banded, 300, 150, x.shape, x.dtype), whole)
+    assert same_tensors(quantize(x, qparams), whole)
+    assert same_bits(fake_quantize(x, qparams), dequantize(whole))
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_shapes_beyond_two_to_the_31_elements_are_counted_right(fmt):
+    rows, cols = 2**17 + 1, 2**15 + 5
+    x = torch.empty(rows, cols, dtype=torch.bfloat16, device="meta")
+    q = quantize(x, dynamic_qparams(x, fmt))
+    assert q.qdata.shape == (rows, packed_cols(cols, fmt.element.bits))
+    assert q.qparams.scale.shape == fmt.block.grid(rows, cols)
+    assert dequantize(q).shape == fake_quantize(x, q.qparams).shape == (rows, cols)
+
+
+@pytest.mark.parametrize("fmt", [FP8_ROW, NVFP4, INT4_B128, MXFP4, NF4], ids=lambda f: f.name)
+def test_the_number_of_threads_changes_nothing(fmt):
+    x = torch.randn(600, 512, generator=torch.Generator().manual_seed(7))
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(quantize(x, dynamic_qparams(x, fmt)))
+    finally:
+        torch.set_num_threads(before)
+    assert same_tensors(results[0], results[1])
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
