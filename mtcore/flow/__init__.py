@@ -2,6 +2,7 @@
 
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
+from mtcore.flow.export import export
 from mtcore.flow.loaded import LoadedModel, Tokenizer
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.run import RunSummary, evaluate_checkpoint, load_checkpoint, plan_checkpoint, quantize_checkpoint
@@ -16,6 +17,7 @@ __all__ = [
     "RunSummary",
     "Tokenizer",
     "evaluate_checkpoint",
+    "export",
     "load_checkpoint",
     "perplexity",
     "plan_checkpoint",

@@ -16,6 +16,7 @@ from mtcore.export import Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
 from mtcore.flow.loaded import LoadedModel
+from mtcore.flow.precision import restore_dtypes, widen_on_cpu
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.plan import Plan, plan_to_dict
 from mtcore.plugins import Registry, RunFacts, default_registry
@@ -138,6 +139,7 @@ def quantize_checkpoint(
     raise_errors(plan)
     exporter.check(plan, dialect)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    dtypes = widen_on_cpu(loaded.model)
     batches = [] if calib is None else run.registry.calibration_batches(calib, loaded, data or DataOptions())
     tokens = sum(_tokens(batch) for batch in batches)
     with run.phase("calibrate", tokens or None, "tokens") as phase:
@@ -146,7 +148,8 @@ def quantize_checkpoint(
             loop = as_forward_loop(batches, on_batch=lambda batch: phase.advance(_tokens(batch)))
         model = apply_plan(loaded.model, plan, loop, registry=run.registry)
     with run.phase("export"):
-        exported = exporter.export(to_artifact(model, loaded.files), out, dialect, overwrite=overwrite)
+        artifact = restore_dtypes(to_artifact(model, loaded.files), dtypes)
+        exported = exporter.export(artifact, out, dialect, overwrite=overwrite)
     return RunSummary(plan, exported, source_bytes, time.perf_counter() - start)
 
 
@@ -158,7 +161,7 @@ def evaluate_checkpoint(
     registry: Registry | None = None,
     reporter: Reporter | None = None,
 ) -> Evaluation:
-    """Perplexity of a checkpoint on a text.
+    """Perplexity of a checkpoint on a text; computed in fp32 on a CPU, whatever the checkpoint's dtype.
 
     Raises:
         ModelError: the source cannot be opened, or is no language model.
@@ -166,6 +169,7 @@ def evaluate_checkpoint(
     """
     run = _Run.of(registry, reporter, source)
     loaded = run.load()
+    widen_on_cpu(loaded.model)
     batches = run.registry.calibration_batches(text, loaded, data or DataOptions())
     with run.registry.phase(run.facts, "evaluate"):
         return perplexity(loaded.model, batches, run.reporter)
