@@ -34,3 +34,7 @@ def test_registry_loads_a_directory_and_makes_batches(
 def test_broken_directory_is_an_error_of_the_model(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
         registry.load_model(str(tmp_path))
+
+
+def test_registry_writes_the_dialect(registry: Registry) -> None:
+    assert registry.exporters["compressed-tensors"].summary

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from mtcore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mtcore.export import ExporterSpec
     from mtcore.flow.data_options import DataOptions
     from mtcore.flow.loaded import LoadedModel
 
@@ -29,3 +32,11 @@ def mtcore_calibration_batches(
     from mtopt_hf.batches import text_batches
 
     return text_batches(source, loaded, options) if loaded.loader == "hf" else None
+
+
+@hookimpl
+def mtcore_exporters() -> Iterator[ExporterSpec]:
+    """The compressed-tensors dialect."""
+    from mtopt_hf.exporters import exporters
+
+    yield from exporters()

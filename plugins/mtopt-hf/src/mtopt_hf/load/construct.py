@@ -57,9 +57,21 @@ def construct_model(folder: str, *, dequantized: bool = False, **arguments: Any)
     if unexpected:
         _log.warning("%s: %d tensors fit no part of the model: %s", folder, len(unexpected), _some(unexpected))
     if dequantized:
-        model.hf_quantizer.compressor.decompress_model(model)
+        _dequantize(model)
     result: PreTrainedModel = model.eval()
     return result.requires_grad_(False)
+
+
+def _dequantize(model: Any) -> None:
+    """Give compressed weights their float values, in the dtype of the model.
+
+    compressed-tensors 0.20 leaves NVFP4 weights in bf16 whatever the model computes in, and a layer of another
+    dtype then raises in its forward.
+    """
+    model.hf_quantizer.compressor.decompress_model(model)
+    for module in model.modules():
+        if hasattr(module, "quantization_scheme") and module.weight.dtype != model.dtype:
+            module.weight.data = module.weight.data.to(model.dtype)
 
 
 def example_inputs(model: PreTrainedModel) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Writing an artifact as a compressed-tensors checkpoint: a pure function of the artifact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtcore.export import Artifact
+from mtopt_hf.ct.config import quantization_config
+from mtopt_hf.ct.scheme import scheme_of
+from mtopt_hf.ct.tensors import module_tensors
+from mtopt_hf.hub_names import WEIGHT, HubView, hub_view
+from mtopt_hf.shards import DEFAULT_SHARD_BYTES, write_tensors
+
+
+def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DEFAULT_SHARD_BYTES) -> None:
+    """Write weights, config.json and companion files into an existing directory.
+
+    The same artifact gives the same bytes. Tensors that share storage are written once; config.json tells clients
+    to tie them. Of an artifact without quantized modules it writes what `save_pretrained` would.
+
+    Raises:
+        ExportError: a quantized weight is part of another tensor on the hub.
+        OSError: the disk is full, say.
+    """
+    config = dict(artifact.source.config)
+    shapes = {name: tuple(module.weights["weight"].shape) for name, module in artifact.modules.items()}
+    view = hub_view(config, artifact.tensors, shapes)
+    config |= _dtype(config, artifact)
+    quantization = quantization_config(artifact.plan, _unquantized(artifact, view), view.modules.__getitem__)
+    if quantization is not None:
+        config["quantization_config"] = quantization
+    write_tensors(_all_tensors(artifact, view), folder, max_shard_bytes)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name, source in artifact.source.files.items():
+        shutil.copyfile(source, _place(folder, name))
+    for name, text in artifact.source.texts.items():
+        _place(folder, name).write_text(text, encoding="utf-8")
+
+
+def _all_tensors(artifact: Artifact, view: HubView) -> dict[str, Tensor]:
+    coded = {
+        f"{view.modules[name]}.{local}": tensor
+        for name, module in artifact.modules.items()
+        for local, tensor in module_tensors(module).items()
+    }
+    assert not coded.keys() & view.tensors.keys(), "a quantized weight that is also kept as it was"
+    return {**view.tensors, **coded}
+
+
+def _unquantized(artifact: Artifact, view: HubView) -> Iterator[str]:
+    """Modules with a matrix that stays, by their names in memory and on the hub; clients ignore exactly these."""
+    for module in artifact.plan:
+        if not module.quantized and any(len(shape) > 1 for _, shape in module.shapes):
+            yield module.name
+    for name, tensor in view.tensors.items():
+        if name.endswith(WEIGHT) and tensor.dim() > 1:
+            yield name.removesuffix(WEIGHT)
+    for name, owner in artifact.tied.items():
+        if name.endswith(WEIGHT) and artifact.tensors[owner].dim() > 1:
+            yield name.removesuffix(WEIGHT)
+
+
+def _dtype(config: Mapping[str, Any], artifact: Artifact) -> dict[str, str]:
+    """What config.json must say about the dtype to compute in.
+
+    Where the source does not say, clients would guess it from the first tensor of the file. And with NVFP4 it is
+    bf16 whatever the source says: transformers takes such weights to bf16, then fails in a model of another dtype.
+    """
+    if not artifact.modules:
+        return {}
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    if any(scheme_of(module.plan).layout == "nvfp4-pack-quantized" for module in artifact.modules.values()):
+        return {key: "bfloat16"}
+    first = next(iter(artifact.modules.values())).weights["weight"].dtype
+    return {} if key in config else {key: str(first).removeprefix("torch.")}
+
+
+def _place(folder: Path, name: str) -> Path:
+    place = folder / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place

@@ -1,0 +1,80 @@
+"""The bytes of a quantized layer: ours, named and packed as the dialect wants, and as its own library packs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.quantization import QuantizationScheme
+
+from mtcore.export import Artifact
+from mtcore.numerics import dequantize, unpack
+from mtopt_hf.ct.scheme import scheme_of
+from mtopt_hf.ct.tensors import divisor, module_tensors
+
+LAYER = "model.layers.1.mlp.up_proj"  # 96 × 64
+
+NAMES = {
+    "fp8": {"weight", "weight_scale", "input_scale"},
+    "fp8_dynamic": {"weight", "weight_scale"},
+    "fp8_weight_only": {"weight", "weight_scale"},
+    "int8": {"weight", "weight_scale", "input_scale"},
+    "int8_dynamic": {"weight", "weight_scale"},
+    "int8_weight_only": {"weight_packed", "weight_scale", "weight_shape"},
+    "nvfp4": {"weight_packed", "weight_scale", "weight_global_scale", "input_global_scale"},
+    "nvfp4_weight_only": {"weight_packed", "weight_scale", "weight_global_scale"},
+}
+
+
+@pytest.mark.parametrize("choice", NAMES)
+def test_names_shapes_and_dtypes(choice: str, artifacts: Mapping[str, Artifact]) -> None:
+    tensors = module_tensors(artifacts[choice].modules[LAYER])
+    assert set(tensors) == NAMES[choice]
+    if choice.startswith("nvfp4"):
+        assert (tensors["weight_packed"].shape, tensors["weight_packed"].dtype) == ((96, 32), torch.uint8)
+        assert (tensors["weight_scale"].shape, tensors["weight_scale"].dtype) == ((96, 4), torch.float8_e4m3fn)
+    else:
+        assert tensors["weight_scale"].shape == ((1,) if choice == "fp8" else (96, 1))
+    for name in tensors.keys() & {"input_scale", "weight_global_scale", "input_global_scale"}:
+        assert (tensors[name].shape, tensors[name].dtype) == ((1,), torch.float32)
+
+
+@pytest.mark.parametrize("choice", NAMES)
+def test_the_library_reads_our_values(choice: str, artifacts: Mapping[str, Artifact]) -> None:
+    """Bit for bit in fp32. NVFP4: the library rounds to bf16 at the end, as our dequantize does when asked."""
+    module = artifacts[choice].modules[LAYER]
+    scheme = scheme_of(module.plan)
+    group = QuantizationScheme.model_validate(scheme.to_json(["Linear"]))
+    compressor = BaseCompressor.get_value_from_registry(scheme.layout)
+    read = compressor.decompress(module_tensors(module), group)["weight"]
+    dtype = torch.bfloat16 if choice.startswith("nvfp4") else torch.float32
+    assert read.dtype == dtype
+    assert torch.equal(read, dequantize(module.weights["weight"], dtype))
+
+
+def test_nvfp4_codes_and_block_scales_are_ours_bit_for_bit(artifacts: Mapping[str, Artifact]) -> None:
+    q = artifacts["nvfp4"].modules[LAYER].weights["weight"]
+    tensors = module_tensors(artifacts["nvfp4"].modules[LAYER])
+    assert torch.equal(unpack(tensors["weight_packed"], 4, q.cols), unpack(q.qdata, 4, q.cols))
+    assert torch.equal(tensors["weight_scale"].view(torch.uint8), q.qparams.scale.view(torch.uint8))
+
+
+def test_divisor_gives_back_the_scale_within_two_units_in_the_last_place() -> None:
+    generator = torch.Generator().manual_seed(3)
+    scale_2 = torch.rand(2000, generator=generator) * 10.0 ** torch.randint(-12, 6, (2000,), generator=generator)
+    block = torch.arange(1, 256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    block = block[block.isfinite() & (block > 0)]
+    for outer in scale_2:
+        ours, theirs = block * outer, block / divisor(outer)
+        assert ((ours.view(torch.int32) - theirs.view(torch.int32)).abs() <= 2).all()
+
+
+def test_packed_int8_pads_rows_whose_length_is_no_multiple_of_four(artifacts: Mapping[str, Artifact]) -> None:
+    from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+
+    from mtopt_hf.ct.tensors import _words
+
+    codes = torch.randint(-127, 128, (5, 7), generator=torch.Generator().manual_seed(5), dtype=torch.int8)
+    assert torch.equal(_words(codes), pack_to_int32(codes, 8))
