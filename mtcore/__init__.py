@@ -1,6 +1,7 @@
 """mtcore: quantize any PyTorch model for the runtime that serves it.
 
-The facade. A name is imported when it is first used, so that `import mtcore` and `mtopt --help` stay quick.
+The facade. A name is imported when it is first used, so that `import mtcore` and `mtopt --help` stay quick; a verb
+that is also the name of a room (mtcore.trace, mtcore.plan, mtcore.export) has "_model" behind it.
 """
 
 from __future__ import annotations
@@ -10,25 +11,33 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtcore.flow import export
+    from mtcore.flow import export_model
     from mtcore.plugins import Registry
-    from mtcore.quantization import calibrate, load, quantize, save, undo
-    from mtcore.quantization import plan_model as plan
-    from mtcore.quantization import trace_model as trace
+    from mtcore.quantization import calibrate, load, plan_model, quantize, save, trace_model, undo
 
 _HOMES = {
-    "Registry": ("mtcore.plugins", "Registry"),
-    "calibrate": ("mtcore.quantization", "calibrate"),
-    "export": ("mtcore.flow", "export"),
-    "load": ("mtcore.quantization", "load"),
-    "plan": ("mtcore.quantization", "plan_model"),
-    "quantize": ("mtcore.quantization", "quantize"),
-    "save": ("mtcore.quantization", "save"),
-    "trace": ("mtcore.quantization", "trace_model"),
-    "undo": ("mtcore.quantization", "undo"),
+    "Registry": "mtcore.plugins",
+    "calibrate": "mtcore.quantization",
+    "export_model": "mtcore.flow",
+    "load": "mtcore.quantization",
+    "plan_model": "mtcore.quantization",
+    "quantize": "mtcore.quantization",
+    "save": "mtcore.quantization",
+    "trace_model": "mtcore.quantization",
+    "undo": "mtcore.quantization",
 }
 
-__all__ = ["Registry", "calibrate", "export", "load", "plan", "quantize", "save", "trace", "undo"]
+__all__ = [
+    "Registry",
+    "calibrate",
+    "export_model",
+    "load",
+    "plan_model",
+    "quantize",
+    "save",
+    "trace_model",
+    "undo",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,5 +45,4 @@ def __getattr__(name: str) -> Any:
         return version("mtcore")
     if name not in _HOMES:
         raise AttributeError(f"module 'mtcore' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_HOMES[name]), name)

@@ -2,7 +2,7 @@
 
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
-from mtcore.flow.export import export
+from mtcore.flow.export import export_model
 from mtcore.flow.loaded import LoadedModel, Tokenizer
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.run import RunSummary, evaluate_checkpoint, load_checkpoint, plan_checkpoint, quantize_checkpoint
@@ -17,7 +17,7 @@ __all__ = [
     "RunSummary",
     "Tokenizer",
     "evaluate_checkpoint",
-    "export",
+    "export_model",
     "load_checkpoint",
     "perplexity",
     "plan_checkpoint",

@@ -11,7 +11,7 @@ from mtcore.plugins import Registry, default_registry
 from mtcore.quantization import to_artifact
 
 
-def export(
+def export_model(
     model: nn.Module,
     out: str | Path,
     *,
