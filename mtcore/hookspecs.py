@@ -104,8 +104,9 @@ def _first(result: str) -> Callable[[_Hook], _Hook]:
 def mtcore_add_commands(cli: click.Group) -> None:
     """Add commands to `mtopt`.
 
-    Called once, when a `mtopt` command starts, before its arguments are read; so `--help` waits for it.
-    If it raises, or takes the name of a command that exists, its commands are left out and the failure is reported.
+    Called at most once, in the process of a `mtopt` command: when all commands are listed, or when the one that was
+    asked for is none of the built-in ones. So `mtopt --help` waits for it. If it raises, or takes the name of a
+    command that exists, its commands are left out and the failure is shown.
 
     Args:
         cli: the click group of `mtopt`.

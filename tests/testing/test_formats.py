@@ -100,8 +100,8 @@ def test_a_rounding_that_misses_the_nearest_value_is_found(monkeypatch):
 def test_a_fake_quantize_that_differs_is_found(monkeypatch):
     monkeypatch.setattr("mtcore.testing.formats.fake_quantize", lambda x, qparams: x)
     fmt = scaled(FloatElement(2, 1))
-    with pytest.raises(AssertionError, match="fake_quantize against dequantize"):
-        FormatContract().test_fake_quantize_equals_dequantize_after_quantize(fmt, (3, 17), torch.float32)
+    with pytest.raises(AssertionError, match=r"fake_quantize of a .* matrix: first differing element"):
+        FormatContract().test_fake_quantize_equals_dequantize_after_quantize(fmt, torch.float32)
     monkeypatch.setattr("mtcore.testing.formats.fake_quantize", lambda x, qparams: x.nan_to_num())
     with pytest.raises(AssertionError, match=r"nan became 0\.0; a broken tensor must show"):
         FormatContract().test_a_value_that_is_not_finite_shows_as_nan(fmt, math.nan)
