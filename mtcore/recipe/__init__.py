@@ -1,6 +1,7 @@
 """What the user asked for: recipes, their grammars and the configuration they resolve to. Imports no torch."""
 
 from mtcore.recipe.catalog import builtin_recipes
+from mtcore.recipe.dump import to_dict, to_yaml
 from mtcore.recipe.load import load_config
 from mtcore.recipe.setting import (
     SLOTS,
@@ -28,4 +29,6 @@ __all__ = [
     "load_config",
     "mode_problem",
     "quantizer_names",
+    "to_dict",
+    "to_yaml",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -58,9 +58,9 @@ class ModuleRule(_Model):
 class QuantizerRule(_Model):
     """What quantizers get whose full name matches: for patterns that no module rule can say."""
 
-    quantizers: str = Field(min_length=1)
+    quantizers: Globs
     type: str | None = None
-    only: Annotated[str, Field(pattern="^(weight|activation|any)$")] = "any"
+    only: Literal["weight", "activation", "any"] = "any"
     set: Slot | None = None
     enable: bool | None = None
 
@@ -69,6 +69,12 @@ class IncludeRule(_Model):
     """The rules of another recipe, at this place of the list."""
 
     include: str
+
+
+class TogetherRule(_Model):
+    """Several rules that are one statement: it is enough that one of them matches something."""
+
+    together: list[Any] = Field(min_length=1)
 
 
 class RecipeModel(_Model):
@@ -83,15 +89,16 @@ class RecipeModel(_Model):
     max_unquantized: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
 
 
+Rule = ModuleRule | QuantizerRule | IncludeRule | TogetherRule
+
 M = TypeVar("M", bound=BaseModel)
 
 
-def rule_model(entry: Any) -> type[ModuleRule] | type[QuantizerRule] | type[IncludeRule]:
+def rule_model(entry: Any) -> type[Rule]:
     """Which kind of rule an entry is: the key that only this kind has decides."""
+    kinds: dict[str, type[Rule]] = {"quantizers": QuantizerRule, "include": IncludeRule, "together": TogetherRule}
     keys = entry if isinstance(entry, dict) else ()
-    if "quantizers" in keys:
-        return QuantizerRule
-    return IncludeRule if "include" in keys else ModuleRule
+    return next((kind for key, kind in kinds.items() if key in keys), ModuleRule)
 
 
 def check(model: type[M], data: Any, path: KeyPath, doc: Document, problems: Problems) -> M | None:
@@ -124,10 +131,12 @@ def _messages(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[
 def _said_plainly(kind: str, message: str, value: object) -> str:
     if kind == "missing":
         return "this key is missing"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
     shown = repr(value)
     return f"{message[0].lower()}{message[1:]}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
 
 
 def _fields_at(model: type[BaseModel], loc: KeyPath) -> tuple[str, ...]:
-    """The keys that `model` knows at a location inside it: its own, or those of a slot."""
+    """The keys that `model` knows at a location inside it: its own, or those of a slot, the only nested model."""
     return tuple((SlotModel if loc else model).model_fields)

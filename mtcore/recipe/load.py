@@ -10,6 +10,8 @@ from typing import Any
 from mtcore.errors import RecipeError, UnknownNameError
 from mtcore.formats import TensorFormat
 from mtcore.recipe.document import Document, KeyPath, Problems
+from mtcore.recipe.foreign import is_foreign, resolve_foreign
+from mtcore.recipe.lookup import find
 from mtcore.recipe.overrides import apply_overrides
 from mtcore.recipe.own import resolve_own
 from mtcore.recipe.parts import Parts, Scope
@@ -59,6 +61,7 @@ def load_config(
     assert doc is not None, "a missing document without a problem"
     doc = apply_overrides(doc, overrides, problems)
     parts = _Loader(formats, recipes, problems).resolve(doc, ())
+    _check_switches(parts, problems)
     problems.raise_if_any()
     name = parts.name or doc.title.removeprefix("recipe ")
     config = QuantizeConfig(name=name, rules=parts.rules, summary=parts.summary, notes=parts.notes)
@@ -85,13 +88,23 @@ def _named(
     name: str, folder: Path, recipes: Mapping[str, RecipeSpec], problems: Problems, place: str
 ) -> Document | None:
     """The document of a recipe's name, or of a path relative to `folder`."""
-    if name in recipes:
-        return read_yaml(recipes[name].text, title=f"recipe {name}", problems=problems)
-    if name.endswith(SUFFIXES) or "/" in name:
+    if name not in recipes and (name.endswith(SUFFIXES) or "/" in name):
         return read_file(folder / name, problems)
-    hint = "A file is named with its suffix .yaml"
-    problems.add(place, str(UnknownNameError("recipe", name, recipes, hint)))
-    return None
+    try:
+        spec = find("recipe", name, recipes)
+    except UnknownNameError as error:
+        problems.add(place, f"{error}. A file is named with its suffix {' or '.join(SUFFIXES)}")
+        return None
+    return read_yaml(spec.text, title=f"recipe {spec.name}", problems=problems)
+
+
+def _check_switches(parts: Parts, problems: Problems) -> None:
+    """Note rules that switch quantizers on before any rule gives one a format."""
+    for rule in parts.rules:
+        if rule.setting is not None:
+            return
+        if rule.enable:
+            problems.add(rule.origin, "it switches quantizers on, but no rule before it gives any of them a format")
 
 
 class _Loader:
@@ -115,4 +128,5 @@ class _Loader:
                 return Parts()
             return self.resolve(found, chain)
 
-        return resolve_own(doc, Scope(self.formats, self.problems, include))
+        resolve = resolve_foreign if is_foreign(doc.data) else resolve_own
+        return resolve(doc, Scope(self.formats, self.problems, include))

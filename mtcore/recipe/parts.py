@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mtcore.formats import TensorFormat
 from mtcore.recipe.document import Document, KeyPath, Problems
+from mtcore.recipe.lookup import find
 from mtcore.recipe.setting import AlgorithmStep, SlotRule
 
 
@@ -47,8 +48,14 @@ class Scope:
         formats: every known format by name and alias.
         problems: where it notes what is wrong.
         include: the parts of another recipe, asked for by a value at a path of this document.
+        own_formats: that the document and its includes define, by name.
     """
 
     formats: Mapping[str, TensorFormat]
     problems: Problems
     include: Callable[[str, KeyPath, Document], Parts]
+    own_formats: Mapping[str, TensorFormat] = field(default_factory=dict)
+
+    def find_format(self, name: str) -> TensorFormat:
+        """The format of that name, the document's own first; UnknownNameError if there is none."""
+        return self.own_formats[name] if name in self.own_formats else find("format", name, self.formats)

@@ -15,10 +15,10 @@ def test_a_presets_summary_is_that_of_its_text(name, recipes):
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_preset_quantizes_feed_forward_weights_and_not_the_head(name, load, decide):
+def test_a_preset_quantizes_the_weights_of_experts_and_not_the_head(name, load, decide):
     config = load(name)
     assert config.name == name
-    assert decide(config, "model.layers.0.mlp.up_proj", "weight") is not None
+    assert decide(config, "model.layers.0.mlp.experts.7.up_proj", "weight") is not None
     for module in (
         "lm_head",
         "model.visual.blocks.0.mlp.fc1",
@@ -51,6 +51,16 @@ def test_names_that_only_look_like_routers_are_quantized(load, decide):
         ("int8", "int8_row (static)", "int8_row (dynamic)"),
         ("int8_static", "int8_row (static)", "int8 (static)"),
         ("int8_weight_only", "int8_row (static)", "None"),
+        ("fp8_block", "fp8_128x128 (static)", "fp8_1x128 (dynamic)"),
+        ("fp8_e5m2", "fp8_e5m2 (static)", "fp8_e5m2 (static)"),
+        ("nvfp4_fp8", "nvfp4_fp8 (static)", "fp8 (static)"),
+        ("mxfp8", "mxfp8_e4m3 (static)", "mxfp8_e4m3 (dynamic)"),
+        ("mxfp4_mxfp8", "mxfp4 (static)", "mxfp8_e4m3 (dynamic)"),
+        ("mxint8", "mxint8 (static)", "mxint8 (dynamic)"),
+        ("int4_weight_only", "int4_b128 (static)", "None"),
+        ("int4_asym_weight_only", "int4_b128_asym (static)", "None"),
+        ("int4_fp8", "int4_b128_fp8 (static)", "fp8 (static)"),
+        ("nf4_weight_only", "nf4 (static)", "None"),
     ],
 )
 def test_a_preset_gives_the_formats_that_its_name_promises(name, weight, activation, load, decide):
@@ -58,6 +68,21 @@ def test_a_preset_gives_the_formats_that_its_name_promises(name, weight, activat
     module = "model.layers.3.self_attn.q_proj"
     assert str(decide(config, module, "weight")) == weight
     assert str(decide(config, module, "input")) == activation
+
+
+def test_the_experts_only_preset_leaves_all_else_alone(load, decide):
+    config = load("nvfp4_experts_only")
+    for module in ("model.layers.3.self_attn.q_proj", "model.layers.3.mlp.up_proj", "a.mlp.shared_experts.up_proj"):
+        assert decide(config, module, "weight") is None, module
+    fused = [rule for rule in config.rules if rule.matches("a.experts", "up", is_weight=True, module_type=None)]
+    assert fused
+
+
+def test_every_element_of_the_catalog_is_used_by_a_preset(formats, load):
+    used = {rule.setting.format.element for name in WHOLE for rule in load(name).rules if rule.setting}
+    assert {fmt.element for fmt in formats.values() if fmt.zero_point is None} - used <= {
+        formats["int8_row_full"].element,  # a convention of one checkpoint dialect
+    }
 
 
 def test_the_mlp_only_preset_leaves_attention_alone(load, decide):
