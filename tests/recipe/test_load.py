@@ -78,3 +78,8 @@ def test_a_source_of_another_type_is_a_problem(source, problems_of):
 def test_recipes_import_no_torch():
     code = "import sys, mtcore.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_values_of_recipes_cost_neither_pydantic_nor_yaml():
+    code = "import sys, mtcore.recipe; sys.exit(bool({'pydantic', 'yaml'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -99,7 +99,9 @@ _BLOCK_OPTIONS: dict[str, Callable[[object], str | None]] = {
 class Attributes(BaseModel):
     """Every attribute of a quantizer, with Model-Optimizer's defaults; `format` is the reference architecture's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True
+    )
 
     enable: bool = True
     num_bits: Annotated[int | Bits, PlainValidator(read_bits)] = 8

@@ -29,7 +29,7 @@ def is_foreign(data: Plain) -> bool:
 class _Config(BaseModel):
     """The top of a foreign configuration; `name`, `summary` and `max_unquantized` are ours."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     quant_cfg: Any
     algorithm: Any = "max"

@@ -41,7 +41,7 @@ class Statement:
 class _Entry(BaseModel):
     """One entry of the list form."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
     quantizer_name: str = Field(min_length=1)
     parent_class: str | None = None
