@@ -1,0 +1,36 @@
+"""The pure mathematics of calibration: tensors and a format in, tensors out; no module, file or rank."""
+
+from mtcore.calibration.math.awq import ScaleChoice, awq_scales, product_error, search_scales, weight_error
+from mtcore.calibration.math.correction import corrected_weight
+from mtcore.calibration.math.descent import descend
+from mtcore.calibration.math.errors import output_error, quadratic, squares
+from mtcore.calibration.math.gptq import RoundedWeight, gptq
+from mtcore.calibration.math.headroom import headroom_amax
+from mtcore.calibration.math.histogram import entropy_amax, percentile_amax
+from mtcore.calibration.math.low_rank import LowRankSplit, low_rank_split
+from mtcore.calibration.math.scale_search import best_amax, scaled_amax, swept_amax
+from mtcore.calibration.math.smoothing import smoothing_scales
+
+__all__ = [
+    "LowRankSplit",
+    "RoundedWeight",
+    "ScaleChoice",
+    "awq_scales",
+    "best_amax",
+    "corrected_weight",
+    "descend",
+    "entropy_amax",
+    "gptq",
+    "headroom_amax",
+    "low_rank_split",
+    "output_error",
+    "percentile_amax",
+    "product_error",
+    "quadratic",
+    "scaled_amax",
+    "search_scales",
+    "smoothing_scales",
+    "squares",
+    "swept_amax",
+    "weight_error",
+]

@@ -1,0 +1,43 @@
+"""The low-rank split adds up, and is the best of its rank."""
+
+import pytest
+import torch
+
+from mtcore.calibration.math.errors import output_error
+from mtcore.calibration.math.factors import damped
+from mtcore.calibration.math.low_rank import low_rank_split
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_parts_add_up(layer, weighted):
+    weight, _, hessian = layer(20, 32)
+    split = low_rank_split(weight, 4, hessian if weighted else None)
+    assert split.up.shape == (20, 4)
+    assert split.down.shape == (4, 32)
+    assert torch.allclose(split.rest + split.up @ split.down, weight, atol=1e-5)
+
+
+def test_without_statistics_the_rest_is_what_the_singular_values_leave(layer):
+    weight, _, _ = layer(20, 32)
+    left = torch.linalg.svdvals(weight.double())[4:].square().sum()
+    assert torch.allclose(low_rank_split(weight, 4).rest.double().square().sum(), left, rtol=1e-5)
+
+
+def test_with_statistics_the_rest_costs_least_in_the_outputs(layer):
+    weight, _, hessian = layer(20, 32)
+    exact = damped(hessian, 0.01)
+    lower = torch.linalg.cholesky(exact)
+    bound = torch.linalg.svdvals(weight.double() @ lower)[4:].square().sum()
+    found = output_error(low_rank_split(weight, 4, hessian).rest.double(), exact)
+    assert torch.allclose(found, bound, rtol=1e-5)
+    assert found < output_error(low_rank_split(weight, 4).rest.double(), exact)
+
+
+def test_a_rank_beyond_the_weight_leaves_nothing(layer):
+    weight, _, _ = layer(4, 8)
+    assert low_rank_split(weight, 99).rest.abs().max() < 1e-6
+
+
+def test_a_rank_below_one_is_refused(layer):
+    with pytest.raises(ValueError, match="rank 0"):
+        low_rank_split(layer()[0], 0)
