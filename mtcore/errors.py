@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+Record = TypeVar("Record")
 
 
 class MtcoreError(Exception):
@@ -29,6 +32,29 @@ class UnknownNameError(MtcoreError, KeyError):
         known = f" Known: {', '.join(self.known)}" if self.known else f" No {self.kind} is registered"
         hint = f". {self.hint}" if self.hint else ""
         return f"no {self.kind} named {self.name!r}.{guess}{known}{hint}"
+
+
+def look_up(kind: str, name: str, records: Mapping[str, Record]) -> Record:
+    """The record of that name.
+
+    Args:
+        kind: what is looked for, for the message.
+        records: by name. A catalog of a registry knows aliases as well, and which plugins failed to load; both go
+            into the message.
+
+    Raises:
+        UnknownNameError: there is none.
+
+    Example:
+        >>> look_up("number", "two", {"one": 1, "two": 2})
+        2
+    """
+    try:
+        return records[name]
+    except UnknownNameError as error:
+        raise UnknownNameError(kind, name, error.known, error.hint) from None
+    except KeyError:
+        raise UnknownNameError(kind, name, records) from None
 
 
 class ProblemsError(MtcoreError):

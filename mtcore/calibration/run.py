@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
-from mtcore.errors import RecipeError, UnknownNameError
+from mtcore.errors import RecipeError, UnknownNameError, look_up
 from mtcore.plan import Plan
 from mtcore.recipe.setting import AlgorithmStep
 
@@ -24,10 +24,11 @@ def resolve_algorithms(
     problems: list[str] = []
     resolved = []
     for number, step in enumerate(steps):
-        if step.method not in algorithms:
-            problems.append(str(UnknownNameError("algorithm", step.method, algorithms)))
+        try:
+            spec = look_up("algorithm", step.method, algorithms)
+        except UnknownNameError as error:
+            problems.append(str(error))
             continue
-        spec = algorithms[step.method]
         try:
             resolved.append((spec, spec.options.model_validate(dict(step.options))))
         except ValidationError as error:

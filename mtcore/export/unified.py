@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtcore.errors import ExportError, UnknownNameError
+from mtcore.errors import ExportError, look_up
 from mtcore.export.artifact import Artifact
 from mtcore.export.atomic import target_problems, whole_directory
 from mtcore.export.spec import ExporterSpec
@@ -81,6 +81,4 @@ class UnifiedExporter:
         return Exported(out, files)
 
     def _spec(self, dialect: str) -> ExporterSpec:
-        if dialect not in self._exporters:
-            raise UnknownNameError("dialect", dialect, self._exporters)
-        return self._exporters[dialect]
+        return look_up("dialect", dialect, self._exporters)

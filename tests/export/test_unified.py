@@ -8,6 +8,7 @@ import pytest
 from mtcore.errors import ExportError, UnknownNameError
 from mtcore.export import Artifact, ExporterSpec, UnifiedExporter
 from mtcore.plan import Coverage, Plan
+from mtcore.plugins import Catalog
 
 PLAN = Plan("test", (), (), (), (), Coverage(0, 0, 0))
 ARTIFACT = Artifact(PLAN, {}, {})
@@ -101,3 +102,13 @@ def test_what_the_dialect_cannot_express_is_told_before_anything_is_written(tmp_
 def test_an_unknown_dialect_names_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'plain'"):
         exporter(writes("")).check(PLAN, "plan")
+
+
+def test_an_unknown_dialect_tells_of_a_plugin_that_failed(tmp_path):
+    catalog = Catalog(
+        "exporter", {}, hint="plugin 'hf' (mtopt-hf 0.1.0) failed to load: ModuleNotFoundError: no gguf"
+    )
+    with pytest.raises(
+        UnknownNameError, match=r"no dialect named 'plain'.*plugin 'hf' \(mtopt-hf 0\.1\.0\) failed"
+    ):
+        UnifiedExporter(catalog).check(PLAN, "plain")
