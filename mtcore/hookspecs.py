@@ -239,7 +239,7 @@ def mtcore_before_phase(run: RunFacts, phase: str) -> None:
 
     Args:
         run: what the run was asked to do.
-        phase: its name, such as "calibrate".
+        phase: "load", "plan", "calibrate", "export" or "evaluate".
 
     Example:
         >>> from mtcore.plugins import Registry, RunFacts
@@ -354,9 +354,12 @@ def mtcore_calibration_batches(
 
 @_hookspec
 def mtcore_after_phase(run: RunFacts, phase: str, outcome: PhaseOutcome) -> None:
-    """A phase of a run has ended, well or with an exception. An observer, as `mtcore_before_phase`.
+    """A phase of a run has ended, well or with an exception. An observer: it changes nothing and stops nothing.
+
+    Called for all plugins, once a phase, also after Ctrl-C. If it raises, see `mtcore_before_phase`.
 
     Args:
+        run, phase: as in `mtcore_before_phase`.
         outcome: how long it took, and the exception that ended it, if any.
 
     Example:

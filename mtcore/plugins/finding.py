@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import mtcore.builtin
@@ -20,7 +21,15 @@ from mtcore.plugins.selection import Selection
 if TYPE_CHECKING:
     import click
 
-BUILTIN = Origin("builtin", "mtcore", entry_point="mtcore.builtin")
+
+def _version_of_mtcore() -> str:
+    try:
+        return version("mtcore")
+    except PackageNotFoundError:  # used from a source tree that was not installed
+        return ""
+
+
+BUILTIN = Origin("builtin", "mtcore", _version_of_mtcore(), "mtcore.builtin")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mtcore.errors import CalibrationError, ModelError, PluginError, UnknownName
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.loaded import LoadedModel
 from mtcore.formats import builtin_formats
-from mtcore.plugins import Registry, RunFacts, find_plugins
+from mtcore.plugins import Registry, RunFacts, default_registry, find_plugins
 from mtcore.trace import TraceInputs
 
 
@@ -220,3 +220,7 @@ def test_an_observer_that_raises_is_logged_and_stops_nothing(make_plugin, caplog
 def test_two_registries_of_the_same_plugins_agree(make_plugin, make_format):
     found = find_plugins([make_plugin("a", mtcore_formats=lambda: [make_format("x")])], discover=False)
     assert Registry.of(found).formats == Registry.of(found).formats
+
+
+def test_the_default_registry_is_loaded_once():
+    assert default_registry() is default_registry()
