@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import platform
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from machine import machine
 
 from mtcore.formats import TensorFormat, builtin_formats
 from mtcore.numerics import bands, dequantize, dynamic_qparams, fake_quantize, four_over_six_qparams, quantize
@@ -52,14 +52,6 @@ def peak_extra_mib(work: Callable[[], object]) -> float | None:
     peak = memory_mib("VmHWM")
     del result
     return peak - before
-
-
-def machine() -> str:
-    """The processor's name."""
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def memory_mib(field: str) -> float:
