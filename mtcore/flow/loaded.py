@@ -35,6 +35,7 @@ class LoadedModel:
         files: configuration and files that an exporter writes beside the weights.
         example_inputs: keyword arguments of one small forward, for the trace; empty: to be guessed.
         loader: name of the plugin that loaded it.
+        quantized_as: how the checkpoint is quantized already, or None; such a model can be run but not planned.
     """
 
     model: nn.Module
@@ -43,3 +44,4 @@ class LoadedModel:
     files: SourceFiles = field(default_factory=SourceFiles)
     example_inputs: dict[str, Any] = field(default_factory=dict)
     loader: str = ""
+    quantized_as: str | None = None

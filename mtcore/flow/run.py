@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from mtcore.calibration import Data, as_forward_loop
+from mtcore.errors import ModelError
 from mtcore.export import Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
@@ -76,6 +77,10 @@ class _Run:
             return self.registry.load_model(self.facts.source)
 
     def plan(self, loaded: LoadedModel, recipe: Config) -> Plan:
+        if loaded.quantized_as is not None:
+            raise ModelError(
+                f"{loaded.source}: it is quantized already ({loaded.quantized_as}); start from the original weights"
+            )
         with self.phase("plan"):
             return plan_model(loaded.model, recipe, inputs=loaded.example_inputs or None, registry=self.registry)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mtcore.errors import ModelError
-from mtopt_hf.load.construct import construct_model
+from mtopt_hf.load.construct import open_quantized
 from mtopt_hf.quiet import quiet_transformers
 
 
@@ -39,11 +39,7 @@ class LogitAgreement:
 
 
 def open_as_client(folder: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """The model of a written directory as transformers and compressed-tensors run it.
-
-    Weights have their float values: `code · scale`, worked out in the dtype of the model, to which the client also
-    rounds the scales. In fp32 that is what `mtcore.numerics.dequantize` gives, bit for bit; NVFP4 weights are
-    rounded to bf16 in between. Inputs are quantized and dequantized in each forward, in the dtype of the model.
+    """The model of a written directory as transformers runs it, quietly; see `open_quantized`.
 
     Args:
         folder: a compressed-tensors checkpoint.
@@ -53,7 +49,7 @@ def open_as_client(folder: Path, dtype: torch.dtype | None = None) -> PreTrained
         ModelError: transformers cannot open it.
     """
     with quiet_transformers():
-        return construct_model(str(folder), dequantized=True, dtype="auto" if dtype is None else dtype)
+        return open_quantized(folder, "auto" if dtype is None else dtype)
 
 
 def logits_of(model: torch.nn.Module, batches: Iterable[Mapping[str, Any]]) -> list[Tensor]:

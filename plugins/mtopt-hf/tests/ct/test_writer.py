@@ -119,7 +119,8 @@ def test_nvfp4_checkpoint_runs_without_our_help_and_in_bf16(
 def test_our_loader_opens_what_we_wrote(choice: str, artifacts: Mapping[str, Artifact], tmp_path: Path) -> None:
     loaded = load_model(str(written(artifacts[choice], tmp_path / "out")))
     assert loaded is not None
-    assert "quantization_config" not in loaded.files.config
+    assert loaded.quantized_as == "compressed-tensors"
+    assert loaded.model.dtype == torch.float32
     assert loaded.model(**loaded.example_inputs).logits.isfinite().all()
 
 

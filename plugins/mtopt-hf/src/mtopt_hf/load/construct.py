@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,13 +28,11 @@ _LOADING_ERRORS = (
 """What transformers is known to raise for a config that does not fit; each is passed on as its cause."""
 
 
-def construct_model(folder: str, *, dequantized: bool = False, **arguments: Any) -> PreTrainedModel:
+def construct_model(folder: str, **arguments: Any) -> PreTrainedModel:
     """The causal language model of a directory, in eval mode, in the dtype that it is stored in.
 
     Args:
         folder: a checkpoint directory.
-        dequantized: it is a compressed-tensors checkpoint: give its weights their float values at once, and keep
-            its activation quantizers. (The library would do it in the first forward.)
         arguments: for `from_pretrained`; `gguf_file`, say.
 
     Raises:
@@ -56,22 +55,32 @@ def construct_model(folder: str, *, dequantized: bool = False, **arguments: Any)
     unexpected = _names(info["unexpected_keys"])
     if unexpected:
         _log.warning("%s: %d tensors fit no part of the model: %s", folder, len(unexpected), _some(unexpected))
-    if dequantized:
-        _dequantize(model)
     result: PreTrainedModel = model.eval()
     return result.requires_grad_(False)
 
 
-def _dequantize(model: Any) -> None:
-    """Give compressed weights their float values, in the dtype of the model.
+def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> PreTrainedModel:
+    """The model of a compressed-tensors checkpoint as transformers and compressed-tensors run it.
 
-    compressed-tensors 0.20 leaves NVFP4 weights in bf16 whatever the model computes in, and a layer of another
-    dtype then raises in its forward.
+    Weights have their float values: `code · scale`, worked out in the dtype of the model, to which the client also
+    rounds the scales. In fp32 that is what `mtcore.numerics.dequantize` gives, bit for bit; NVFP4 weights are
+    rounded to bf16 in between. Inputs are quantized and dequantized in each forward, in the dtype of the model.
+
+    Args:
+        folder: a checkpoint directory.
+        dtype: to compute in; "auto" is that of config.json.
+
+    Raises:
+        ModelError: transformers cannot open it.
     """
-    model.hf_quantizer.compressor.decompress_model(model)
+    model: Any = construct_model(str(folder), dtype=dtype)
+    model.hf_quantizer.compressor.decompress_model(model)  # the library would do it in the first forward
     for module in model.modules():
+        # compressed-tensors 0.20 leaves NVFP4 weights in bf16, and a layer of another dtype raises in its forward
         if hasattr(module, "quantization_scheme") and module.weight.dtype != model.dtype:
             module.weight.data = module.weight.data.to(model.dtype)
+    result: PreTrainedModel = model
+    return result
 
 
 def example_inputs(model: PreTrainedModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer as TokenizerLoader
 
 from mtcore.errors import ModelError
 from mtcore.export import SourceFiles
-from mtopt_hf.load.construct import construct_model
+from mtopt_hf.load.construct import construct_model, open_quantized
 from mtopt_hf.load.weight_files import check_weight_files, read_json
 
 CONFIG = "config.json"
@@ -44,9 +44,8 @@ def load_directory(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     """
     config = read_config(folder)
     check_weight_files(folder)
-    model = construct_model(str(folder), dequantized=_method(config) is not None)
-    files = SourceFiles(config=_without_quantization(config), files=companions(folder))
-    return model, load_tokenizer(folder), files
+    model = construct_model(str(folder)) if quantized_as(config) is None else open_quantized(folder)
+    return model, load_tokenizer(folder), SourceFiles(config=config, files=companions(folder))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG)
     if "model_type" not in config:
         raise ModelError(f"{folder / CONFIG}: it names no model_type, so this is no Hugging Face model")
-    method = _method(config)
+    method = quantized_as(config)
     if method not in (None, "compressed-tensors"):
         raise ModelError(
             f"{folder}: it is quantized already ({method}); start from the original weights. "
@@ -103,13 +102,10 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _method(config: Mapping[str, Any]) -> str | None:
+def quantized_as(config: Mapping[str, Any]) -> str | None:
+    """The method by which a checkpoint is quantized, or None where it is not."""
     quantization = config.get("quantization_config")
     return str(quantization.get("quant_method")) if isinstance(quantization, Mapping) else None
-
-
-def _without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != "quantization_config"}
 
 
 def _not_a_model(folder: Path) -> str:

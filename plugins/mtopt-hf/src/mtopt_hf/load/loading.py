@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtcore.flow.loaded import LoadedModel
 from mtopt_hf.load.construct import example_inputs
-from mtopt_hf.load.directory import load_directory
+from mtopt_hf.load.directory import load_directory, quantized_as
 from mtopt_hf.load.gguf_file import load_gguf
 from mtopt_hf.load.hub import fetch_model
 from mtopt_hf.load.source import Directory, GgufFile, HubName, understand_source
@@ -18,8 +18,8 @@ def load_model(source: str) -> LoadedModel | None:
     """The model that `source` names, or None where it is nothing that this plugin opens.
 
     A source is a checkpoint directory, a GGUF file, `organisation/model` on the hub, or `package:NAME`. No code of
-    a checkpoint is ever run. A checkpoint of ours in the compressed-tensors dialect comes back with the float
-    values of its weights, and quantizes activations as the client does.
+    a checkpoint is ever run. A checkpoint in the compressed-tensors dialect comes back in fp32, in which its
+    weights and scales are exact, and quantizes activations as the client does; it cannot be quantized again.
 
     Raises:
         ModelError: the source is one of ours, but cannot be opened.
@@ -42,4 +42,5 @@ def load_model(source: str) -> LoadedModel | None:
         files=files,
         example_inputs=example_inputs(model),
         loader=LOADER,
+        quantized_as=quantized_as(files.config),
     )
