@@ -105,10 +105,11 @@ class FloatElement:
         """The distance between neighbours around zero."""
         return 2.0 ** (1 - self.bias - self.mantissa_bits)
 
-    @cached_property
+    @property
     def max(self) -> float:
-        """The largest finite value."""
-        return max(value for value in self.values if math.isfinite(value))
+        """The largest finite value: the code below the special ones."""
+        special = {"none": 0, "nan": 1, "ieee": 2**self.mantissa_bits}[self.specials]
+        return self.value_of(2 ** (self.bits - self.signed) - 1 - special)
 
     @property
     def min(self) -> float:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from mtcore.errors import CalibrationError
+from mtcore.errors import CalibrationError, FormatError
 from mtcore.formats import TensorFormat
+from mtcore.nn.gradients import Gradient, with_gradient
+from mtcore.nn.quantizer_state import QuantizerState
+from mtcore.nn.rotation import Rotation
+from mtcore.nn.sharded import is_sharded, on_shards
+from mtcore.nn.views import ChannelView, MatrixView, TokenView
 from mtcore.numerics import (
     QParams,
     QTensor,
     block_amax,
+    dynamic_qparams,
     fake_quantize,
     qparams_from_amax,
+    qparams_from_range,
     quantize,
     tensor_amax,
-    token_matrix,
-    weight_matrix,
 )
 from mtcore.recipe.setting import Mode
 
@@ -30,37 +36,52 @@ class Observer(Protocol):
         """Take in one matrix [rows, cols] as the quantizer sees it."""
 
 
-class TensorQuantizer(nn.Module):
+class TensorQuantizer(QuantizerState):
     """Fake-quantizes one tensor: `forward(x)` has the shape, dtype and device of x.
+
+    Order of work: view x as a matrix, × pre_quant_scale, rotate, − bias, show to the observer, round (unless
+    disabled), + bias, rotate back (if the rotation says so), view back. Statistics are documented at
+    `QuantizerState`.
 
     Attributes:
         format, mode: what is stored and when scales are worked out.
-        channel_axis: of a weight, the axis that becomes the rows of its matrix; None for activations, whose rows
-            are tokens.
-        amax: fp32 [grid rows, grid cols], calibrated magnitudes of the blocks; None: taken from the tensor.
-        outer_amax: fp32 [], calibrated magnitude behind the outer scale of a two-level format; None likewise.
-        enabled: False makes `forward` the identity.
-        observer: while set, every tensor is shown to it.
-
-    The gradient is that of the identity (straight-through estimator, Bengio et al. 2013, arXiv:1308.3432).
+        view: how x is seen as a matrix.
+        enabled: False leaves out the rounding; a pre_quant_scale and a rotation stay, for the other factor of the
+            product has theirs.
+        observer: while set, every matrix is shown to it: the quantizer calibrates.
+        rotation: a Hadamard transform of the columns, or None.
+        gradient: what flows back through the rounding.
     """
 
-    amax: Tensor | None
-    outer_amax: Tensor | None
-
-    def __init__(self, fmt: TensorFormat, mode: Mode, *, channel_axis: int | None = None) -> None:
+    def __init__(
+        self,
+        fmt: TensorFormat,
+        mode: Mode,
+        *,
+        channel_axis: int | None = None,
+        view: MatrixView | None = None,
+        rotation: Rotation | None = None,
+        gradient: Gradient = "straight",
+    ) -> None:
+        """
+        Args:
+            fmt, mode: see above.
+            channel_axis: of a weight, the axis of its output channels, the rows of its matrix.
+            view: instead of `channel_axis` where that does not say enough; without both, rows are tokens.
+            rotation, gradient: see above.
+        """
         super().__init__()
         self.format = fmt
         self.mode = mode
-        self.channel_axis = channel_axis
+        self.view = view or (TokenView() if channel_axis is None else ChannelView(channel_axis))
+        self.rotation = rotation
+        self.gradient: Gradient = gradient
         self.enabled = True
         self.observer: Observer | None = None
-        self.register_buffer("amax", None)
-        self.register_buffer("outer_amax", None)
 
     @property
     def is_weight(self) -> bool:
-        return self.channel_axis is not None
+        return isinstance(self.view, ChannelView)
 
     @property
     def calibrated(self) -> bool:
@@ -69,25 +90,35 @@ class TensorQuantizer(nn.Module):
             return True
         if self.format.outer is not None and self.outer_amax is None:
             return False
-        return self.mode == "dynamic_blocks" or self.amax is not None
+        return self.mode == "dynamic_blocks" or (self.amax if self.format.symmetric else self.low) is not None
 
     def forward(self, x: Tensor) -> Tensor:
+        if is_sharded(x):
+            return on_shards(self, x)
+        matrix = self.matrix(x)
         if self.observer is not None:
-            self.observer.update(self.matrix(x.detach()))
+            self.observer.update(matrix.detach())
         if not self.enabled or x.numel() == 0:
-            return x
-        fake = self._from_matrix(fake_quantize(self.matrix(x.detach()), self.qparams(x.detach())), x)
-        if torch.is_grad_enabled() and x.requires_grad:
-            straight: Tensor = _StraightThrough.apply(x, fake)  # type: ignore[no-untyped-call]
-            return straight
-        return fake
+            stays = self.pre_quant_scale is None and (self.rotation is None or self.rotation.back)
+            return x if stays else self._put_back(matrix, x)
+        qparams = self.qparams(x, matrix=matrix.detach())
+        fake = fake_quantize(matrix.detach(), qparams)
+        if torch.is_grad_enabled() and (matrix.requires_grad or self.learns_amax):
+            fake = with_gradient(matrix, fake, qparams, self.gradient, self.amax if self.learns_amax else None)
+        return self._put_back(fake, x)
 
     def matrix(self, x: Tensor) -> Tensor:
-        """x as the matrix [rows, cols] that the format speaks of."""
-        return token_matrix(x) if self.channel_axis is None else weight_matrix(x, self.channel_axis)
+        """What is rounded: x as the matrix [rows, cols] that the format speaks of, in its dtype; or in fp32, where
+        it was scaled, rotated or shifted."""
+        matrix = self.view.to_matrix(x)
+        if self.pre_quant_scale is not None:
+            matrix = matrix.float() * self.pre_quant_scale
+        if self.rotation is not None:
+            matrix = self.rotation.forward(matrix.float())
+        return matrix if self.bias is None else matrix.float() - self.bias
 
-    def qparams(self, x: Tensor) -> QParams:
-        """The scales that `forward(x)` uses.
+    def qparams(self, x: Tensor, *, matrix: Tensor | None = None) -> QParams:
+        """The scales that `forward(x)` uses; `matrix` is `self.matrix(x)` where the caller has it.
 
         Raises:
             CalibrationError: a static scale was never calibrated.
@@ -97,7 +128,15 @@ class TensorQuantizer(nn.Module):
                 f"a quantizer in {self.format.name} ({self.mode}) has no calibrated amax: run a calibration, or "
                 "choose mode dynamic"
             )
-        return self._qparams(self.matrix(x))
+        matrix = self.matrix(x.detach()) if matrix is None else matrix
+        if self.low is not None and self.high is not None:
+            return qparams_from_range(self.low, self.high, self.format)
+        if self.amax is None:
+            return dynamic_qparams(matrix, self.format, self.outer_amax)
+        outer = self.outer_amax
+        if outer is None and self.format.outer is not None:
+            outer = tensor_amax(matrix)
+        return qparams_from_amax(self.amax.detach().clamp(min=0), self.format, outer)
 
     def calibrated_qparams(self) -> QParams | None:
         """What an activation slot stores: its calibrated scales; None where everything is dynamic.
@@ -107,63 +146,71 @@ class TensorQuantizer(nn.Module):
         """
         if self.mode == "dynamic" or not self.calibrated:
             return None
+        if self.low is not None and self.high is not None:
+            return qparams_from_range(self.low, self.high, self.format)
         amax = self.amax if self.mode == "static" else None
         if amax is None:
             assert self.outer_amax is not None, "a calibrated quantizer without any amax"
             amax = self.outer_amax.view(1, 1)
-        return qparams_from_amax(amax, self.format, self.outer_amax)
+        return qparams_from_amax(amax.detach(), self.format, self.outer_amax)
 
     def quantize(self, x: Tensor) -> QTensor:
-        """Codes and scales of x, with the very scales of `forward`."""
-        matrix = self.matrix(x.detach())
-        return quantize(matrix, self._qparams(matrix), shape=x.shape)
+        """Codes and scales of `matrix(x)`, with the very scales of `forward`, in the dtype of x.
 
-    def set_amax(self, amax: Tensor | None, outer_amax: Tensor | None) -> None:
-        """Set the calibrated magnitudes (fp32 [grid rows, grid cols] and []); None leaves a level to the tensor."""
-        self.amax = None if amax is None else amax.detach().float()
-        self.outer_amax = None if outer_amax is None else outer_amax.detach().float().reshape(())
+        The result dequantizes to x with its channel axis moved to the front; scaled, rotated and shifted as it
+        was rounded.
+        """
+        x = x.detach()
+        matrix = self.matrix(x)
+        coded = quantize(matrix, self.qparams(x, matrix=matrix), shape=self.view.arranged(x).shape)
+        return replace(coded, dtype=x.dtype)
+
+    @property
+    def learns_amax(self) -> bool:
+        """Whether amax is a parameter that training changes."""
+        return isinstance(self.amax, nn.Parameter)
+
+    def learn_amax(self, x: Tensor | None = None) -> nn.Parameter:
+        """Make amax a parameter, with the gradient of learned step sizes (LSQ, arXiv:1902.08153).
+
+        Args:
+            x: the tensor from whose blocks the first amax is taken, where none is calibrated: the weight.
+
+        Raises:
+            CalibrationError: there is neither an amax nor an x. FormatError: the format is asymmetric.
+        """
+        if not self.format.symmetric:
+            raise FormatError(f"format {self.format.name!r}: its scales follow a range; no amax can be learned")
+        if self.amax is not None:
+            start = self.amax
+        elif x is not None:
+            start = block_amax(self.matrix(x.detach()), self.format.block)
+        else:
+            raise CalibrationError(
+                f"a quantizer in {self.format.name} ({self.mode}) has no amax to learn from: calibrate first"
+            )
+        learned = nn.Parameter(start.detach().float().clone())
+        self._buffers.pop("amax", None)
+        self.register_parameter("amax", learned)
+        return learned
 
     def enable(self) -> None:
         """Quantize from now on."""
         self.enabled = True
 
     def disable(self) -> None:
-        """Be the identity from now on; statistics stay."""
+        """Leave out the rounding from now on; statistics stay."""
         self.enabled = False
 
     def extra_repr(self) -> str:
         state = "" if self.enabled else ", disabled"
         amax = self.outer_amax if self.outer_amax is not None else self.amax
-        shown = "" if amax is None else f", amax={amax.max().item():.4g}"
+        shown = "" if amax is None or amax.is_meta else f", amax={amax.max().item():.4g}"
         return f"{self.format.name}, {self.mode}{shown}{state}"
 
-    def _qparams(self, matrix: Tensor) -> QParams:
-        amax = block_amax(matrix, self.format.block) if self.amax is None else self.amax
-        outer = self.outer_amax
-        if outer is None and self.format.outer is not None:
-            outer = tensor_amax(matrix)
-        return qparams_from_amax(amax, self.format, outer)
-
-    def _from_matrix(self, matrix: Tensor, like: Tensor) -> Tensor:
-        if not self.channel_axis:
-            return matrix.reshape(like.shape)
-        moved = like.movedim(self.channel_axis, 0).shape
-        return matrix.reshape(moved).movedim(0, self.channel_axis)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """A calibrated state may be loaded into a fresh quantizer, whose buffers do not exist yet."""
-        for name in ("amax", "outer_amax"):
-            stored = state_dict.get(prefix + name)
-            if stored is not None and getattr(self, name) is None:
-                setattr(self, name, torch.empty_like(stored))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, fake: Tensor) -> Tensor:
-        return fake.view_as(fake)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
+    def _put_back(self, matrix: Tensor, like: Tensor) -> Tensor:
+        if self.bias is not None:
+            matrix = matrix.float() + self.bias
+        if self.rotation is not None and self.rotation.back:
+            matrix = self.rotation.backward(matrix.float())
+        return self.view.from_matrix(matrix.to(like.dtype), like)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtcore.formats import TableElement
+from mtcore.numerics.compiling import compile_time_constant
 
 
 def nearest_entry(x: Tensor, element: TableElement) -> Tensor:
@@ -21,6 +22,7 @@ def entries(codes: Tensor, element: TableElement) -> Tensor:
     return table.index_select(0, codes.flatten().int()).view(codes.shape)
 
 
+@compile_time_constant
 def _boundaries(element: TableElement) -> list[float]:
     """For each entry but the last, the largest fp32 value that is still nearest to it."""
     table = np.array(element.table, dtype=np.float32).astype(np.float64)
