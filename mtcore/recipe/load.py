@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mtcore.errors import RecipeError, UnknownNameError
+from mtcore.errors import RecipeError, UnknownNameError, look_up
 from mtcore.formats import TensorFormat
 from mtcore.recipe.document import Document, KeyPath, Problems
 from mtcore.recipe.foreign import is_foreign, resolve_foreign
-from mtcore.recipe.lookup import find
 from mtcore.recipe.overrides import apply_overrides
 from mtcore.recipe.own import resolve_own
 from mtcore.recipe.parts import Parts, Scope
@@ -91,7 +90,7 @@ def _named(
     if name not in recipes and (name.endswith(SUFFIXES) or "/" in name):
         return read_file(folder / name, problems)
     try:
-        spec = find("recipe", name, recipes)
+        spec = look_up("recipe", name, recipes)
     except UnknownNameError as error:
         problems.add(place, f"{error}. A file is named with its suffix {' or '.join(SUFFIXES)}")
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from mtcore.errors import look_up
 from mtcore.formats import TensorFormat
 from mtcore.recipe.document import Document, KeyPath, Problems
-from mtcore.recipe.lookup import find
 from mtcore.recipe.setting import AlgorithmStep, SlotRule
 
 
@@ -58,4 +58,4 @@ class Scope:
 
     def find_format(self, name: str) -> TensorFormat:
         """The format of that name, the document's own first; UnknownNameError if there is none."""
-        return self.own_formats[name] if name in self.own_formats else find("format", name, self.formats)
+        return self.own_formats[name] if name in self.own_formats else look_up("format", name, self.formats)
