@@ -108,7 +108,7 @@ FOREIGN = st.fixed_dictionaries(
     {"quant_cfg": st.lists(ENTRY | JSON, max_size=4) | st.dictionaries(WORDS, CFG, max_size=4)},
     optional={"algorithm": JSON},
 )
-QUICKLY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICKLY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def outcome(source, overrides=()):

@@ -56,7 +56,7 @@ def statements_of(quant_cfg: Plain, doc: Document, problems: Problems) -> Iterat
     elif isinstance(quant_cfg, dict):
         # What every quantizer starts from comes first, wherever it stands.
         for key in sorted(quant_cfg, key=lambda key: key != "default"):
-            yield from _keyed(key, quant_cfg[key])
+            yield from _keyed(key, quant_cfg[key], (_ROOT,))
     else:
         message = f"it is a list of entries or a mapping of patterns, not {quant_cfg!r}"
         problems.add(doc.place((_ROOT,)), message)
@@ -65,6 +65,9 @@ def statements_of(quant_cfg: Plain, doc: Document, problems: Problems) -> Iterat
 def _listed(entries: list[Plain], doc: Document, problems: Problems) -> Iterator[Statement]:
     for index, item in enumerate(entries):
         path: KeyPath = (_ROOT, index)
+        if (only := _single_key(item)) is not None and isinstance(item, dict):
+            yield from _keyed(only, item[only], path)
+            continue
         entry = check(_Entry, item, path, doc, problems)
         if entry is not None:
             label = f"{_ROOT} entry #{index + 1} ({entry.quantizer_name!r})"
@@ -72,18 +75,27 @@ def _listed(entries: list[Plain], doc: Document, problems: Problems) -> Iterator
             yield Statement(label, entry.quantizer_name, entry.parent_class, cfg, enable, path, (*path, "cfg"))
 
 
-def _keyed(key: str | int, value: Plain) -> Iterator[Statement]:
-    path: KeyPath = (_ROOT, key)
+def _single_key(item: Plain) -> str | int | None:
+    """The key of an entry that is written as in the dict form, `{pattern: attributes}`; None for any other."""
+    if not isinstance(item, dict) or len(item) != 1:
+        return None
+    ((key, value),) = item.items()
+    return key if isinstance(value, dict | list) and key not in _Entry.model_fields else None
+
+
+def _keyed(key: str | int, value: Plain, above: KeyPath) -> Iterator[Statement]:
+    path: KeyPath = (*above, key)
+    where = ".".join(map(str, above))
     if not _is_module_type(str(key), value):
         pattern = "*" if key == "default" else str(key)
         cfg, enable = _toggle_apart(value, None)
-        yield Statement(f"{_ROOT}[{key!r}]", pattern, None, cfg, enable, path, path)
+        yield Statement(f"{where}[{key!r}]", pattern, None, cfg, enable, path, path)
         return
     assert isinstance(value, dict)
     for inner, item in value.items():
         cfg, enable = _toggle_apart(item, None)
         below: KeyPath = (*path, inner)
-        yield Statement(f"{_ROOT}[{key!r}][{inner!r}]", str(inner), str(key), cfg, enable, below, below)
+        yield Statement(f"{where}[{key!r}][{inner!r}]", str(inner), str(key), cfg, enable, below, below)
 
 
 def _is_module_type(key: str, value: Plain) -> bool:

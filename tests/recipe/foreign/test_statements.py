@@ -49,6 +49,19 @@ def test_a_module_type_in_the_dict_form_holds_patterns():
     ]
 
 
+def test_entries_of_the_list_may_be_written_as_in_the_dict():
+    entries = [
+        {"default": {"enable": False}},
+        {"*weight_quantizer": {"axis": 0}},
+        {"nn.Conv2d": {"*": {"axis": 0}}},
+    ]
+    assert said(entries) == [
+        ("*", None, None, False),
+        ("*weight_quantizer", None, {"axis": 0}, None),
+        ("*", "nn.Conv2d", {"axis": 0}, None),
+    ]
+
+
 def test_attributes_that_are_mappings_do_not_make_a_module_type():
     assert said({"*weight_quantizer": {"block_sizes": {-1: 16}}})[0][1] is None
 
