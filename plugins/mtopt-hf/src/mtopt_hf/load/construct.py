@@ -74,6 +74,8 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
         ModelError: transformers cannot open it.
     """
     model: Any = construct_model(str(folder), dtype=dtype)
+    if not hasattr(getattr(model, "hf_quantizer", None), "compressor"):
+        raise ModelError(f"{folder}: this is no compressed-tensors checkpoint")
     model.hf_quantizer.compressor.decompress_model(model)  # the library would do it in the first forward
     for module in model.modules():
         # compressed-tensors 0.20 leaves NVFP4 weights in bf16, and a layer of another dtype raises in its forward
