@@ -1,8 +1,12 @@
 """Every preset loads, says what it is, and leaves alone what nearly every recipe leaves alone."""
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
+from mtcore.plugins import Registry
+from mtcore.quantization import quantize
 from mtcore.recipe import builtin_recipes
 
 PRESETS = [spec.name for spec in builtin_recipes()]
@@ -90,3 +94,29 @@ def test_the_mlp_only_preset_leaves_attention_alone(load, decide):
     assert decide(config, "model.layers.3.self_attn.q_proj", "weight") is None
     assert decide(config, "model.layers.3.block_sparse_moe.experts.0.w1", "weight") is not None
     assert config.max_unquantized == 1.0
+
+
+class Block(nn.Module):
+    """Attention's first projection and one expert: what the presets tell apart, in two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.q_proj = nn.Linear(128, 128)
+        self.mlp = nn.ModuleDict({"experts": nn.ModuleList([nn.Linear(128, 128)])})
+        self.lm_head = nn.Linear(128, 4)
+
+    def forward(self, x):
+        return self.lm_head(self.mlp["experts"][0](self.q_proj(x)))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_preset_quantizes_a_model_from_end_to_end(name):
+    torch.manual_seed(0)
+    model, x = Block(), torch.randn(2, 8, 128)
+    before = model(x)
+    model = quantize(model, name, [x], registry=Registry.load(discover=False))
+    after = model(x)
+    assert type(model.mlp["experts"][0]) is not nn.Linear
+    assert type(model.lm_head) is nn.Linear
+    assert after.isfinite().all()
+    assert not torch.equal(after, before)
