@@ -28,7 +28,7 @@ pytest.register_assert_rewrite(
 )
 
 from mtcore.testing.algorithms import AlgorithmContract  # noqa: E402
-from mtcore.testing.compare import assert_same_bits, same_bits  # noqa: E402
+from mtcore.testing.compare import assert_same_bits, assert_within_ulps, same_bits  # noqa: E402
 from mtcore.testing.exporters import ExporterContract  # noqa: E402
 from mtcore.testing.formats import FormatContract  # noqa: E402
 from mtcore.testing.loaders import ModelLoaderContract  # noqa: E402
@@ -43,6 +43,7 @@ __all__ = [
     "QuantModuleContract",
     "ToyModel",
     "assert_same_bits",
+    "assert_within_ulps",
     "same_bits",
     "toy_batches",
     "toy_config",

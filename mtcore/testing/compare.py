@@ -41,3 +41,30 @@ def assert_same_bits(actual: Tensor, expected: Tensor, what: str) -> None:
             f"{what}: first differing element {list(place)} is {actual[place].item()}, "
             f"expected {expected[place].item()} ({count} of {differs.numel()} differ)"
         )
+
+
+def assert_within_ulps(actual: Tensor, expected: Tensor, ulps: int, what: str) -> None:
+    """Fail unless two fp32 tensors differ by at most `ulps` units in the last place; zeros of both signs are equal.
+
+    Raises:
+        AssertionError: `what`, and the element that differs most.
+
+    Example:
+        >>> assert_within_ulps(torch.ones(1), torch.nextafter(torch.ones(1), torch.zeros(1)), 1, "the weight")
+    """
+    assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
+    assert actual.dtype == expected.dtype == torch.float32, f"{what}: {actual.dtype} and {expected.dtype}, not fp32"
+    assert torch.equal(actual.isnan(), expected.isnan()), f"{what}: NaNs in different places"
+    distance = (_ordered(actual) - _ordered(expected)).abs().masked_fill(expected.isnan(), 0)
+    if distance.numel() and int(distance.max()) > ulps:
+        place = tuple((distance == distance.max()).nonzero()[0].tolist())
+        raise AssertionError(
+            f"{what}: element {list(place)} is {actual[place].item()}, expected {expected[place].item()}: "
+            f"{int(distance.max())} units in the last place apart, allowed are {ulps}"
+        )
+
+
+def _ordered(x: Tensor) -> Tensor:
+    """int64 that count the fp32 numbers in order; both zeros are 0."""
+    bits = x.contiguous().view(torch.int32).long()
+    return torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtcore.testing import assert_same_bits
+from mtcore.testing import assert_same_bits, assert_within_ulps
 
 
 def test_equal_tensors_pass_in_every_dtype():
@@ -34,3 +34,17 @@ def test_what_differs_is_said(actual, expected, complaint):
 def test_a_column_view_is_compared_in_its_own_order():
     x = torch.arange(6.0).view(2, 3)
     assert_same_bits(x.T, x.T.contiguous(), "x")
+
+
+def test_units_in_the_last_place_are_counted_across_zero_and_powers_of_two():
+    one, least = torch.ones(1), torch.tensor([2.0**-149])
+    assert_within_ulps(torch.nextafter(one, 2 * one), torch.nextafter(one, 0 * one), 2, "x")
+    assert_within_ulps(least, -least, 2, "x")
+    assert_within_ulps(torch.tensor([0.0, torch.nan]), torch.tensor([-0.0, torch.nan]), 0, "x")
+    with pytest.raises(AssertionError, match=r"x: element \[0\] is 1\.0000001.*: 2 units in the last place apart"):
+        assert_within_ulps(torch.nextafter(one, 2 * one), torch.nextafter(one, 0 * one), 1, "x")
+
+
+def test_nans_in_different_places_differ():
+    with pytest.raises(AssertionError, match="NaNs in different places"):
+        assert_within_ulps(torch.tensor([torch.nan]), torch.ones(1), 9, "x")

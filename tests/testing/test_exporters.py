@@ -95,7 +95,10 @@ def test_a_scale_stored_as_its_reciprocal_is_found(artifact, tmp_path):
         return tensors
 
     write(artifact, tmp_path)
-    with pytest.raises(AssertionError, match=r"weight: first differing element \[\d+, \d+\] is .*, expected"):
+    with pytest.raises(
+        AssertionError,
+        match=r"weight: element \[\d+, \d+\] is .*, expected .* units in the last place apart, allowed are 0",
+    ):
         ExporterContract().test_what_is_read_back_is_the_dequantized_artifact(artifact, tmp_path, inverted)
 
 
