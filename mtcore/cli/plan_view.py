@@ -23,14 +23,20 @@ def draw_plan(console: Console, plan: Plan, *, every_module: bool = False) -> No
     """Prints the plan; unless `every_module`, modules that differ only in their names' numbers share a line."""
     _draw_modules(console, plan.modules, every_module)
     _draw_groups(console, plan.groups, every_module)
-    draw_findings(console, plan)
+    draw_findings(console, plan, notes=every_module)
     draw_coverage(console, plan)
 
 
-def draw_findings(console: Console, plan: Plan) -> None:
-    """Prints what a user should know before the run, one line each."""
+def draw_findings(console: Console, plan: Plan, *, notes: bool = False) -> None:
+    """Prints what a user should know before the run, one line each; notes are only counted unless asked for."""
+    hidden = 0
     for finding in plan.findings:
-        console.print(_line(finding), soft_wrap=True)
+        if finding.level == "note" and not notes:
+            hidden += 1
+        else:
+            console.print(_line(finding), soft_wrap=True)
+    if hidden:
+        console.print(f"[dim]{hidden} notes; `mtopt plan --all` shows them[/]")
 
 
 def draw_coverage(console: Console, plan: Plan) -> None:
@@ -44,36 +50,48 @@ def draw_coverage(console: Console, plan: Plan) -> None:
 
 
 def module_rows(modules: Iterable[ModulePlan], *, every_module: bool) -> list[tuple[str, ...]]:
-    """Rows of (modules, how many, class, shapes, quantized as, why), in the order of the plan."""
+    """Rows of (modules, how many, what they are, quantized as, why), in the order of the plan."""
     rows: list[tuple[str, ...]] = []
     for same in _grouped(modules, lambda module: module.name if every_module else _likeness(module)):
         first = same[0]
         shapes = ", ".join("x".join(map(str, shape)) for _, shape in first.shapes)
         slots = "\n".join(f"{slot.slot} {slot.format.name} ({slot.mode})" for slot in first.slots) or "-"
         name = fold_names([module.name for module in same]) or "(the model itself)"
-        rows.append((name, str(len(same)), first.type, shapes, slots, first.reason))
+        rows.append((name, str(len(same)), f"{first.type} {shapes}", slots, first.reason))
+    return rows
+
+
+def group_rows(groups: Sequence[ScaleGroup], *, every_module: bool) -> list[tuple[str, ...]]:
+    """Rows of (modules, how many such groups, slots, why); slots of the same modules share a row."""
+    slots: dict[tuple[str, ...], list[str]] = {}
+    for group in groups:
+        slots.setdefault(group.modules, []).append(group.slot)
+
+    def likeness(group: ScaleGroup) -> Hashable:
+        if every_module:
+            return group.modules
+        return (*map(skeleton, group.modules), skeleton(group.why), *slots[group.modules])
+
+    rows: list[tuple[str, ...]] = []
+    for same in _grouped(groups, likeness):
+        members = dict.fromkeys(group.modules for group in same)
+        names = "\n".join(fold_names(column) for column in zip(*members, strict=True))
+        why = fold_names([group.why for group in same])
+        rows.append((names, str(len(members)), ", ".join(slots[same[0].modules]), why))
     return rows
 
 
 def _draw_modules(console: Console, modules: Sequence[ModulePlan], every_module: bool) -> None:
-    columns = ("modules", "count", "class", "shapes", "quantized as", "why")
+    columns = ("modules", "count", "what they are", "quantized as", "why")
     print_table(console, columns, module_rows(modules, every_module=every_module))
     console.print()
 
 
 def _draw_groups(console: Console, groups: Sequence[ScaleGroup], every_module: bool) -> None:
-    if not groups:
-        return
-
-    def likeness(group: ScaleGroup) -> Hashable:
-        return group.name if every_module else (*map(skeleton, group.modules), group.slot, skeleton(group.why))
-
-    rows = []
-    for same in _grouped(groups, likeness):
-        members = (fold_names(names) for names in zip(*(group.modules for group in same), strict=True))
-        rows.append(("\n".join(members), str(len(same)), same[0].slot, same[0].why))
-    print_table(console, ("share one outer scale", "count", "slot", "why"), rows)
-    console.print()
+    if groups:
+        columns = ("share one outer scale", "count", "slots", "why")
+        print_table(console, columns, group_rows(groups, every_module=every_module))
+        console.print()
 
 
 def _likeness(module: ModulePlan) -> Hashable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table without frames; cells are plain text and are never cut off."""
+    """A table without frames; cells are plain text and are never cut off. The first column keeps its lines whole
+    where that leaves at least half of the width to the others."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    widest = max((cell_len(line) for row in rows for line in row[0].splitlines()), default=0)
+    for index, column in enumerate(columns):
+        whole = index == 0 and 2 * widest <= console.width
+        table.add_column(column, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)

@@ -1,8 +1,8 @@
 """The entry point: quick, quiet about torch, and every command explains itself."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -25,11 +25,14 @@ def program():
 
 
 def test_help_takes_less_than_half_a_second_in_all(program):
+    # Processor time of the child, which waits for nothing: on an idle machine that is its time on the clock, and
+    # on a busy one it stays so. The least of three, for neighbours on a core slow it down.
     seconds = []
-    for _ in range(5):  # the least of five: other processes of a busy machine only ever add time
-        start = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert program("--help").returncode == 0
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < HELP_LIMIT_S
 
 

@@ -6,7 +6,8 @@ import io
 import pytest
 from rich.console import Console
 
-from mtcore.cli.plan_view import draw_plan, module_rows
+from mtcore.cli.plan_view import draw_plan, group_rows, module_rows
+from mtcore.plan import Finding, ScaleGroup
 
 
 @pytest.fixture
@@ -57,3 +58,30 @@ def test_findings_shared_scales_and_coverage_are_shown(plan, drawn):
 def test_unexplained_weights_are_counted(plan, drawn):
     bare = dataclasses.replace(plan, coverage=dataclasses.replace(plan.coverage, unexplained=77))
     assert "77 untouched although no rule says so" in drawn(bare)
+
+
+def test_slots_that_the_same_modules_share_stand_in_one_row():
+    groups = [
+        ScaleGroup(
+            f"{slot}{i}", slot, (f"layers.{i}.q", f"layers.{i}.k"), f"they read one value (layers.{i}.{{q,k}})"
+        )
+        for i in range(3)
+        for slot in ("weight", "input")
+    ]
+    rows = group_rows(groups, every_module=False)
+    assert rows == [
+        ("layers.[0-2].q\nlayers.[0-2].k", "3", "weight, input", "they read one value (layers.[0-2].{q,k})")
+    ]
+
+
+def test_groups_whose_slots_differ_do_not_share_a_row():
+    groups = [ScaleGroup(f"g{i}", "weight", (f"layers.{i}.q", f"layers.{i}.k"), "why") for i in range(2)]
+    groups.append(ScaleGroup("input", "input", groups[0].modules, "why"))
+    assert [row[1:3] for row in group_rows(groups, every_module=False)] == [("1", "weight, input"), ("1", "weight")]
+
+
+def test_notes_are_counted_and_shown_on_request(plan, drawn):
+    noted = dataclasses.replace(plan, findings=(Finding("note", "rule #7", "matches nothing"),) * 3)
+    assert "matches nothing" not in drawn(noted)
+    assert "3 notes" in drawn(noted)
+    assert drawn(noted, every_module=True).count("note rule #7: matches nothing") == 3
