@@ -1,14 +1,14 @@
 """Element types: what one stored code can be, and the exact value of every code. No torch here.
 
 An element is a frozen value. Everything else (largest value, number of bits, the value of a code) is derived
-from its few fields, so that a constant such as 448 is stated nowhere else.
+from its few fields, so that a constant such as 448 is stated nowhere else. Nothing is cached: a compiler that
+follows the code into these properties meets plain arithmetic.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 Specials = Literal["none", "nan", "ieee"]
@@ -61,7 +61,7 @@ class IntElement:
         integer = code - 2**self.bits if self.signed and code >= 2 ** (self.bits - 1) else code
         return integer * self.step
 
-    @cached_property
+    @property
     def values(self) -> tuple[float, ...]:
         """The value of every code, in the order of the unsigned bit patterns."""
         return tuple(self.value_of(code) for code in range(2**self.bits))
@@ -107,9 +107,10 @@ class FloatElement:
 
     @property
     def max(self) -> float:
-        """The largest finite value: the code below the special ones."""
-        special = {"none": 0, "nan": 1, "ieee": 2**self.mantissa_bits}[self.specials]
-        return self.value_of(2 ** (self.bits - self.signed) - 1 - special)
+        """The largest finite value."""
+        largest = 2 ** (self.exponent_bits + self.mantissa_bits) - 1  # all bits set, where that is a number
+        not_numbers = {"none": 0, "nan": 1, "ieee": 2**self.mantissa_bits}[self.specials]
+        return self.value_of(largest - not_numbers)
 
     @property
     def min(self) -> float:
@@ -133,7 +134,7 @@ class FloatElement:
         fraction = mantissa / 2**self.mantissa_bits + (exponent > 0)
         return sign * math.ldexp(fraction, max(exponent, 1) - self.bias)
 
-    @cached_property
+    @property
     def values(self) -> tuple[float, ...]:
         """The value of every code, in the order of the unsigned bit patterns."""
         return tuple(self.value_of(code) for code in range(2**self.bits))
@@ -169,7 +170,7 @@ class PowerOfTwoElement:
     def value_of(self, code: int) -> float:
         return math.nan if code == 2**self.bits - 1 else math.ldexp(1.0, code - self.bias)
 
-    @cached_property
+    @property
     def values(self) -> tuple[float, ...]:
         return tuple(self.value_of(code) for code in range(2**self.bits))
 

@@ -20,15 +20,16 @@ _EXPONENT_MASK = 0x7F800000
 
 def round_minifloat(x: Tensor, element: FloatElement) -> Tensor:
     """Round fp32 values to the nearest value of the element, ties to even, saturating; signs and NaN stay."""
-    magnitude = x.abs().clamp_(max=element.max)
+    magnitude = _magnitude(x, element)
     magic = _rounder(_exponent(magnitude, element), element)
-    return magnitude.add_(magic).sub_(magic).copysign_(x)
+    rounded = magnitude.add_(magic).sub_(magic)
+    return rounded.copysign_(x) if element.signed else rounded
 
 
 def encode_minifloat(x: Tensor, element: FloatElement) -> Tensor:
     """The codes of `round_minifloat`, uint8; NaN is all bits under the sign if the element has NaN, else 0."""
     finite = torch.nan_to_num(x, nan=0.0, posinf=element.max, neginf=element.min)
-    magnitude = finite.abs().clamp_(max=element.max)
+    magnitude = _magnitude(finite, element)
     exponent = _exponent(magnitude, element)
     magic = _rounder(exponent, element)
     steps = magnitude.add_(magic).view(torch.int32).sub_(magic.view(torch.int32))
@@ -53,10 +54,16 @@ def decode_minifloat(codes: Tensor, element: FloatElement) -> Tensor:
     value: Tensor = steps.mul_(step.view(torch.float32))
     if element.signed:
         value = value.copysign((code << (32 - element.bits)).view(torch.float32))
-    for index, special in enumerate(element.values):
-        if not math.isfinite(special):
-            value = value.masked_fill_(codes == index, special)
+    if element.specials != "none":
+        for index, special in enumerate(element.values):
+            if not math.isfinite(special):
+                value = value.masked_fill_(codes == index, special)
     return value
+
+
+def _magnitude(x: Tensor, element: FloatElement) -> Tensor:
+    """|x| up to the element's largest value; without a sign, negative numbers saturate at zero."""
+    return x.abs().clamp_(max=element.max) if element.signed else x.clamp(element.min, element.max)
 
 
 def _lowest(element: FloatElement) -> int:

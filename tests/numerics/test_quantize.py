@@ -264,3 +264,18 @@ def test_the_two_stage_format_is_its_two_stages_one_after_the_other():
     first = fake_quantize(x, dynamic_qparams(x, INT4_B128))
     second = fake_quantize(first, qparams_from_amax(x.abs().amax().view(1, 1), FP8))
     assert same_bits(fake_quantize(x, dynamic_qparams(x, INT4_B128_FP8)), second)
+
+
+COMPILED = ("fp8", "nvfp4", "mxfp6_e3m2", "mxint8", "int4_b128_asym", "int4_b128_fp8", "nf4")
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiler_takes_it_as_one_graph_with_the_same_bits(name):
+    fmt = next(fmt for fmt in FORMATS if fmt.name == name)
+    x = torch.randn(8, 256, generator=torch.Generator().manual_seed(8)).bfloat16()
+
+    def fake(x):
+        return fake_quantize(x, dynamic_qparams(x, fmt))
+
+    torch.compiler.reset()
+    assert same_bits(torch.compile(fake, fullgraph=True, backend="eager")(x), fake(x))
