@@ -57,7 +57,7 @@ def make_plan(
     coverage = measure_coverage(model, grouped)
     if trace is None:
         findings.append(Finding("warning", "trace", f"no scales are shared: {untraced}"))
-    findings.extend(_unmatched_findings(book))
+    findings.extend(_rule_findings(book))
     findings.extend(coverage_findings(model, grouped, coverage, config.max_unquantized))
     return Plan(config.name, grouped, groups, config.algorithm, tuple(findings), coverage)
 
@@ -131,7 +131,11 @@ def _matrix_cols(shape: tuple[int, ...], weight: WeightSlot) -> int:
     return cols
 
 
-def _unmatched_findings(book: RuleBook) -> Iterable[Finding]:
+def _rule_findings(book: RuleBook) -> Iterable[Finding]:
+    for origin, names in book.formatless.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        message = f"switches {names[0]}{more} on, but no rule gives it a format; state one"
+        yield Finding("error", origin, message)
     for rule in book.unmatched:
         of_type = f" of type {rule.module_type}" if rule.module_type else ""
         message = f"{rule.pattern!r}{of_type} matches no quantizer of this model"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mtcore.recipe.setting import SlotRule, SlotSetting
+from mtcore.recipe.setting import SlotRule, SlotSetting, quantizer_names
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class RuleBook:
     def __init__(self, rules: Sequence[SlotRule]) -> None:
         self.rules = tuple(rules)
         self._matched: set[str] = set()
+        self._formatless: dict[str, list[str]] = {}
 
     def decide(self, module: str, slot: str, *, is_weight: bool, module_type: str) -> Decision:
         """The decision for one slot of a module of that dotted name and registry key.
@@ -34,16 +35,25 @@ class RuleBook:
         for rule in self.rules:
             if not rule.matches(module, slot, is_weight=is_weight, module_type=module_type):
                 continue
-            self._matched.add(rule.origin)
+            self._matched.add(rule.alternatives)
             last, enabled = rule, rule.enable
             setting = rule.setting if rule.setting is not None else setting
+        if enabled and setting is None and last is not None:
+            self._formatless.setdefault(last.origin, []).append(
+                quantizer_names(module, slot, is_weight=is_weight)[0]
+            )
         return Decision(setting if enabled else None, last)
 
     @property
+    def formatless(self) -> Mapping[str, Sequence[str]]:
+        """Origin of a rule → quantizers that it switched on although no rule gave them a format."""
+        return self._formatless
+
+    @property
     def unmatched(self) -> tuple[SlotRule, ...]:
-        """The first rule of every statement of the user that matched no slot so far."""
+        """The first rule of every set of alternatives of which none matched a slot so far."""
         first: dict[str, SlotRule] = {}
         for rule in self.rules:
-            if rule.origin not in self._matched:
-                first.setdefault(rule.origin, rule)
+            if rule.alternatives not in self._matched:
+                first.setdefault(rule.alternatives, rule)
         return tuple(first.values())

@@ -82,8 +82,6 @@ class SlotSetting:
 class SlotRule:
     """One rule on quantizers; in a list of rules, later ones win.
 
-    Rules of one origin come from one statement of the user: the statement matched something if any of them did.
-
     Attributes:
         pattern: fnmatch glob on the full quantizer name, `<module>.<slot>_quantizer`; case matters.
         setting: what matching slots get; None leaves the format as earlier rules set it.
@@ -92,6 +90,8 @@ class SlotRule:
         module_type: registry key of the module that holds the quantizer ("nn.Linear"), or a glob on it
             ("nn.Conv*"); None for any module.
         only: the kind of tensor that the rule speaks of; "any" leaves it to the pattern.
+        alternatives: name of a set of rules of which it is enough that one matches something; by default the rules
+            of one origin.
     """
 
     pattern: str
@@ -100,6 +100,11 @@ class SlotRule:
     origin: str
     module_type: str | None = None
     only: Literal["weight", "activation", "any"] = "any"
+    alternatives: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.alternatives:
+            object.__setattr__(self, "alternatives", self.origin)
 
     @property
     def must_match(self) -> bool:

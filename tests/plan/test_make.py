@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mtcore.plan import make_plan
+from mtcore.recipe.setting import QuantizeConfig, SlotRule, SlotSetting
 from mtcore.trace import analyze
 
 W, X = "*weight_quantizer", "*input_quantizer"
@@ -61,6 +62,26 @@ def test_a_rule_that_enables_and_matches_nothing_is_an_error_and_one_that_skips_
         "rule #2: '*q_proj.weight_quantizer' matches no quantizer of this model; mend the pattern or drop the rule"
     ]
     assert messages(plan, "note") == ["rule #3: '*lm_head*' matches no quantizer of this model"]
+
+
+def test_a_slot_that_is_switched_on_without_a_format_is_an_error(model, specs):
+    config = QuantizeConfig(
+        "test", (SlotRule("*.up.weight_quantizer", None, True, "rule #1"),), max_unquantized=1.0
+    )
+    assert messages(make_plan(model, config, specs), "error") == [
+        "rule #1: switches 0.up.weight_quantizer and 1 more on, but no rule gives it a format; state one"
+    ]
+
+
+def test_of_alternatives_one_must_match(model, formats, specs):
+    setting = SlotSetting(formats["fp8"], "static")
+    rules = [
+        SlotRule(pattern, setting, True, f"rule #{number}", alternatives="mlp")
+        for number, pattern in enumerate(("*.up.weight_quantizer", "*.experts.*weight_quantizer"), 1)
+    ]
+    assert make_plan(model, QuantizeConfig("test", tuple(rules), max_unquantized=1.0), specs).errors == ()
+    (error,) = make_plan(model, QuantizeConfig("test", (rules[1],), max_unquantized=1.0), specs).errors
+    assert "matches no quantizer" in error.message
 
 
 def test_blocks_that_do_not_divide_the_weight_are_errors_with_module_size_format_and_rule(specs, make_config):

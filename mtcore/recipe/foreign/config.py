@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,11 +62,19 @@ def resolve_foreign(doc: Document, scope: Scope) -> Parts:
     return Parts(
         name=config.name or "",
         summary=config.summary,
-        rules=tuple(translation.rules),
+        rules=tuple(_with_alternatives(translation.rules)),
         algorithm=algorithm,
         guard=guard,
         notes=tuple(translation.notes),
     )
+
+
+def _with_alternatives(rules: list[SlotRule]) -> Iterator[SlotRule]:
+    """Rules with one setting are alternatives: a foreign configuration lists one pattern for each family of models,
+    of which a model need only know one."""
+    first: dict[tuple[SlotSetting | None, bool, str], str] = {}
+    for rule in rules:
+        yield replace(rule, alternatives=first.setdefault((rule.setting, rule.enable, rule.only), rule.origin))
 
 
 @dataclass
