@@ -110,7 +110,7 @@ def test_nvfp4_checkpoint_runs_without_our_help_and_in_bf16(
     from transformers import AutoModelForCausalLM
 
     folder = written(artifacts["nvfp4"], tmp_path / "out")
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
     assert model.dtype == torch.bfloat16
     assert model(ids).logits.isfinite().all()
 
