@@ -116,6 +116,18 @@ def test_garbage_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
         load_model(str(tmp_path / "g.gguf"))
 
 
+def test_architecture_that_transformers_does_not_know_is_an_error_of_that_file(
+    gguf_file: Path, tmp_path: Path
+) -> None:
+    content = gguf_file.read_bytes()
+    assert content.count(b"llama.block_count") == 1
+    known = b"general.architecture" + bytes([8, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0])
+    assert known + b"llama" in content
+    (tmp_path / "zebra.gguf").write_bytes(content.replace(known + b"llama", known + b"zebra"))
+    with pytest.raises(ModelError, match=r"zebra\.gguf: transformers cannot load it: .*zebra"):
+        load_model(str(tmp_path / "zebra.gguf"))
+
+
 def test_bytes_changed_anywhere_in_the_header_raise_no_other_error(gguf_file: Path, tmp_path: Path) -> None:
     content = gguf_file.read_bytes()
     generator = torch.Generator().manual_seed(0)

@@ -40,21 +40,22 @@ def construct_model(folder: str, **arguments: Any) -> PreTrainedModel:
     """
     options: dict[str, Any] = {"dtype": "auto", "trust_remote_code": False, "ignore_mismatched_sizes": True}
     loader: Any = AutoModelForCausalLM
+    where = str(Path(folder, arguments.get("gguf_file", "")))
     try:
         model, info = loader.from_pretrained(folder, output_loading_info=True, **(options | arguments))
     except _LOADING_ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{folder}: transformers cannot load it: {reason}") from error
+        raise ModelError(f"{where}: transformers cannot load it: {reason}") from error
     missing, mismatched = _names(info["missing_keys"]), _names(info["mismatched_keys"])
     if missing:
-        raise ModelError(f"{folder}: {len(missing)} weights of the model are not in its files: {_some(missing)}")
+        raise ModelError(f"{where}: {len(missing)} weights of the model are not in its files: {_some(missing)}")
     if mismatched:
         raise ModelError(
-            f"{folder}: {len(mismatched)} weights have another shape than config.json says: {_some(mismatched)}"
+            f"{where}: {len(mismatched)} weights have another shape than config.json says: {_some(mismatched)}"
         )
     unexpected = _names(info["unexpected_keys"])
     if unexpected:
-        _log.warning("%s: %d tensors fit no part of the model: %s", folder, len(unexpected), _some(unexpected))
+        _log.warning("%s: %d tensors fit no part of the model: %s", where, len(unexpected), _some(unexpected))
     result: PreTrainedModel = model.eval()
     return result.requires_grad_(False)
 
