@@ -93,23 +93,31 @@ class _Bar(_Counter):
 
 def _progress(console: Console) -> Progress:
     """A bar that leaves the screen when its phase ends; the summary line takes its place."""
-    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
     from rich.text import Text
 
-    class RateColumn(ProgressColumn):
+    class PaceColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
-            unit, speed = task.fields["unit"], task.finished_speed or task.speed
-            return Text(f"{_count(task.completed)} {unit}  {_count(speed)} {unit}/s" if unit and speed else "")
+            return Text(pace(task.completed, task.total, task.fields["unit"], task.elapsed or 0.0))
 
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        RateColumn(),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-    )
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), PaceColumn()
+    return Progress(*columns, console=console, transient=True)
+
+
+def pace(done: float, total: float | None, unit: str, seconds: float) -> str:
+    """How much is done, how fast it goes on average, and how long the rest takes at that pace.
+
+    Example:
+        >>> pace(2048, 8192, "tokens", 4.0)
+        '2,048 of 8,192 tokens, 512 tokens/s, 12 s left'
+        >>> pace(0, None, "", 4.0)
+        '4 s'
+    """
+    if not done or not seconds:
+        return f"{seconds:.0f} s"
+    known = f"{_count(done)} of {_count(total)} {unit}" if total else f"{_count(done)} {unit}"
+    rest = f", {seconds * (total - done) / done:.0f} s left" if total else ""
+    return f"{known}, {_count(done / seconds)} {unit}/s{rest}"
 
 
 def _summary(done: int, unit: str, seconds: float) -> str:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from mtcore.cli.reporter import BarReporter, LineReporter, make_reporter
+from mtcore.cli.reporter import BarReporter, LineReporter, make_reporter, pace
 
 
 class Terminal(io.StringIO):
@@ -70,3 +70,15 @@ def test_a_note_is_a_line():
     out = io.StringIO()
     LineReporter(out).note("gemm: reference")
     assert out.getvalue() == "gemm: reference\n"
+
+
+def test_the_pace_tells_how_long_the_rest_takes():
+    assert pace(100, 400, "tokens", 2.0) == "100 of 400 tokens, 50 tokens/s, 6 s left"
+
+
+def test_without_a_known_end_there_is_no_guess():
+    assert pace(100, None, "tokens", 2.0) == "100 tokens, 50 tokens/s"
+
+
+def test_before_the_first_step_only_the_time_is_told():
+    assert pace(0, 400, "tokens", 2.0) == "2 s"
