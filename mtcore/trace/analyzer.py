@@ -7,20 +7,29 @@ from typing import Any
 
 from torch import nn
 
+from mtcore.trace.dependency import folds_of, solve
+from mtcore.trace.engine import LabelPlanes
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
 from mtcore.trace.interpose import Call, around_module_calls
-from mtcore.trace.report import CalledModule, Failure, TraceReport
+from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
+from mtcore.trace.rules import OpRules, builtin_rules
 from mtcore.trace.shared_input import InputReads, SharedInputGroup
 from mtcore.trace.state import quiet_forward
-from mtcore.trace.values import ValueNumbers
 
 
-def analyze(model: nn.Module, inputs: object = None, *, makers: Sequence[InputMaker] = ()) -> TraceReport:
+def analyze(
+    model: nn.Module,
+    inputs: object = None,
+    *,
+    makers: Sequence[InputMaker] = (),
+    rules: OpRules | None = None,
+) -> TraceReport:
     """Runs one forward in eval mode without gradients and reports what it showed; the model stays as it was.
 
     Args:
         inputs: as for `recursive_trace`.
         makers: makers of example inputs that are asked before the built-in ones.
+        rules: rules of operations; None takes the built-in ones.
 
     Raises:
         TraceError: no inputs were given and none could be made. A forward that fails is reported instead.
@@ -30,37 +39,70 @@ def analyze(model: nn.Module, inputs: object = None, *, makers: Sequence[InputMa
         >>> [call.kind for call in report.called]
         ['Sequential', 'Linear', 'ReLU']
     """
-    wanted = example_inputs(model, makers) if inputs is None else TraceInputs.of(inputs)
-    names = {id(module): name for name, module in model.named_modules()}
-    values = ValueNumbers()
-    reads = InputReads(model, values)
-    calls: dict[str, int] = {}
-    failures: dict[str, str] = {}
+    return Analysis(model, inputs, makers=makers, rules=rules).report
 
-    def around(module: nn.Module, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        name = names[id(module)]
-        calls[name] = calls.get(name, 0) + 1
-        reads.note(module, args, kwargs)
+
+class Analysis:
+    """The facts of one forward, with the relations behind them.
+
+    `report` is the serialisable part; `planes` and `solution` answer questions about it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: object = None,
+        *,
+        makers: Sequence[InputMaker] = (),
+        rules: OpRules | None = None,
+    ) -> None:
+        self.model = model
+        self.inputs = example_inputs(model, makers) if inputs is None else TraceInputs.of(inputs)
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._running: list[str] = []
+        self._calls: dict[str, int] = {}
+        self._failures: dict[str, str] = {}
+        self.planes = LabelPlanes(model, rules or builtin_rules(), lambda: self._running[-1] if self._running else "")
+        self._reads = InputReads(model, self.planes.values)
+        self._forward()
+        self.solution = solve(self.planes)
+        self.report = self._report()
+
+    def _forward(self) -> None:
+        with quiet_forward(self.model), self.planes, around_module_calls(self.model, self._around):
+            try:
+                out = self.model(*self.inputs.args, **self.inputs.kwargs)
+                self.planes.pin_results(out)
+            except Exception as error:  # noqa: BLE001  any forward may raise anything; the report carries it
+                self._failures.setdefault("", f"{type(error).__name__}: {error}")
+                self.planes.give_up_everything()
+
+    def _around(self, module: nn.Module, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        name = self._names[id(module)]
+        self._calls[name] = self._calls.get(name, 0) + 1
+        self._reads.note(module, args, kwargs)
+        self._running.append(name)
         try:
             return call(*args, **kwargs)
         except Exception as error:
-            failures.setdefault(name, f"{type(error).__name__}: {error}")
+            self._failures.setdefault(name, f"{type(error).__name__}: {error}")
             raise
+        finally:
+            self._running.pop()
 
-    with quiet_forward(model), values, around_module_calls(model, around):
-        try:
-            model(*wanted.args, **wanted.kwargs)
-        except Exception as error:  # noqa: BLE001  any forward may raise anything; the report carries it
-            failures.setdefault("", f"{type(error).__name__}: {error}")
-
-    modules = dict(model.named_modules())
-    return TraceReport(
-        model=type(model).__name__,
-        called=tuple(CalledModule(name, type(modules[name]).__name__, n) for name, n in calls.items()),
-        uncalled=tuple(name for name, m in modules.items() if name not in calls and _owns_parameters(m)),
-        failures=tuple(Failure(name, message) for name, message in failures.items()),
-        shared_inputs=reads.groups(),
-    )
+    def _report(self) -> TraceReport:
+        modules = dict(self.model.named_modules())
+        trouble = self.planes.trouble
+        return TraceReport(
+            model=type(self.model).__name__,
+            called=tuple(CalledModule(name, type(modules[name]).__name__, n) for name, n in self._calls.items()),
+            uncalled=tuple(n for n, m in modules.items() if n not in self._calls and _owns_parameters(m)),
+            failures=tuple(Failure(name, message) for name, message in self._failures.items()),
+            shared_inputs=self._reads.groups(),
+            folds=folds_of(self.planes, self.solution),
+            unknown_ops=tuple(Count(op, n) for op, n in sorted(trouble.unknown.items())),
+            rule_errors=tuple(Count(op, n) for op, n in sorted(trouble.errors.items())),
+        )
 
 
 def _owns_parameters(module: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtcore.errors import StateError
+from mtcore.trace.folds import FoldGroup
 from mtcore.trace.shared_input import SharedInputGroup
 
 VERSION = 1
@@ -31,6 +32,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Count:
+    """How often something happened: an operation without a rule, or a rule that raised."""
+
+    what: str
+    times: int
+
+
+@dataclass(frozen=True)
 class TraceReport:
     """The facts found by `analyze`. Names are dotted module names; order is the order of the first call.
 
@@ -45,6 +54,10 @@ class TraceReport:
     """Modules with own parameters that the example inputs did not reach."""
     failures: tuple[Failure, ...] = ()
     shared_inputs: tuple[SharedInputGroup, ...] = ()
+    folds: tuple[FoldGroup, ...] = ()
+    unknown_ops: tuple[Count, ...] = ()
+    """Operations without a rule that met labels; their operands were pinned and frozen."""
+    rule_errors: tuple[Count, ...] = ()
 
     def calls(self, module: str) -> int:
         """How often a module was called, 0 when it was not."""
@@ -72,6 +85,9 @@ class TraceReport:
                 shared_inputs=tuple(
                     SharedInputGroup(g["name"], tuple(g["modules"])) for g in data["shared_inputs"]
                 ),
+                folds=tuple(FoldGroup.from_dict(g) for g in data["folds"]),
+                unknown_ops=tuple(Count(**item) for item in data["unknown_ops"]),
+                rule_errors=tuple(Count(**item) for item in data["rule_errors"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problem = f"{type(error).__name__}: {error}"

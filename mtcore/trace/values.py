@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 _SAME = {
     torch.ops.aten.alias, torch.ops.aten.clone, torch.ops.aten.detach, torch.ops.aten.lift_fresh,
@@ -18,8 +17,8 @@ _SAME = {
 }  # fmt: skip
 
 
-class ValueNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Numbers the values of one forward.
+class ValueNumbers:
+    """Numbers the values of one forward; told of every dispatched operation before and after it ran.
 
     A reshape, a cast or a copy keeps the number of its operand.
     Any other operation without side effects and without randomness that is applied to the same numbers with
@@ -28,7 +27,6 @@ class ValueNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self._fresh = itertools.count()
         self._known: dict[int, tuple[weakref.ref[Tensor], int, tuple[int, int]]] = {}
         self._writes: dict[int, int] = {}
@@ -41,38 +39,33 @@ class ValueNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return found[1]
         return self._learn(tensor, next(self._fresh))
 
-    def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        written = _written(func, args, kwargs)
-        if written:
-            out = func(*args, **kwargs)
-            for tensor in written:
-                storage = _storage(tensor)
-                self._writes[storage] = self._writes.get(storage, 0) + 1
-            return out
+    def before(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], writes: bool) -> object:
+        """What the results are a function of: a number that they keep, a key, or None for "nothing known"."""
+        if writes:
+            return None
         if func.overloadpacket in _SAME:
-            number = self.number(args[0])
-            out = func(*args, **kwargs)
-            self._learn(out, number)
-            return out
-        key = self._key(func, args, kwargs)
-        out = func(*args, **kwargs)
-        self._learn_results(key, _flat_tensors(out))
-        return out
+            return self.number(args[0])
+        return self._key(func, args, kwargs)
 
-    def _learn_results(self, key: object, results: list[Tensor]) -> None:
-        numbers = self._computed.get(key) if key is not None else None
+    def after(self, origin: object, results: Sequence[Tensor], written: Sequence[Tensor]) -> None:
+        """Numbers the results of the operation for which `before` gave `origin`."""
+        for tensor in written:
+            storage = storage_key(tensor)
+            self._writes[storage] = self._writes.get(storage, 0) + 1
+        if written:
+            return
+        if isinstance(origin, int):
+            self._learn(results[0], origin)
+            return
+        numbers = self._computed.get(origin) if origin is not None else None
         if numbers is None or len(numbers) != len(results):
             numbers = tuple(next(self._fresh) for _ in results)
-            if key is not None:
-                self._computed[key] = numbers
+            if origin is not None:
+                self._computed[origin] = numbers
         for tensor, number in zip(results, numbers, strict=True):
             self._learn(tensor, number)
 
     def _key(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        """What the result is a function of; None when it must not be identified with anything."""
         if torch.Tag.nondeterministic_seeded in func.tags:
             return None
         key = (func, tuple(map(self._part, args)), tuple((k, self._part(v)) for k, v in kwargs.items()))
@@ -94,12 +87,12 @@ class ValueNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return number
 
     def _stamp(self, tensor: Tensor) -> tuple[int, int]:
-        key = _storage(tensor)
+        key = storage_key(tensor)
         return key, self._writes.get(key, 0)
 
 
-def _storage(tensor: Tensor) -> int:
-    """An address of what the tensor's elements live in; its own for layouts without one."""
+def storage_key(tensor: Tensor) -> int:
+    """An address of what the tensor's elements live in; its own for layouts without a storage."""
     if tensor.layout is not torch.strided:
         return id(tensor)
     return int(tensor.untyped_storage()._cdata)
@@ -108,7 +101,8 @@ def _storage(tensor: Tensor) -> int:
 _WRITERS: dict[Any, tuple[tuple[int, str], ...]] = {}
 
 
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+def written_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The tensors that an ATen operation writes into, by its schema."""
     places = _WRITERS.get(func)
     if places is None:
         places = _WRITERS[func] = tuple(
@@ -117,12 +111,13 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
             if a.alias_info is not None and a.alias_info.is_write
         )
     values = [args[i] if i < len(args) else kwargs.get(name) for i, name in places]
-    return [tensor for value in values for tensor in _flat_tensors(value)]
+    return [tensor for value in values for tensor in flat_tensors(value)]
 
 
-def _flat_tensors(value: object) -> list[Tensor]:
+def flat_tensors(value: object) -> list[Tensor]:
+    """The tensors of an operation's argument or result, in order."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, (tuple, list)):
-        return [tensor for item in value for tensor in _flat_tensors(item)]
+        return [tensor for item in value for tensor in flat_tensors(item)]
     return []

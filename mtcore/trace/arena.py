@@ -1,0 +1,116 @@
+"""Nodes: one dense number for every index of every role of every parameter.
+
+A role is the tuple of a parameter's axes that one factor of its transformation depends on:
+W'[i, j] = s(i) t(j) W[i, j] has the roles (0,) and (1,); stacked experts W'[e, r, c] = s(e, r) t(e, c) W[e, r, c]
+have (0, 1) and (0, 2).
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mtcore.trace.planes import CONST, ParamView, Plane, compact
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Role:
+    """Nodes `base .. base + size - 1` belong to `axes` of parameter number `param`, in row-major order."""
+
+    param: int
+    axes: Axes
+    shape: tuple[int, ...]
+    base: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Arena:
+    """Hands out node numbers, starting at 1, when a parameter is first used."""
+
+    def __init__(self, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> None:
+        self.names, self.shapes = tuple(names), tuple(shapes)
+        self.roles: list[Role] = []
+        self.layouts: dict[int, tuple[Role, ...]] = {}
+        self._starts: list[int] = []
+        self.size = 1
+
+    def layout(self, param: int, wanted: Sequence[Axes] | None = None) -> tuple[Role, ...]:
+        """The roles of a parameter; the first use decides, `wanted` None means the usual ones.
+
+        Usually every axis longer than one has its own role; of three or more such axes the last two have,
+        jointly with all before them (a stack of matrices).
+        """
+        if param not in self.layouts:
+            axes = self.usual(param) if wanted is None else wanted
+            self.layouts[param] = tuple(self._add(param, tuple(role)) for role in axes)
+        return self.layouts[param]
+
+    def usual(self, param: int) -> list[Axes]:
+        long = [axis for axis, n in enumerate(self.shapes[param]) if n > 1]
+        if not long:
+            return [()]
+        if len(long) <= 2:
+            return [(axis,) for axis in long]
+        return [(*long[:-2], long[-2]), (*long[:-2], long[-1])]
+
+    def _add(self, param: int, axes: Axes) -> Role:
+        shape = tuple(self.shapes[param][axis] for axis in axes)
+        role = Role(param, axes, shape, self.size)
+        self.roles.append(role)
+        self._starts.append(role.base)
+        self.size += role.size
+        return role
+
+    def planes(self, view: ParamView, wanted: Sequence[Axes] | None = None) -> tuple[Plane, ...]:
+        """The label planes of a piece of a parameter, one for each of its roles."""
+        return tuple(_labels(role, view.coords) for role in self.layout(view.param, wanted))
+
+    def role_of(self, node: int) -> Role:
+        """The role that a node number belongs to."""
+        return self.roles[bisect.bisect_right(self._starts, node) - 1]
+
+    def describe(self, node: int) -> str:
+        """'layers.0.up.weight[axis 0: 17]'; a minus sign for a scale that divides."""
+        if node == CONST:
+            return "1"
+        role = self.role_of(abs(node))
+        index = list(_unravel(abs(node) - role.base, role.shape))
+        place = ", ".join(f"axis {axis}: {i}" for axis, i in zip(role.axes, index, strict=True))
+        return f"{'1/' if node < 0 else ''}{self.names[role.param]}[{place}]"
+
+
+def _unravel(flat: int, shape: Sequence[int]) -> tuple[int, ...]:
+    out: list[int] = []
+    for n in reversed(shape):
+        flat, i = divmod(flat, n)
+        out.append(i)
+    return tuple(reversed(out))
+
+
+def _labels(role: Role, coords: Sequence[Plane]) -> Plane:
+    shape = coords[0].shape if coords else torch.Size(())
+    total: Plane = torch.full((), role.base).expand(shape)
+    step = 1
+    for axis, n in zip(reversed(role.axes), reversed(role.shape), strict=True):
+        a, b = compact([total, coords[axis]])
+        total = (a + step * b).expand(shape)
+        step *= n
+    return total
+
+
+def whole(param: int, shape: tuple[int, ...]) -> ParamView:
+    """The view of a whole parameter: coordinates as broadcast ranges."""
+    coords = []
+    for axis, n in enumerate(shape):
+        line = torch.arange(n).view([n if d == axis else 1 for d in range(len(shape))])
+        coords.append(line.expand(shape))
+    return ParamView(param, tuple(coords))

@@ -1,0 +1,148 @@
+"""LabelPlanes: runs beside a forward and gives every tensor its shadow, by the rules of the operations."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mtcore.trace.arena import Arena, whole
+from mtcore.trace.planes import NOTHING, Shadow
+from mtcore.trace.relations import RelationStore
+from mtcore.trace.rules.context import Call, RuleContext
+from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.storage import StoragePlanes
+from mtcore.trace.structure import tensors_in
+from mtcore.trace.values import ValueNumbers, flat_tensors, storage_key, written_arguments
+
+
+@dataclass
+class Trouble:
+    """What the rules could not handle, counted by operation; operands were pinned and frozen there."""
+
+    unknown: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+
+
+class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """One forward's shadows and the relations that its operations demand.
+
+    Args:
+        rules: the rule of every operation.
+        module_name: the dotted name of the module that is running, for `explain`.
+    """
+
+    def __init__(self, model: nn.Module, rules: OpRules, module_name: Callable[[], str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        parameters = _parameters(model)
+        self.arena = Arena([name for name, _ in parameters], [tuple(p.shape) for _, p in parameters])
+        self.relations = RelationStore()
+        self.values = ValueNumbers()
+        self.trouble = Trouble()
+        self._rules, self._module_name = rules, module_name
+        self.offsets: dict[int, set[float]] = {}
+        self._storages = StoragePlanes(self._context("write").resolved)
+        self._known: dict[int, tuple[weakref.ref[Tensor], Shadow, int, int]] = {}
+        for i, (_, parameter) in enumerate(parameters):
+            shadow = Shadow(view=whole(i, tuple(parameter.shape)))
+            self._storages.birth(parameter, shadow)
+            self._remember(parameter, shadow)
+
+    def shadow(self, tensor: Tensor) -> Shadow:
+        """The shadow of a tensor now, after all writes to its storage."""
+        found = self._known.get(id(tensor))
+        key = storage_key(tensor)
+        if found is not None and found[0]() is tensor and found[2:] == (key, self._storages.writes(key)):
+            return found[1]
+        shadow = self._storages.read(tensor)
+        self._remember(tensor, shadow)
+        return shadow
+
+    def pin_results(self, result: object) -> None:
+        """What the model returns must keep its values and its size."""
+        context = self._context("output")
+        for tensor in tensors_in(result):
+            context.opaque(context.resolved(self.shadow(tensor)))
+
+    def give_up_everything(self) -> None:
+        """The forward did not finish: what would have come is unknown, so every parameter seen is opaque."""
+        context = self._context("a forward that failed")
+        for role in self.arena.roles:
+            nodes = torch.arange(role.base, role.base + role.size)
+            context.opaque(Shadow((nodes,), (nodes,)))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        written = written_arguments(func, args, kwargs)
+        origin = self.values.before(func, args, kwargs, bool(written))
+        call = Call(func, args, kwargs, self._shadows(args, kwargs))
+        forced = self._rules.forced(call)
+        out = func(*args, **kwargs) if forced is None else forced
+        outs = flat_tensors(out)
+        self.values.after(origin, outs, written)
+        results = self._results(call, written or outs)
+        if written:
+            for tensor, shadow in zip(written, results, strict=True):
+                self._storages.write(tensor, shadow)
+                self._remember(tensor, shadow)
+        else:
+            for tensor, shadow in zip(outs, results, strict=True):
+                self._storages.birth(tensor, shadow)
+                self._remember(tensor, shadow)
+        return out
+
+    def _results(self, call: Call, outs: Sequence[Tensor]) -> Sequence[Shadow]:
+        call.outs = outs
+        rule = self._rules.find(call.name)
+        context = self._context(call.name, call)
+        if rule is None:
+            if not call.labelled:
+                return [NOTHING] * len(outs)
+            self.trouble.unknown[call.name] = self.trouble.unknown.get(call.name, 0) + 1
+            return self._give_up(call, context, outs)
+        if not call.labelled and not rule.makes_labels:
+            return [NOTHING] * len(outs)
+        try:
+            made = rule.run(context, call)
+        except Exception as error:  # noqa: BLE001  a rule that errs must cost groups, never the run; it is counted
+            key = f"{call.name}: {type(error).__name__}: {error}"
+            self.trouble.errors[key] = self.trouble.errors.get(key, 0) + 1
+            return self._give_up(call, context, outs)
+        shadows = [made] if isinstance(made, Shadow) else list(made)
+        return (shadows + [NOTHING] * (len(outs) - len(shadows)))[: len(outs)]
+
+    def _give_up(self, call: Call, context: RuleContext, outs: Sequence[Tensor]) -> list[Shadow]:
+        for shadow in call.shadows.values():
+            context.opaque(context.resolved(shadow))
+        return [NOTHING] * len(outs)
+
+    def _shadows(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int, Shadow]:
+        tensors = [*flat_tensors(args), *flat_tensors(tuple(kwargs.values()))]
+        return {id(t): self.shadow(t) for t in tensors}
+
+    def _context(self, op: str, call: Call | None = None) -> RuleContext:
+        site = self.relations.site(self._module_name(), op)
+        return RuleContext(self.arena, self.relations, site, self.offsets, call)
+
+    def _remember(self, tensor: Tensor, shadow: Shadow) -> None:
+        key = storage_key(tensor)
+        self._known[id(tensor)] = (weakref.ref(tensor), shadow, key, self._storages.writes(key))
+
+
+def _parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """The parameters by name, without those that are another parameter's memory."""
+    seen: set[tuple[int, torch.Size]] = set()
+    out = []
+    for name, parameter in model.named_parameters():
+        key = (parameter.data_ptr() or id(parameter), parameter.shape)
+        if key not in seen:
+            seen.add(key)
+            out.append((name, parameter))
+    return out

@@ -1,0 +1,76 @@
+"""Attention: scores keep their values; q and k cancel along the head's channels; the result scales with v."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mtcore.trace.planes import Shadow
+from mtcore.trace.rules.context import Call, RuleContext
+from mtcore.trace.rules.registry import OpRules
+
+BUILT_IN = (
+    "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
+    "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention "
+    "_scaled_dot_product_attention_math _scaled_dot_product_fused_attention_overrideable"
+).split()
+
+
+def register(rules: OpRules) -> None:
+    for name in BUILT_IN:
+        attention(rules, f"aten::{name}")
+
+
+def attention(
+    rules: OpRules, name: str, *, q: int = 0, k: int = 1, v: int = 2, mask: int | None = None, heads_last: bool = False
+) -> None:
+    """Registers softmax(q k^T) v by the places of its operands, each [..., heads, tokens, channels].
+
+    `heads_last`: the operands are [..., tokens, heads, channels]. k and v may have fewer heads than q.
+    """
+
+    def rule(context: RuleContext, call: Call) -> Shadow:
+        found = mask if mask is not None else 3
+        bias = call.arg(found, "attn_mask") if found < len(call.args) or "attn_mask" in call.kwargs else None
+        return attend(context, call.args[q], call.args[k], call.args[v], bias, heads_last=heads_last)
+
+    rules.add(name, rule)
+
+
+def attend(
+    context: RuleContext, q: Tensor, k: Tensor, v: Tensor, mask: object, *, heads_last: bool = False
+) -> Shadow:
+    x, y, z = (_heads_first(context.get(t), heads_last) for t in (q, k, v))
+    shapes = [_shape_first(t, heads_last) for t in (q, k, v)]
+    y, shapes[1] = _repeat_heads(y, shapes[1], shapes[0])
+    z, shapes[2] = _repeat_heads(z, shapes[2], shapes[0])
+    turned = [*shapes[1][:-2], shapes[1][-1], shapes[1][-2]]
+    keys = Shadow(tuple(p.mT for p in y.scale), tuple(p.mT for p in y.dim), y.wild)
+    scores = context.contract(x, keys, shapes[0], turned)
+    if isinstance(mask, Tensor):
+        context.pin(context.get(mask))
+        context.freeze(context.get(mask))
+    context.pin(scores)
+    score_shape = [*shapes[0][:-1], shapes[1][-2]]
+    out = context.contract(Shadow((), scores.dim), z, score_shape, shapes[2])
+    return _heads_first(out, heads_last)
+
+
+def _heads_first(shadow: Shadow, heads_last: bool) -> Shadow:
+    if not heads_last:
+        return shadow
+    return Shadow(
+        tuple(p.transpose(-2, -3) for p in shadow.scale), tuple(p.transpose(-2, -3) for p in shadow.dim), shadow.wild
+    )
+
+
+def _shape_first(tensor: Tensor, heads_last: bool) -> list[int]:
+    return list(tensor.transpose(-2, -3).shape if heads_last else tensor.shape)
+
+
+def _repeat_heads(shadow: Shadow, shape: list[int], like: list[int]) -> tuple[Shadow, list[int]]:
+    """Grouped-query attention: head h reads group h // repeats."""
+    if len(shape) < 3 or shape[-3] == like[-3]:
+        return shadow, shape
+    times = like[-3] // shape[-3]
+    planes = [tuple(p.repeat_interleave(times, -3) for p in s) for s in (shadow.scale, shadow.dim)]
+    return Shadow(planes[0], planes[1], shadow.wild), [*shape[:-3], like[-3], *shape[-2:]]

@@ -1,0 +1,223 @@
+"""Operations that only move elements: the same operation runs on the planes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow
+from mtcore.trace.rules.context import Call, RuleContext
+from mtcore.trace.rules.registry import OpRules
+
+KEEP = (
+    "aten::alias aten::clone aten::contiguous aten::detach aten::lift_fresh aten::lift aten::_to_copy aten::to "
+    "aten::dropout aten::native_dropout aten::positive aten::_conj aten::conj aten::resolve_conj aten::resolve_neg "
+    "aten::tril aten::triu"
+).split()
+RESHAPE = "aten::view aten::_unsafe_view aten::reshape aten::_reshape_alias aten::view_copy".split()
+VIEWS = (
+    "aten::permute aten::transpose aten::t aten::squeeze aten::unsqueeze aten::expand aten::select aten::slice "
+    "aten::split aten::split_with_sizes aten::chunk aten::unbind aten::narrow aten::diagonal aten::unfold "
+    "aten::movedim aten::flip aten::roll aten::repeat aten::repeat_interleave aten::stack aten::cat "
+    "aten::index_select aten::gather aten::masked_select aten::take aten::pixel_shuffle aten::pixel_unshuffle "
+    "aten::channel_shuffle aten::native_channel_shuffle aten::rot90 aten::expand_copy aten::permute_copy "
+    "aten::slice_copy aten::select_copy aten::unsqueeze_copy aten::squeeze_copy aten::split_with_sizes_copy "
+    "aten::linalg_diagonal aten::diagonal_copy"
+).split()
+
+
+def register(rules: OpRules) -> None:
+    rules.add(KEEP, keep)
+    rules.add(RESHAPE, reshape)
+    for name in VIEWS:
+        move(rules, name)
+    rules.add("aten::as_strided", as_strided)
+    rules.add("aten::index", index)
+    rules.add("aten::im2col", im2col)
+    rules.add("aten::constant_pad_nd", pad)
+    rules.add("aten::embedding", embedding)
+    rules.add("aten::view_as_complex", view_as_complex)
+    rules.add("aten::complex", complex_)
+    rules.add("aten::view_as_real", view_as_real)
+    rules.add(["aten::real", "aten::imag"], keep)
+
+
+def move(rules: OpRules, name: str) -> None:
+    """Registers an operation whose results hold its operands' elements at other places."""
+    rules.add(name, moved)
+
+
+def keep(context: RuleContext, call: Call) -> Shadow:
+    """Same elements at the same places."""
+    return context.raw(call.args[0])
+
+
+def reshape(context: RuleContext, call: Call) -> Shadow:
+    shape = call.outs[0].shape
+    source = call.args[0]
+    if source.element_size() != call.outs[0].element_size():
+        context.opaque(context.get(source))
+        return NOTHING
+    return apply(context.raw(source), lambda plane: plane.reshape(shape))
+
+
+def moved(context: RuleContext, call: Call) -> list[Shadow]:
+    """Runs the operation on the planes of all operands, one plane of each at a time.
+
+    Operands with fewer planes take part with constants. A parameter stays a view while it moves alone.
+    """
+    tensors = [t for t in _tensors(call.args) if t.is_floating_point() or t.is_complex() or context.raw(t)]
+    indices = {id(t) for t in _tensors(call.args) if not any(t is other for other in tensors)}
+    alone = len(tensors) == 1
+    shadows = {id(t): context.raw(t) if alone else context.get(t) for t in tensors}
+    cache: dict[tuple[int, ...], list[Plane]] = {}
+
+    def run(planes: dict[int, Plane]) -> list[Plane]:
+        key = tuple(id(p) for p in planes.values())
+        if key not in cache:
+            out = call.func(*_swap(call.args, planes, indices), **call.kwargs)
+            cache[key] = [out] if isinstance(out, Tensor) else list(out)
+        return cache[key]
+
+    constants = {id(t): torch.full((), CONST).expand(t.shape) for t in tensors}
+    kept: list[dict[int, Plane]] = []  # planes stay alive, so that their ids mean something
+
+    def rows(get: Callable[[Shadow], tuple[Plane, ...]]) -> list[list[Plane]]:
+        found = []
+        for i in range(max(len(get(s)) for s in shadows.values())):
+            planes = {k: get(s)[i] if i < len(get(s)) else constants[k] for k, s in shadows.items()}
+            kept.append(planes)
+            found.append(run(planes))
+        return found
+
+    scale, dim = rows(lambda s: s.scale), rows(lambda s: s.dim)
+    coords = rows(lambda s: s.view.coords if s.view else ())
+    wild = any(s.wild for s in shadows.values())
+    only = next(iter(shadows.values()))
+    return [
+        Shadow(
+            tuple(row[i] for row in scale),
+            tuple(row[i] for row in dim),
+            wild,
+            only.view and ParamView(only.view.param, tuple(row[i] for row in coords)),
+        )
+        for i in range(len(call.outs))
+    ]
+
+
+def apply(shadow: Shadow, fn: Callable[[Plane], Plane]) -> Shadow:
+    """The shadow with `fn` applied to every plane, once to each."""
+    done: dict[int, Plane] = {}
+
+    def once(plane: Plane) -> Plane:
+        if id(plane) not in done:
+            done[id(plane)] = fn(plane)
+        return done[id(plane)]
+
+    view = shadow.view and ParamView(shadow.view.param, tuple(map(once, shadow.view.coords)))
+    return Shadow(tuple(map(once, shadow.scale)), tuple(map(once, shadow.dim)), shadow.wild, view)
+
+
+def as_strided(context: RuleContext, call: Call) -> Shadow:
+    source: Tensor = call.args[0]
+    size, stride = call.args[1], call.args[2]
+    offset = call.arg(3, "storage_offset")
+    offset = 0 if offset is None else offset - source.storage_offset()
+    if not source.is_contiguous() or offset < 0:
+        context.opaque(context.get(source))
+        return NOTHING
+    return apply(context.raw(source), lambda p: p.contiguous().as_strided(size, stride, offset))
+
+
+def index(context: RuleContext, call: Call) -> Shadow:
+    """Advanced indexing. Axes that are not indexed and repeat are cut first: a gather of weights stays small."""
+    source, picks = call.args[0], call.args[1]
+    shape = call.outs[0].shape
+    used = [p for p in picks if p is not None]
+    taken = sum(p.dim() if p.dtype in (torch.bool, torch.uint8) else 1 for p in used)
+    simple = len(picks) > 0 and picks[0] is not None and len(used) == len(picks)
+
+    def pick(plane: Plane) -> Plane:
+        if simple:
+            for axis in range(taken, plane.dim()):
+                if plane.stride(axis) == 0 and plane.shape[axis] > 1:
+                    plane = plane.narrow(axis, 0, 1)
+        return call.func(plane, picks).expand(shape)  # type: ignore[no-any-return]
+
+    return apply(context.raw(source), pick)
+
+
+def im2col(context: RuleContext, call: Call) -> Shadow:
+    """No integer kernel: labels below 2**53 are exact in float64."""
+    shadow = context.get(call.args[0])
+    if shadow.wild:
+        context.opaque(shadow)
+        return NOTHING
+    padded = apply(shadow, lambda p: call.func(p.double(), *call.args[1:]).long())
+    return padded  # a padded zero reads as a constant: fewer groups, never a wrong one
+
+
+def pad(context: RuleContext, call: Call) -> Shadow:
+    shadow = context.get(call.args[0])
+    fill = WILD if call.arg(2, "value", 0) == 0 else CONST
+    if not any(call.args[1]):
+        return shadow
+    padded = apply(shadow, lambda p: call.func(p, call.args[1], fill))
+    rest = tuple(torch.where(p == WILD, CONST, p) for p in padded.scale[1:]) if not shadow.wild else padded.scale[1:]
+    return Shadow((*padded.scale[:1], *rest), padded.dim, shadow.wild or fill == WILD)
+
+
+def embedding(context: RuleContext, call: Call) -> Shadow:
+    """A look-up of rows: every row keeps its scale and its place, also one that no example token reads."""
+    weight, ids = call.args[0], call.args[1]
+    shadow = context.get(weight)
+    shape = (*ids.shape, weight.shape[1])
+    columns = []
+    for plane in shadow.scale:
+        if plane.stride(0) == 0 or plane.shape[0] == 1:
+            columns.append(plane[0].expand(shape))
+        else:
+            rows = Shadow((plane,), (plane,), shadow.wild)
+            context.opaque(rows)
+    return Shadow(tuple(columns), tuple(columns), shadow.wild)
+
+
+def view_as_complex(context: RuleContext, call: Call) -> Shadow:
+    """A pair of numbers becomes one: both have one scale and exist together."""
+    shadow = context.get(call.args[0])
+    last = call.args[0].dim() - 1
+    lines = context.equal_along(shadow, [last])
+    for plane in shadow.dim:
+        context.relations.tie(plane, plane.narrow(last, 0, 1).expand(plane.shape), context.site)
+    return Shadow(tuple(p.squeeze(last) for p in lines), tuple(p.select(last, 0) for p in shadow.dim), shadow.wild)
+
+
+def complex_(context: RuleContext, call: Call) -> Shadow:
+    real, imaginary = call.args[0], call.args[1]
+    return context.add(context.get(real), context.get(imaginary), real.shape, imaginary.shape)
+
+
+def view_as_real(context: RuleContext, call: Call) -> Shadow:
+    shape = call.outs[0].shape
+    return apply(context.get(call.args[0]), lambda p: p.unsqueeze(-1).expand(shape))
+
+
+def _tensors(args: object) -> list[Tensor]:
+    if isinstance(args, Tensor):
+        return [args]
+    if isinstance(args, (tuple, list)):
+        return [t for item in args for t in _tensors(item)]
+    return []
+
+
+def _swap(args: Any, planes: dict[int, Plane], indices: set[int]) -> Any:
+    if isinstance(args, Tensor):
+        return args if id(args) in indices else planes[id(args)]
+    if isinstance(args, (tuple, list)):
+        return type(args)(_swap(item, planes, indices) for item in args)
+    return args
+
+

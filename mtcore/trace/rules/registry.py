@@ -1,0 +1,60 @@
+"""OpRules: which rule handles which operation; third parties add theirs in one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from mtcore.trace.planes import Shadow
+
+if TYPE_CHECKING:
+    from mtcore.trace.rules.context import Call, RuleContext
+
+RuleFunction = Callable[["RuleContext", "Call"], Shadow | Iterable[Shadow]]
+"""Emits the operation's demands and returns the shadows of its results, in order."""
+
+Replace = Callable[["Call"], Tensor | tuple[Tensor, ...] | None]
+"""Gives the result instead of the operation, or None to let it run."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`makes_labels`: run it even when no operand has labels (a factory of zeros)."""
+
+    run: RuleFunction
+    makes_labels: bool = False
+
+
+class OpRules:
+    """Rules by operation name, 'aten::add' or 'mylib::attend'; an in-place or out= form uses the plain one's.
+
+    Example:
+        >>> rules = OpRules()
+        >>> rules.add("mylib::shuffle", lambda context, call: context.get(call.args[0]))
+        >>> rules.find("mylib::shuffle") is not None
+        True
+    """
+
+    def __init__(self) -> None:
+        self._rules: dict[str, Rule] = {}
+        self._replacements: dict[str, Replace] = {}
+
+    def add(self, names: str | Iterable[str], run: RuleFunction, *, makes_labels: bool = False) -> None:
+        """Registers a rule; a later one for the same name wins."""
+        for name in [names] if isinstance(names, str) else names:
+            self._rules[name] = Rule(run, makes_labels)
+
+    def replace(self, name: str, with_: Replace) -> None:
+        """Lets `with_` answer instead of an operation, to steer what depends on data (expert routing)."""
+        self._replacements[name] = with_
+
+    def find(self, name: str) -> Rule | None:
+        return self._rules.get(name)
+
+    def forced(self, call: Call) -> Tensor | tuple[Tensor, ...] | None:
+        """The answer that takes the operation's place, if there is one."""
+        replacement = self._replacements.get(call.name)
+        return replacement(call) if replacement is not None else None

@@ -1,0 +1,103 @@
+"""Solving the relations: signed classes of nodes with one common scale, by connected components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtcore.trace.relations import Ints, RelationStore, split_terms
+
+
+def components(size: int, a: Ints, b: Ints) -> Ints:
+    """The smallest member of every node's connected component, for edges (a[i], b[i]).
+
+    Hook and jump: every root is hooked to a smaller neighbouring root, then all paths are halved until flat.
+
+    Example:
+        >>> components(5, np.array([0, 3]), np.array([2, 4])).tolist()
+        [0, 1, 0, 3, 3]
+    """
+    root = np.arange(size, dtype=np.int64)
+    while a.size:
+        ra, rb = root[a], root[b]
+        live = ra != rb
+        if not live.any():
+            break
+        a, b = ra[live], rb[live]
+        root[np.maximum(a, b)] = np.minimum(a, b)
+        while True:
+            jumped = root[root]
+            if np.array_equal(jumped, root):
+                break
+            root = jumped
+    return root
+
+
+@dataclass(frozen=True)
+class Solution:
+    """`label[n]` is the signed class of node n: 0 when its scale is pinned to one."""
+
+    label: Ints
+
+    def of(self, signed: Ints) -> Ints:
+        """The signed classes of signed labels."""
+        return np.sign(signed) * self.label[np.abs(signed)]
+
+
+def solve_scales(store: RelationStore, size: int, weak: Ints) -> Solution:
+    """Finds the classes of nodes whose scales are tied together.
+
+    Relations of three or more terms are kept until the others are solved. What is pinned by then drops out of
+    them; one that still has three terms loses its weakest one (`weak[n]` smallest, then the youngest), by a pin.
+
+    Args:
+        size: number of nodes, node 0 included.
+        weak: [size] rank of a node.
+    """
+    a, b, _ = store.scale.arrays()
+    sums = [columns for columns, _ in store.sums]
+    while True:
+        solution = _signed_classes(size, a, b)
+        more_a, more_b, rest = [], [], []
+        for columns in sums:
+            for x, y, left in split_terms(solution.of(columns)):
+                more_a.append(x)
+                more_b.append(y)
+                if left.size:
+                    rest.append(left)
+        sums = rest
+        if not any(x.size for x in more_a):
+            if not sums:
+                return solution
+            pins = _weakest(sums, weak)
+            more_a, more_b = [pins], [np.zeros_like(pins)]
+        a, b = np.concatenate([a, *more_a]), np.concatenate([b, *more_b])
+
+
+def _weakest(sums: list[Ints], weak: Ints) -> Ints:
+    pins = []
+    for columns in sums:
+        nodes = np.abs(columns)
+        rank = np.where(nodes == 0, np.iinfo(np.int64).max, weak[nodes] * (1 << 40) - nodes)
+        chosen = nodes[np.argmin(rank, axis=0), np.arange(nodes.shape[1])]
+        pins.append(np.unique(chosen))
+    return np.concatenate(pins)
+
+
+def _signed_classes(size: int, a: Ints, b: Ints) -> Solution:
+    """Node n is the pair of points 2n (its scale) and 2n + 1 (the inverse); node 0 is its own inverse."""
+    up_a, up_b = _point(a), _point(b)
+    zero = np.zeros(1, np.int64)
+    root = components(
+        2 * size, np.concatenate([up_a, up_a ^ 1, zero]), np.concatenate([up_b, up_b ^ 1, zero + 1])
+    )
+    plus, minus = root[0::2], root[1::2]
+    low = np.minimum(plus, minus)
+    # the mirror of a component has the same nodes, so the smaller root of the two is an even point
+    sign = np.where(plus == minus, 0, np.where(plus < minus, 1, -1))
+    return Solution(np.asarray(sign * (low >> 1), dtype=np.int64))
+
+
+def _point(label: Ints) -> Ints:
+    return 2 * np.abs(label) + (label < 0)
