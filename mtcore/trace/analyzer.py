@@ -62,7 +62,9 @@ class Analysis:
         self._running: list[str] = []
         self._calls: dict[str, int] = {}
         self._failures: dict[str, str] = {}
-        self.planes = LabelPlanes(model, rules or builtin_rules(), lambda: self._running[-1] if self._running else "")
+        self.planes = LabelPlanes(
+            model, rules or builtin_rules(), lambda: self._running[-1] if self._running else ""
+        )
         self._reads = InputReads(model, self.planes.values)
         self._forward()
         self.solution = solve(self.planes)
@@ -76,6 +78,9 @@ class Analysis:
             except Exception as error:  # noqa: BLE001  any forward may raise anything; the report carries it
                 self._failures.setdefault("", f"{type(error).__name__}: {error}")
                 self.planes.give_up_everything()
+
+    def _running_module(self) -> str:
+        return self._running[-1] if self._running else ""
 
     def _around(self, module: nn.Module, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         name = self._names[id(module)]

@@ -139,7 +139,7 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _parameters(model: nn.Module) -> list[tuple[str, Tensor]]:
     """The parameters by name, without those that are another parameter's memory."""
     seen: set[tuple[int, torch.Size]] = set()
-    out = []
+    out: list[tuple[str, Tensor]] = []
     for name, parameter in model.named_parameters():
         key = (parameter.data_ptr() or id(parameter), parameter.shape)
         if key not in seen:

@@ -71,6 +71,8 @@ def fold_groups(
     label = solution.label
     nodes = np.flatnonzero(label)
     nodes = nodes[nodes > 0]
+    if not nodes.size:
+        return ()
     classes = np.abs(label[nodes])
     signs = np.sign(label[nodes])
     bases = np.array([role.base for role in arena.roles] or [0], np.int64)
@@ -105,7 +107,8 @@ def _group(
     picked = np.concatenate([np.arange(a, b) for a, b in spans])
     channel = np.concatenate([np.full(b - a, i) for i, (a, b) in enumerate(spans)])
     first_sign = 1 if _produces(arena, key) else -1
-    up, down = [], []
+    up: list[FoldSide] = []
+    down: list[FoldSide] = []
     for role_number, sign in key:
         role = arena.roles[role_number]
         here = (role_of[picked] == role_number) & (signs[picked] == sign)

@@ -65,9 +65,7 @@ class Frame:
             self._outer[target] = module
         self.add("call_module", target, args, kwargs, out)
 
-    def arguments(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         self.keep(args, kwargs)
         return tuple(self._argument(a) for a in args), {k: self._argument(v) for k, v in kwargs.items()}
 

@@ -106,6 +106,11 @@ def spread(planes: Sequence[Plane], shape: Sequence[int]) -> tuple[Plane, ...]:
     return tuple(plane.expand(tuple(shape)) for plane in planes)
 
 
+def broadcast(*shapes: Sequence[int]) -> torch.Size:
+    """The common shape of broadcast operands."""
+    return torch.Size(torch.broadcast_shapes(*map(tuple, shapes)))  # type: ignore[no-untyped-call]
+
+
 def same(a: Plane, b: Plane) -> bool:
     """Whether two planes are known to be equal without looking at their labels."""
     if a is b:

@@ -70,9 +70,7 @@ def run_graph(record: ModuleRecord, module: nn.Module, inputs: list[Any]) -> Any
     return None
 
 
-def _callee(
-    record: ModuleRecord, module: nn.Module, node: fx.Node, args: tuple[Any, ...]
-) -> Callable[..., Any]:
+def _callee(record: ModuleRecord, module: nn.Module, node: fx.Node, args: tuple[Any, ...]) -> Callable[..., Any]:
     if node.op == "call_module":
         return record.outer.get(str(node.target)) or module.get_submodule(str(node.target))
     if node.op == "call_method":

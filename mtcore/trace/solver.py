@@ -89,9 +89,7 @@ def _signed_classes(size: int, a: Ints, b: Ints) -> Solution:
     """Node n is the pair of points 2n (its scale) and 2n + 1 (the inverse); node 0 is its own inverse."""
     up_a, up_b = _point(a), _point(b)
     zero = np.zeros(1, np.int64)
-    root = components(
-        2 * size, np.concatenate([up_a, up_a ^ 1, zero]), np.concatenate([up_b, up_b ^ 1, zero + 1])
-    )
+    root = components(2 * size, np.concatenate([up_a, up_a ^ 1, zero]), np.concatenate([up_b, up_b ^ 1, zero + 1]))
     plus, minus = root[0::2], root[1::2]
     low = np.minimum(plus, minus)
     # the mirror of a component has the same nodes, so the smaller root of the two is an even point

@@ -43,7 +43,8 @@ class StoragePlanes:
         key = storage_key(tensor)
         if key in self._memories or tensor.layout is not torch.strided:
             return
-        self._memories[key] = _Memory(StorageWeakRef(tensor.untyped_storage()), shadow, _geometry(tensor))
+        alive = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        self._memories[key] = _Memory(alive, shadow, _geometry(tensor))
         self._births += 1
         if self._births % 1024 == 0:
             self._forget_the_dead()
@@ -88,12 +89,13 @@ class StoragePlanes:
         memory.lines = Shadow(scale, dim, lines.wild or shadow.wild)
 
     def _forget_the_dead(self) -> None:
-        for key in [key for key, memory in self._memories.items() if memory.alive.expired()]:
+        dead = [k for k, m in self._memories.items() if m.alive.expired()]  # type: ignore[no-untyped-call]
+        for key in dead:
             del self._memories[key]
 
 
 def _geometry(tensor: Tensor) -> Geometry:
-    return tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), tensor.element_size()
+    return tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.element_size()
 
 
 def _dense(tensor: Tensor) -> bool:

@@ -72,7 +72,7 @@ class Invariance:
         return torch.rand(group.size, generator=self._generator, dtype=torch.float64) + 0.5
 
     def change(self, folds: Sequence[tuple[FoldGroup, Tensor]]) -> float:
-        """The largest change of an output when all the folds are applied, relative to the output's largest value."""
+        """The largest change of an output by all the folds, relative to its largest value."""
         with self._applied(folds):
             got = self._run()
         if len(got) != len(self._expected):
@@ -125,7 +125,9 @@ def _scale(parameter: Tensor, side: FoldSide, scales: Tensor) -> None:
 
 
 def _rolled(side: FoldSide, size: int) -> FoldSide:
-    return FoldSide(side.parameter, side.axes, side.indices, tuple((c + 1) % size for c in side.channels), side.offset)
+    return FoldSide(
+        side.parameter, side.axes, side.indices, tuple((c + 1) % size for c in side.channels), side.offset
+    )
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

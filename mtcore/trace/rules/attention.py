@@ -6,22 +6,30 @@ from torch import Tensor
 
 from mtcore.trace.planes import Shadow
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.rules.registry import OpRules, aten
 
-BUILT_IN = (
-    "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
-    "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention "
-    "_scaled_dot_product_attention_math _scaled_dot_product_fused_attention_overrideable"
-).split()
+BUILT_IN = aten(
+    "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu "
+    "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
+    "_scaled_dot_product_cudnn_attention _scaled_dot_product_attention_math "
+    "_scaled_dot_product_fused_attention_overrideable"
+)
 
 
 def register(rules: OpRules) -> None:
     for name in BUILT_IN:
-        attention(rules, f"aten::{name}")
+        attention(rules, name)
 
 
 def attention(
-    rules: OpRules, name: str, *, q: int = 0, k: int = 1, v: int = 2, mask: int | None = None, heads_last: bool = False
+    rules: OpRules,
+    name: str,
+    *,
+    q: int = 0,
+    k: int = 1,
+    v: int = 2,
+    mask: int | None = None,
+    heads_last: bool = False,
 ) -> None:
     """Registers softmax(q k^T) v by the places of its operands, each [..., heads, tokens, channels].
 
@@ -59,7 +67,9 @@ def _heads_first(shadow: Shadow, heads_last: bool) -> Shadow:
     if not heads_last:
         return shadow
     return Shadow(
-        tuple(p.transpose(-2, -3) for p in shadow.scale), tuple(p.transpose(-2, -3) for p in shadow.dim), shadow.wild
+        tuple(p.transpose(-2, -3) for p in shadow.scale),
+        tuple(p.transpose(-2, -3) for p in shadow.dim),
+        shadow.wild,
     )
 
 

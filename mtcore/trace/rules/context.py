@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtcore.trace.arena import Arena, Axes
-from mtcore.trace.planes import NOTHING, WILD, Plane, Shadow, compact, first, negate, repeats, spread
+from mtcore.trace.planes import NOTHING, WILD, Plane, Shadow, broadcast, compact, first, negate, repeats, spread
 from mtcore.trace.relations import RelationStore
 
 MOST_TERMS = 4
@@ -106,7 +106,7 @@ class RuleContext:
 
     def multiply(self, x: Shadow, y: Shadow, x_shape: torch.Size, y_shape: torch.Size) -> Shadow:
         """x * y: scales add."""
-        shape = torch.broadcast_shapes(x_shape, y_shape)
+        shape = broadcast(x_shape, y_shape)
         scale = spread((*x.scale, *y.scale), shape)
         if len(scale) > MOST_TERMS:
             self.relations.zero(scale[MOST_TERMS:], (), self.site)
@@ -120,7 +120,7 @@ class RuleContext:
 
     def add(self, x: Shadow, y: Shadow, x_shape: torch.Size, y_shape: torch.Size) -> Shadow:
         """x + y, also maximum, where and the like: both have one scale."""
-        shape = torch.broadcast_shapes(x_shape, y_shape)
+        shape = broadcast(x_shape, y_shape)
         left, right = spread(x.scale, shape), spread(y.scale, shape)
         self.relations.zero(left, right, self.site)
         dim = self.meet(x, y, x_shape, y_shape)
@@ -140,7 +140,7 @@ class RuleContext:
         where they also vary along an axis over which the constant repeats (heads), they can be removed
         together along the constant's axes.
         """
-        shape = torch.broadcast_shapes(x_shape, y_shape)
+        shape = broadcast(x_shape, y_shape)
         left, right = list(spread(x.dim, shape)), list(spread(y.dim, shape))
         matched: set[int] = set()
         out: list[Plane] = []
@@ -312,4 +312,3 @@ def _drop(plane: Plane, axes: Sequence[int]) -> Plane:
     for axis in sorted({a % plane.dim() for a in axes}, reverse=True):
         plane = plane.squeeze(axis)
     return plane
-

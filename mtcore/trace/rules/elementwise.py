@@ -7,34 +7,26 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from mtcore.trace.planes import NOTHING, Shadow, negate, spread
+from mtcore.trace.planes import NOTHING, Shadow, broadcast, negate, spread
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.rules.registry import OpRules, aten
 
 # f(s x) = s f(x) for every s > 0
-HOMOGENEOUS = (
-    "aten::neg aten::abs aten::relu aten::leaky_relu aten::real aten::imag aten::nan_to_num aten::alpha_dropout "
-    "aten::prelu_keep aten::hardtanh_keep"
-).split()
+HOMOGENEOUS = aten("neg abs relu leaky_relu real imag nan_to_num alpha_dropout")
 # f(s x) = f(x) for every s > 0
-SCALE_FREE = "aten::sign aten::sgn aten::angle aten::isnan aten::isinf aten::isfinite".split()
-NONLINEAR = (
-    "aten::silu aten::gelu aten::sigmoid aten::tanh aten::exp aten::exp2 aten::expm1 aten::log aten::log2 aten::log10 "
-    "aten::log1p aten::sin aten::cos aten::tan aten::asin aten::acos aten::atan aten::sinh aten::cosh aten::sqrt "
-    "aten::rsqrt aten::erf aten::erfc aten::erfinv aten::softplus aten::mish aten::hardswish aten::hardsigmoid "
-    "aten::hardtanh aten::elu aten::celu aten::selu aten::log_sigmoid aten::log_sigmoid_forward aten::clamp "
-    "aten::clamp_min aten::clamp_max aten::floor aten::ceil aten::round aten::trunc aten::frac aten::square "
-    "aten::relu6 aten::threshold aten::hardshrink aten::softshrink aten::logit aten::polar aten::fmod aten::remainder "
-    "aten::bitwise_not aten::logical_not aten::special_expit aten::rrelu_with_noise "
-    "aten::asinh aten::acosh aten::atanh aten::digamma aten::lgamma aten::special_i0 aten::igamma"
-).split()
-COMPARISONS = (
-    "aten::eq aten::ne aten::lt aten::le aten::gt aten::ge aten::logical_and aten::logical_or aten::logical_xor "
-    "aten::bitwise_and aten::bitwise_or aten::bitwise_xor aten::isclose aten::atan2 aten::xlogy "
-    "aten::__and__ aten::__or__ aten::__lshift__ aten::__rshift__ aten::bitwise_left_shift "
-    "aten::bitwise_right_shift aten::floor_divide aten::isin aten::bucketize aten::searchsorted aten::hypot "
-    "aten::logaddexp aten::logaddexp2 aten::histc aten::bincount aten::equal"
-).split()
+SCALE_FREE = aten("sign sgn angle isnan isinf isfinite")
+NONLINEAR = aten(
+    "silu gelu sigmoid tanh exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh sqrt "
+    "rsqrt erf erfc erfinv softplus mish hardswish hardsigmoid hardtanh elu celu selu log_sigmoid "
+    "log_sigmoid_forward clamp clamp_min clamp_max floor ceil round trunc frac square relu6 threshold "
+    "hardshrink softshrink logit polar fmod remainder bitwise_not logical_not special_expit "
+    "rrelu_with_noise asinh acosh atanh digamma lgamma special_i0 igamma"
+)
+COMPARISONS = aten(
+    "eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor isclose "
+    "atan2 xlogy __and__ __or__ __lshift__ __rshift__ bitwise_left_shift bitwise_right_shift floor_divide "
+    "isin bucketize searchsorted hypot logaddexp logaddexp2 histc bincount equal"
+)
 
 
 def register(rules: OpRules) -> None:
@@ -84,7 +76,7 @@ def compare(context: RuleContext, call: Call) -> Shadow:
     context.pin(y)
     if not isinstance(call.args[0], Tensor) or not isinstance(call.arg(1, "other"), Tensor):
         return Shadow((), (x or y).dim if call.outs else ())
-    if not call.outs or call.outs[0].shape != torch.broadcast_shapes(call.args[0].shape, call.args[1].shape):
+    if not call.outs or call.outs[0].shape != broadcast(call.args[0].shape, call.args[1].shape):
         context.freeze(x)
         context.freeze(y)
         return NOTHING
@@ -187,7 +179,7 @@ def addcmul(context: RuleContext, call: Call) -> Shadow:
     base, x, y = call.args[:3]
     combine = context.multiply if call.name == "aten::addcmul" else context.divide
     product = combine(context.get(x), context.get(y), x.shape, y.shape)
-    return context.add(context.get(base), product, base.shape, torch.broadcast_shapes(x.shape, y.shape))
+    return context.add(context.get(base), product, base.shape, broadcast(x.shape, y.shape))
 
 
 def prelu(context: RuleContext, call: Call) -> Shadow:
@@ -224,5 +216,4 @@ def _number(context: RuleContext, value: object) -> float | None:
 
 
 def _shape(value: object, shape: torch.Size) -> torch.Size:
-    return value.shape if isinstance(value, Tensor) and not value.shape == shape else shape
-
+    return value.shape if isinstance(value, Tensor) and value.shape != shape else shape

@@ -6,19 +6,17 @@ from torch import Tensor
 
 from mtcore.trace.planes import NOTHING, Shadow, zeros
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.rules.registry import OpRules, aten
 
-ZEROS = (
-    "aten::zeros aten::zeros_like aten::new_zeros aten::zero aten::empty aten::empty_like aten::new_empty "
-    "aten::empty_strided aten::new_empty_strided aten::empty_permuted"
-).split()
-CONSTANTS = (
-    "aten::ones aten::ones_like aten::new_ones aten::arange aten::linspace aten::eye aten::rand aten::randn "
-    "aten::rand_like aten::randn_like aten::randint aten::randint_like aten::randperm aten::scalar_tensor "
-    "aten::tril_indices aten::triu_indices aten::bernoulli aten::normal aten::uniform aten::exponential "
-    "aten::logspace aten::one_hot aten::hann_window aten::multinomial aten::random"
-).split()
-FILLS = "aten::full aten::full_like aten::new_full aten::fill".split()
+ZEROS = aten(
+    "zeros zeros_like new_zeros zero empty empty_like new_empty empty_strided new_empty_strided empty_permuted"
+)
+CONSTANTS = aten(
+    "ones ones_like new_ones arange linspace eye rand randn rand_like randn_like randint randint_like "
+    "randperm scalar_tensor tril_indices triu_indices bernoulli normal uniform exponential logspace "
+    "one_hot hann_window multinomial random"
+)
+FILLS = ["aten::full", "aten::full_like", "aten::new_full", "aten::fill"]
 
 
 def register(rules: OpRules) -> None:

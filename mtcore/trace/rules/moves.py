@@ -10,23 +10,20 @@ from torch import Tensor
 
 from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.rules.registry import OpRules, aten
 
-KEEP = (
-    "aten::alias aten::clone aten::contiguous aten::detach aten::lift_fresh aten::lift aten::_to_copy aten::to "
-    "aten::dropout aten::native_dropout aten::positive aten::_conj aten::conj aten::resolve_conj aten::resolve_neg "
-    "aten::tril aten::triu"
-).split()
-RESHAPE = "aten::view aten::_unsafe_view aten::reshape aten::_reshape_alias aten::view_copy".split()
-VIEWS = (
-    "aten::permute aten::transpose aten::t aten::squeeze aten::unsqueeze aten::expand aten::select aten::slice "
-    "aten::split aten::split_with_sizes aten::chunk aten::unbind aten::narrow aten::diagonal aten::unfold "
-    "aten::movedim aten::flip aten::roll aten::repeat aten::repeat_interleave aten::stack aten::cat "
-    "aten::index_select aten::gather aten::masked_select aten::take aten::pixel_shuffle aten::pixel_unshuffle "
-    "aten::channel_shuffle aten::native_channel_shuffle aten::rot90 aten::expand_copy aten::permute_copy "
-    "aten::slice_copy aten::select_copy aten::unsqueeze_copy aten::squeeze_copy aten::split_with_sizes_copy "
-    "aten::linalg_diagonal aten::diagonal_copy"
-).split()
+KEEP = aten(
+    "alias clone contiguous detach lift_fresh lift _to_copy to dropout native_dropout positive _conj conj "
+    "resolve_conj resolve_neg tril triu"
+)
+RESHAPE = aten("view _unsafe_view reshape _reshape_alias view_copy")
+VIEWS = aten(
+    "permute transpose t squeeze unsqueeze expand select slice split split_with_sizes chunk unbind narrow "
+    "diagonal unfold movedim flip roll repeat repeat_interleave stack cat index_select gather "
+    "masked_select take pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle rot90 "
+    "expand_copy permute_copy slice_copy select_copy unsqueeze_copy squeeze_copy split_with_sizes_copy "
+    "linalg_diagonal diagonal_copy"
+)
 
 
 def register(rules: OpRules) -> None:
@@ -166,7 +163,9 @@ def pad(context: RuleContext, call: Call) -> Shadow:
     if not any(call.args[1]):
         return shadow
     padded = apply(shadow, lambda p: call.func(p, call.args[1], fill))
-    rest = tuple(torch.where(p == WILD, CONST, p) for p in padded.scale[1:]) if not shadow.wild else padded.scale[1:]
+    rest = (
+        tuple(torch.where(p == WILD, CONST, p) for p in padded.scale[1:]) if not shadow.wild else padded.scale[1:]
+    )
     return Shadow((*padded.scale[:1], *rest), padded.dim, shadow.wild or fill == WILD)
 
 
@@ -219,5 +218,3 @@ def _swap(args: Any, planes: dict[int, Plane], indices: set[int]) -> Any:
     if isinstance(args, (tuple, list)):
         return type(args)(_swap(item, planes, indices) for item in args)
     return args
-
-

@@ -31,7 +31,9 @@ def over_last(context: RuleContext, call: Call, weight: int, bias: int | None) -
     w = call.args[weight] if weight < len(call.args) else None
     b = call.args[bias] if bias is not None and bias < len(call.args) else None
     shadow = context.get(x)
-    count = w.dim() if isinstance(w, Tensor) else len(call.args[1]) if isinstance(call.args[1], (list, tuple)) else 1
+    count = (
+        w.dim() if isinstance(w, Tensor) else len(call.args[1]) if isinstance(call.args[1], (list, tuple)) else 1
+    )
     mark_statistic(context, shadow, range(x.dim() - count, x.dim()))
     return affine(context, shadow, w, b, x.shape, axis=None)
 
@@ -61,9 +63,7 @@ def affine(
             like: Sequence[int] = tensor.shape
             if axis is not None:
                 like = [tensor.shape[0] if d == axis else 1 for d in range(len(shape))]
-                own = Shadow(
-                    tuple(p.view(like) for p in own.scale), tuple(p.view(like) for p in own.dim), own.wild
-                )
+                own = Shadow(tuple(p.view(like) for p in own.scale), tuple(p.view(like) for p in own.dim), own.wild)
             out = combine(out, own, shape, torch.Size(like))
     return Shadow(spread(out.scale, shape), spread(out.dim, shape), out.wild)
 
@@ -72,5 +72,3 @@ def mark_statistic(context: RuleContext, x: Shadow, axes: Sequence[int]) -> None
     for plane in x.dim:
         if any(not repeats(plane, axis) for axis in axes):
             context.relations.reduce(plane, context.site)
-
-

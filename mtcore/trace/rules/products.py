@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtcore.trace.arena import Axes
-from mtcore.trace.planes import Plane, Shadow, first, repeats, spread
+from mtcore.trace.planes import Plane, Shadow, broadcast, first, repeats, spread
 from mtcore.trace.rules.context import Call, RuleContext
 from mtcore.trace.rules.registry import OpRules
 
@@ -52,7 +52,7 @@ def matmul(context: RuleContext, a: Tensor, b: Tensor, *, transposed: bool = Fal
     if transposed:
         y = Shadow(tuple(p.mT for p in y.scale), tuple(p.mT for p in y.dim), y.wild)
         y_shape = [*y_shape[:-2], y_shape[-1], y_shape[-2]]
-    batch = list(torch.broadcast_shapes(x_shape[:-2], y_shape[:-2]))
+    batch = list(broadcast(x_shape[:-2], y_shape[:-2]))
     x_full, y_full = [*batch, *x_shape[-2:]], [*batch, *y_shape[-2:]]
     x = Shadow(spread(x.scale, x_full), spread(x.dim, x_full), x.wild)
     y = Shadow(spread(y.scale, y_full), spread(y.dim, y_full), y.wild)
@@ -124,9 +124,11 @@ def grouped_matmul(
     w = context.get(weight, _layout(context, weight, -2))
     left = context.get(x)
     full = [x.shape[0], *weight.shape[1:]]
-    y = Shadow(tuple(_by_row(p, group, full) for p in w.scale), tuple(_by_row(p, group, full) for p in w.dim), w.wild)
+    y = Shadow(
+        tuple(_by_row(p, group, full) for p in w.scale), tuple(_by_row(p, group, full) for p in w.dim), w.wild
+    )
     lines = [x.shape[0], 1, x.shape[1]]
-    x3 = Shadow(tuple(p.unsqueeze(1) for p in left.scale), tuple(p.unsqueeze(1) for p in left.dim), left.wild)
+    x3 = _map(left, lambda p: p.unsqueeze(1))
     return _squeeze(context.contract(x3, y, lines, full), [-2])
 
 
@@ -193,4 +195,3 @@ def solve_triangular(context: RuleContext, call: Call) -> Shadow:
         if not repeats(p, axis):
             context.relations.freeze(p, context.site)
     return Shadow(spread(lines, shape), spread(dim, shape), b.wild)
-

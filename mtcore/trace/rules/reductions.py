@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from mtcore.trace.planes import NOTHING, Shadow, repeats
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.rules.registry import OpRules, aten
 
 SUMS = ["aten::sum", "aten::nansum"]
-STATISTICS = ["aten::mean", "aten::amax", "aten::amin", "aten::linalg_vector_norm", "aten::norm", "aten::logsumexp"]
-SPREADS = ["aten::var", "aten::std", "aten::var_mean", "aten::std_mean", "aten::prod", "aten::all", "aten::any"]
-PICKS = ["aten::max", "aten::min", "aten::median", "aten::mode", "aten::aminmax"]
-ORDERS = ["aten::topk", "aten::sort", "aten::argsort", "aten::argmax", "aten::argmin", "aten::kthvalue"]
-SOFTMAX = ["aten::_softmax", "aten::softmax", "aten::_log_softmax", "aten::log_softmax", "aten::_safe_softmax"]
-SCANS = ["aten::cumsum", "aten::logcumsumexp", "aten::cumprod", "aten::cummax", "aten::cummin", "aten::diff"]
+STATISTICS = aten("mean amax amin linalg_vector_norm norm logsumexp")
+SPREADS = aten("var std var_mean std_mean prod all any")
+PICKS = aten("max min median mode aminmax")
+ORDERS = aten("topk sort argsort argmax argmin kthvalue")
+SOFTMAX = aten("_softmax softmax _log_softmax log_softmax _safe_softmax")
+SCANS = aten("cumsum logcumsumexp cumprod cummax cummin diff")
 LINEAR_SCANS = {"aten::cumsum"}
-OPAQUE = ["aten::nonzero", "aten::unique_dim", "aten::_unique2", "aten::unique_consecutive", "aten::item",
-          "aten::_local_scalar_dense", "aten::is_nonzero", "aten::count_nonzero", "aten::equal"]  # fmt: skip
+OPAQUE = aten(
+    "nonzero unique_dim _unique2 unique_consecutive item _local_scalar_dense is_nonzero count_nonzero equal"
+)
 
 
 def register(rules: OpRules) -> None:

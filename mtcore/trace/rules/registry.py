@@ -58,3 +58,13 @@ class OpRules:
         """The answer that takes the operation's place, if there is one."""
         replacement = self._replacements.get(call.name)
         return replacement(call) if replacement is not None else None
+
+
+def aten(words: str) -> tuple[str, ...]:
+    """The full names of ATen operations.
+
+    Example:
+        >>> aten("add mul")
+        ('aten::add', 'aten::mul')
+    """
+    return tuple(f"aten::{word}" for word in words.split())

@@ -6,21 +6,22 @@ from collections.abc import Sequence
 
 from mtcore.trace.planes import NOTHING, Shadow, repeats, spread
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.rules.registry import OpRules, aten
 
-POOLS = (
-    "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d "
-    "avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d "
-    "_adaptive_avg_pool3d adaptive_max_pool2d upsample_bilinear2d _upsample_bilinear2d_aa upsample_linear1d "
-    "upsample_bicubic2d _upsample_bicubic2d_aa upsample_trilinear3d grid_sampler_2d grid_sampler_3d "
-    "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
-    "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d"
-).split()
+POOLS = aten(
+    "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices max_pool3d_with_indices avg_pool1d "
+    "avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
+    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d upsample_bilinear2d "
+    "_upsample_bilinear2d_aa upsample_linear1d upsample_bicubic2d _upsample_bicubic2d_aa "
+    "upsample_trilinear3d grid_sampler_2d grid_sampler_3d upsample_nearest1d upsample_nearest2d "
+    "upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d reflection_pad1d "
+    "reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d"
+)
 FOURIER = ["aten::_fft_r2c", "aten::_fft_c2c", "aten::_fft_c2r"]
 
 
 def register(rules: OpRules) -> None:
-    rules.add([f"aten::{name}" for name in POOLS], mixes_positions)
+    rules.add(POOLS, mixes_positions)
     rules.add(FOURIER, fourier)
 
 

@@ -1,0 +1,229 @@
+"""Tiny instances of any transformers architecture: its config class, made small field by field."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers.models.auto import modeling_auto as auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+VOCABULARY, WIDTH, TOKENS, IMAGE = 128, 32, 12, 32
+
+KINDS = {
+    "causal_lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "encoder": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "seq2seq": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "vision": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+    "detection": "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES",
+    "speech": "MODEL_FOR_CTC_MAPPING_NAMES",
+}
+
+# Field names (full match) and their small value; the first match wins.
+SIZES: list[tuple[str, int]] = [
+    (
+        r"(unpadded_|decoder_|encoder_|text_)?vocab_size(_per_layer_input)?|audio_vocab_size|max_vocab_size",
+        VOCABULARY,
+    ),
+    (r"num_attention_heads|n_heads?|num_heads|attention_heads|(en|de)coder_attention_heads|heads", 4),
+    (
+        r"num_(en|de)coder_attention_heads|swa_num_attention_heads|linear_num_heads|num_query_groups|index_n_heads",
+        4,
+    ),
+    (r"num_key_value_heads|num_kv_heads|swa_num_key_value_heads|n_head_kv|num_key_value_groups_", 2),
+    (r"linear_num_(key|value)_heads", 2),
+    (
+        r"head_dim|d_head|d_kv|dim_head|attention_head_size|kv_channels|swa_head_dim|global_head_dim|query_pre_attn_scalar",
+        8,
+    ),
+    (r"linear_(key_|value_)?head_dim|index_head_dim|v_head_dim|attention_head_dim|d_rel", 8),
+    (r"qk_rope_head_dim|qk_nope_head_dim|rotary_dim", 4),
+    (r"qk_head_dim", 8),
+    (
+        r"q_lora_rank|kv_lora_rank|o_lora_rank|hc_lowrank|gated_norm_rank|adapter_rank|laurel_rank|router_hidden_size",
+        8,
+    ),
+    (r"num_experts|n_routed_experts|num_local_experts|moe_num_experts|num_routed_experts", 4),
+    (r"num_experts_per_tok|moe_topk|top_k_experts|moe_k|num_selected_experts", 2),
+    (r"n_group|topk_group|num_expert_group", 1),
+    (r"zero_expert_num", 2),
+    (r"hidden_size_per_layer_input", 8),
+    (r"(vision_|text_|moe_)?hidden_size|n_embd|d_model|dim_model|emb_dim|embed(ding)?_dim|embedding_size", WIDTH),
+    (r"(out|input|output|backbone|attention|adapter)_hidden_size|word_embed_proj_dim|hidden_dim|lru_width", WIDTH),
+    (
+        r"(input|output)_embedding_size|projection_dim|hidden_size_global|projector_(in|out)put_dim|width|d_embed",
+        WIDTH,
+    ),
+    (r"(shared_|moe_|dense_|expert_)?(expert_)?intermediate_size(_mlp)?|expert_ffn_hidden_size", 2 * WIDTH),
+    (r"(shared_experts?_|moe_shared_expert_)intermediate_size|shared_intermediate_size", 2 * WIDTH),
+    (
+        r"(en|de)coder_ffn_dim|ffn_dim|ffn_hidden_size|d_ff|dim_ff|dff|d_inner|feed_forward_size|n_inner|mlp_dim",
+        2 * WIDTH,
+    ),
+    (r"dim_feedforward|intermediate_dim|prompt_mid_dim", 2 * WIDTH),
+    (r"num_hidden_layers|n_layers?|num_layers|(en|de)coder_layers|num_(en|de)coder_layers|depth|num_blocks", 2),
+    (r"num_layers_per_stack|num_block_layers|num_stages_layers", 2),
+    (r"sliding_window(_size)?|attention_window_size|local_attention(_window_len)?|attention_chunk_size", 8),
+    (r"index_topk", 4),
+    (r"mamba_d_state|state_size|ssm_state_size", 8),
+    (r"mamba_n_heads|mamba_num_heads", 8),
+    (r"mamba_d_head|mamba_head_dim|mamba_headdim", 8),
+    (r"mamba_d_ssm", 64),
+    (r"mamba_chunk_size|chunk_size", 4),
+    (r"time_step_rank|mamba_dt_rank", 4),
+    (r"max_position_embeddings|n_positions|n_ctx|max_seq_len|max_target_positions|max_source_positions", 128),
+    (r"model_max_length|context_length", 128),
+    (r"original_max_position_embeddings", 64),
+    (r"image_size|crop_size", IMAGE),
+    (r"codebook_size|block_multiple_of", 32),
+]
+TOKEN_IDS = {
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+    "sep_token_id": 3,
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model class of a transformers mapping and how to make a small one."""
+
+    kind: str
+    name: str
+    class_name: str
+
+    def config(self) -> Any:
+        return shrink(CONFIG_MAPPING[self.name], OVERRIDES.get(self.name, {}))
+
+    def build(self, **kwargs: Any) -> nn.Module:
+        torch.manual_seed(0)
+        config = self.config()
+        cls = getattr(transformers, self.class_name)
+        model = cls._from_config(config, **kwargs) if hasattr(cls, "_from_config") else cls(config)
+        return randomise(model).eval()
+
+
+def architectures(kinds: tuple[str, ...] = tuple(KINDS)) -> Iterator[Architecture]:
+    """Every name of the mappings; a name with several classes gives its first one."""
+    for kind in kinds:
+        for name, class_name in getattr(auto, KINDS[kind]).items():
+            yield Architecture(kind, name, class_name if isinstance(class_name, str) else class_name[0])
+
+
+def shrink(config_class: type, overrides: dict[str, Any]) -> Any:
+    """The default config with small sizes; per-layer lists keep one layer of each sort."""
+    return config_class(**_small(_defaults(config_class, overrides), overrides))
+
+
+def _defaults(config_class: type, overrides: dict[str, Any]) -> dict[str, Any]:
+    try:
+        config = config_class()
+    except Exception:  # noqa: BLE001  some defaults contradict themselves; the overrides then have to do
+        config = config_class(**overrides)
+    fields = dict(config.to_dict())
+    for name in getattr(config, "sub_configs", None) or {}:
+        sub = getattr(config, name, None)
+        if sub is not None and hasattr(sub, "to_dict"):
+            fields[name] = dict(sub.to_dict())
+    return fields
+
+
+def _small(fields: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    layers = next((fields[k] for k in ("num_hidden_layers", "n_layer", "num_layers") if k in fields), None)
+    per_layer = {
+        k: v for k, v in fields.items() if isinstance(v, list) and layers and len(v) == layers and layers > 4
+    }
+    keep = _one_of_each(list(per_layer.values()), layers) if per_layer else []
+    for name, value in fields.items():
+        if name in per_layer:
+            out[name] = [_number(name.removesuffix("_per_layer"), v) for v in (value[i] for i in keep)]
+        elif isinstance(value, dict) and ("hidden_size" in value or "model_type" in value):
+            sub = _small(value, overrides.get(name, {}) if isinstance(overrides.get(name), dict) else {})
+            out[name] = {**sub, **({"model_type": value["model_type"]} if "model_type" in value else {})}
+        elif name in TOKEN_IDS or (name.endswith(("_token_id", "_token_index")) and isinstance(value, int)):
+            out[name] = TOKEN_IDS.get(name, 100 + len(out) % 20) if value is not None else None
+        elif type(value) is int:
+            small = _number(name, value)
+            if small != value:
+                out[name] = small
+    if keep:
+        for name in ("num_hidden_layers", "n_layer", "num_layers"):
+            if name in fields:
+                out[name] = len(keep)
+    return {**out, **{k: v for k, v in overrides.items() if not isinstance(v, dict) or k not in out}}
+
+
+def _number(name: str, value: Any) -> Any:
+    if type(value) is not int or value <= 0:
+        return value
+    return next((small if value > 1 else value for pattern, small in SIZES if re.fullmatch(pattern, name)), value)
+
+
+def _one_of_each(lists: list[list[Any]], count: int) -> list[int]:
+    """The first layer of each sort, at most four, at least two."""
+    seen: dict[str, int] = {}
+    for i in range(count):
+        seen.setdefault(repr([values[i] for values in lists]), i)
+    keep = sorted(seen.values())[:4]
+    return keep if len(keep) > 1 else [0, 1]
+
+
+def randomise(model: nn.Module) -> nn.Module:
+    """Parameters large and different enough that a wrong fold shows: vectors get noise, matrices std >= 0.12."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if not parameter.is_floating_point():
+                continue
+            if sum(n > 1 for n in parameter.shape) < 2:
+                parameter.add_(0.3 * noise)
+            else:
+                std = float(parameter.std()) if parameter.isfinite().all() else 0.0
+                parameter.copy_(noise * max(0.12, min(std, 1.0)))
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None:
+                module.running_mean.normal_(0, 0.3, generator=generator)
+                module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return model
+
+
+def example_inputs(arch: Architecture, model: nn.Module) -> dict[str, Any]:
+    """Keyword arguments of one forward, by the names in its signature."""
+    generator = torch.Generator().manual_seed(2)
+    names = inspect.signature(model.forward).parameters
+    config = model.config
+    ids = torch.randint(4, 90, (2, TOKENS), generator=generator)
+    inputs: dict[str, Any] = {}
+    main = getattr(model, "main_input_name", "input_ids")
+    if arch.kind in ("vision", "detection") or main == "pixel_values":
+        size = getattr(config, "image_size", None) or IMAGE
+        size = size if isinstance(size, (tuple, list)) else (size, size)
+        inputs["pixel_values"] = torch.randn(2, getattr(config, "num_channels", 3), *size, generator=generator)
+    elif main == "input_features" and "input_features" in names:
+        bins = getattr(config, "num_mel_bins", None) or getattr(config, "input_feat_per_channel", 80)
+        frames = 2 * getattr(config, "max_source_positions", 64)
+        inputs["input_features"] = torch.randn(2, bins, frames, generator=generator)
+    elif main == "input_values":
+        inputs["input_values"] = torch.randn(2, 4000, generator=generator)
+    else:
+        inputs["input_ids"] = ids
+    if "decoder_input_ids" in names and arch.kind == "seq2seq":
+        inputs["decoder_input_ids"] = ids[:, :8]
+    if "use_cache" in names or ("kwargs" in names and arch.kind == "causal_lm"):
+        inputs["use_cache"] = False
+    inputs.update(INPUTS.get(arch.name, lambda model, ids: {})(model, ids))
+    return inputs
+
+
+OVERRIDES: dict[str, dict[str, Any]] = {}
+INPUTS: dict[str, Any] = {}
