@@ -29,6 +29,7 @@ from torch import nn
 
 from mtcore.trace import TraceInputs, recursive_trace
 from mtcore.trace.analyzer import Analysis
+from mtcore.trace.removal import check_removal
 from mtcore.trace.structure import tensors_in
 from mtcore.trace.verify import Invariance
 
@@ -65,6 +66,8 @@ def examine(arch: Architecture) -> dict[str, Any]:
     result["unchanged"] = len(again) == len(plain) and all(map(torch.equal, again, plain))
     result["stage"] = "verify"
     result["folds"] = folds(analysis)
+    result["stage"] = "remove"
+    result["removal"] = removals(analysis)
     result["roles"] = roles(model, report)
     result["stage"] = "done"
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -91,7 +94,21 @@ def folds(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-_Q = r"(q_proj|query|q_lin|wq|to_q|q)"
+def removals(analysis: Analysis) -> dict[str, Any]:
+    """A quarter of the channels (blocks) of every searchable group removed, compared with the masked model."""
+    out: dict[str, Any] = {"problems": []}
+    for what, groups in (("channels", analysis.report.symbols), ("blocks", analysis.report.blocks)):
+        counts = Counter(g.state for g in groups if g.state != "searchable")
+        for group in groups:
+            if group.state == "searchable":
+                check = check_removal(analysis.model, analysis.inputs, group)
+                counts[check.outcome] += 1
+                if check.outcome not in ("ok", "ok+attributes", "single"):
+                    out["problems"].append(f"{what} {check.outcome} {str(group)[:200]} {check.error:.1e}")
+        out[what] = dict(counts)
+    return out
+
+
 ROLES = {
     "qkv_shared": [{"q_proj", "k_proj", "v_proj"}, {"query", "key", "value"}, {"q_lin", "k_lin", "v_lin"}],
     "gate_up_shared": [{"gate_proj", "up_proj"}, {"w1", "w3"}],
@@ -192,20 +209,27 @@ def summary(rows: list[dict[str, Any]]) -> str:
         done = [r for r in mine if r["stage"] == "done"]
         groups = sum(r["folds"]["groups"] for r in done)
         exact = sum(r["folds"]["exact"] for r in done)
+        graphs = sum(r["graphs"] for r in done)
         seconds = sorted(r["analyze_s"] for r in done) or [0.0]
+        p90 = seconds[int(0.9 * (len(seconds) - 1))]
         cells = {
             "names": str(len(mine)),
             "built and run": str(len(done)),
             "root graph replays bit-exact": str(sum(not r["root_replay"] for r in done)),
-            "all module graphs exact": f"{sum(r['graphs'] - len(r['inexact']) for r in done)}/{sum(r['graphs'] for r in done)}",
+            "all module graphs exact": f"{graphs - sum(len(r['inexact']) for r in done)}/{graphs}",
             "forward unchanged by tracing": str(sum(r["unchanged"] for r in done)),
             "fold groups exact": f"{exact}/{groups}",
             "of these powered": str(sum(r["folds"]["powered"] for r in done)),
             "all groups exact (architectures)": f"{sum(not r['folds']['wrong'] for r in done)}/{len(done)}",
             "unknown operations": str(dict(sum((Counter(r["unknown"]) for r in done), Counter())) or "none"),
             "rule errors": str(dict(sum((Counter(r["rule_errors"]) for r in done), Counter())) or "none")[:300],
-            "CPU seconds, median / p90": f"{statistics.median(seconds):.2f} / {seconds[int(0.9 * (len(seconds) - 1))]:.2f}",
+            "CPU seconds, median / p90": f"{statistics.median(seconds):.2f} / {p90:.2f}",
         }
+        for what in ("channels", "blocks"):
+            counts = sum((Counter(r["removal"][what]) for r in done), Counter())
+            cells[f"{what} removed = masked"] = ", ".join(f"{k} {v}" for k, v in counts.most_common())
+            good = sum(any(r["removal"][what].get(k) for k in ("ok", "ok+attributes")) for r in done)
+            cells[f"architectures with {what} removed"] = str(good)
         for role in ROLES:
             pairs = [r["roles"][role] for r in done]
             cells[role] = f"{sum(p[0] for p in pairs)}/{sum(p[1] for p in pairs)}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers.models.auto import modeling_auto as auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -50,7 +50,7 @@ SIZES: list[tuple[str, int]] = [
         8,
     ),
     (r"num_experts|n_routed_experts|num_local_experts|moe_num_experts|num_routed_experts", 4),
-    (r"num_experts_per_tok|moe_topk|top_k_experts|moe_k|num_selected_experts", 2),
+    (r"num_experts_per_tok(en)?|moe_topk|top_k_experts|moe_k|num_selected_experts", 2),
     (r"n_group|topk_group|num_expert_group", 1),
     (r"zero_expert_num", 2),
     (r"hidden_size_per_layer_input", 8),
@@ -101,7 +101,8 @@ class Architecture:
     class_name: str
 
     def config(self) -> Any:
-        return shrink(CONFIG_MAPPING[self.name], OVERRIDES.get(self.name, {}))
+        cls = getattr(transformers, self.class_name)
+        return shrink(getattr(cls, "config_class", None) or CONFIG_MAPPING[self.name], OVERRIDES.get(self.name, {}))
 
     def build(self, **kwargs: Any) -> nn.Module:
         torch.manual_seed(0)
@@ -155,6 +156,15 @@ def _small(fields: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
             small = _number(name, value)
             if small != value:
                 out[name] = small
+    if fields.get("num_key_value_heads") is not None:
+        heads = next((fields[k] for k in ("num_attention_heads", "n_heads", "n_head") if fields.get(k)), 0)
+        if fields["num_key_value_heads"] == heads:
+            out["num_key_value_heads"] = 4
+    if "qk_rope_head_dim" in fields and fields.get("head_dim") == fields["qk_rope_head_dim"]:
+        out["head_dim"] = 4
+    for name, value in (("head_dim", 8), ("num_experts_per_tok", 2)):
+        if name in fields and fields[name] is None:
+            out[name] = value
     if keep:
         for name in ("num_hidden_layers", "n_layer", "num_layers"):
             if name in fields:
@@ -225,5 +235,67 @@ def example_inputs(arch: Architecture, model: nn.Module) -> dict[str, Any]:
     return inputs
 
 
-OVERRIDES: dict[str, dict[str, Any]] = {}
-INPUTS: dict[str, Any] = {}
+QSA = {
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 2,
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+}
+OVERRIDES: dict[str, dict[str, Any]] = {
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 2},
+    "reformer": {
+        "is_decoder": True,
+        "axial_pos_shape": [4, 32],
+        "axial_pos_embds_dim": [16, 16],
+        "attn_layers": ["local", "local"],
+        "local_attn_chunk_length": 4,
+        "lsh_attn_chunk_length": 4,
+    },
+    "xmod": {"default_language": "en_XX"},
+    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "gemma4_unified_assistant": {"num_kv_shared_layers": 0},
+    "gemma4_assistant": {"hidden_size_per_layer_input": 0},
+    "blt": {"encoder_hash_byte_group_vocab": 64},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            k: {"rope_type": "default", "rope_theta": 1e4} for k in ("sliding_attention", "full_attention")
+        },
+    },
+    "zamba": {
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
+        "num_hidden_layers": 4,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+    },
+    "zamba2": {
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
+        "num_hidden_layers": 4,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "hybrid_layer_ids": [1, 3],
+        "n_mamba_heads": 8,
+        "mamba_headdim": 8,
+        "mamba_ngroups": 1,
+    },
+    "nemotron": {"num_key_value_heads": 2},
+    "qwen4_exp": QSA,
+    "qwen4_exp_text": QSA,
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
+    },
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+}
+
+
+def _codebooks(model: nn.Module, ids: Tensor) -> dict[str, Any]:
+    return {"input_ids": ids.repeat_interleave(model.config.num_codebooks, 0)}
+
+
+INPUTS: dict[str, Callable[[nn.Module, Tensor], dict[str, Any]]] = {
+    "musicgen": _codebooks,
+    "musicgen_melody": _codebooks,
+}

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from mtcore.trace.channels import channel_groups
 from mtcore.trace.dependency import folds_of, solve
 from mtcore.trace.engine import LabelPlanes
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
@@ -96,6 +97,7 @@ class Analysis:
             self._running.pop()
 
     def _report(self) -> TraceReport:
+        symbols, blocks = channel_groups(self.planes.arena, self.planes.relations)
         modules = dict(self.model.named_modules())
         trouble = self.planes.trouble
         return TraceReport(
@@ -105,6 +107,8 @@ class Analysis:
             failures=tuple(Failure(name, message) for name, message in self._failures.items()),
             shared_inputs=self._reads.groups(),
             folds=folds_of(self.planes, self.solution),
+            symbols=symbols,
+            blocks=blocks,
             unknown_ops=tuple(Count(op, n) for op, n in sorted(trouble.unknown.items())),
             rule_errors=tuple(Count(op, n) for op, n in sorted(trouble.errors.items())),
         )

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from mtcore.trace.planes import CONST, ParamView, Plane, compact
@@ -77,6 +78,26 @@ class Arena:
     def role_of(self, node: int) -> Role:
         """The role that a node number belongs to."""
         return self.roles[bisect.bisect_right(self._starts, node) - 1]
+
+    def inner(self, role: Role) -> int:
+        """For a stack of matrices (its roles share leading axes): how many nodes one matrix has; else 0."""
+        shared = set.intersection(*(set(r.axes) for r in self.layouts[role.param]))
+        if len(self.layouts[role.param]) < 2 or role.axes[: len(shared)] != tuple(sorted(shared)) or not shared:
+            return 0
+        return math.prod(n for axis, n in zip(role.axes, role.shape, strict=True) if axis not in shared)
+
+    def of_first_matrix(self, plane: Plane) -> Plane:
+        """Labels with every matrix of a stack taken for the first one."""
+        inner = np.array([self.inner(role) for role in self.roles], np.int64)
+        if not inner.any():
+            return plane
+        (small,) = compact([plane])
+        labels = small.numpy()
+        role = np.searchsorted(np.array(self._starts), labels, side="right") - 1
+        base, size = np.array(self._starts)[role], inner[role]
+        real = (labels > 0) & (labels < self.size) & (size > 0)
+        moved = np.where(real, base + (labels - base) % np.maximum(size, 1), labels)
+        return torch.from_numpy(moved).expand(plane.shape)
 
     def describe(self, node: int) -> str:
         """'layers.0.up.weight[axis 0: 17]'; a minus sign for a scale that divides."""

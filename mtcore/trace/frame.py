@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from mtcore.trace.record import ModuleRecord, Values
+from mtcore.trace.state import exact_copy
 from mtcore.trace.structure import has_tensor, map_tensors, parts, tensors_by_path, tensors_in
 
 CAPTURED = "_captured_"
@@ -136,4 +137,4 @@ def _argument_names(
 
 def _copy(tensor: Tensor) -> Tensor:
     with torch._C.DisableTorchFunction():  # our copies are no part of the graph
-        return tensor.detach().clone()
+        return exact_copy(tensor)

@@ -52,14 +52,15 @@ class RelationStore:
     """Demands on scales: signed sums of labels are zero. Demands on channels: ties, blocks, marks.
 
     `scale` holds pairs (a, b) with sigma(a) = sigma(b), b = 0 for a pin; `sums` holds what has three or more terms.
-    `ties` holds channels that exist together, `blocks` channels that are removed together though not aligned,
-    `frozen` and `reduced` pairs (a, 0): channels that cannot be removed, or not without changing a statistic.
+    `ties` holds channels that exist together, `shares` those of which one serves several, `blocks` channels that
+    are removed together though not aligned, `frozen` and `reduced` pairs (a, 0): channels that cannot be removed,
+    or not without changing a statistic.
     """
 
     def __init__(self) -> None:
         self.sites: list[Site] = []
         self._site_ids: dict[Site, int] = {}
-        self.scale, self.ties, self.blocks, self.frozen, self.reduced = (Edges() for _ in range(5))
+        self.scale, self.ties, self.shares, self.blocks, self.frozen, self.reduced = (Edges() for _ in range(6))
         self.sums: list[tuple[Ints, int]] = []
 
     def site(self, module: str, op: str) -> int:
@@ -86,6 +87,10 @@ class RelationStore:
     def tie(self, a: Plane, b: Plane, site: int) -> None:
         """Channels at the same place exist together; places without a channel in either demand nothing."""
         self._pairs(self.ties, a, b, site)
+
+    def share(self, a: Plane, b: Plane, site: int) -> None:
+        """As `tie`, for a channel that serves several: it goes only with all of them."""
+        self._pairs(self.shares, a, b, site)
 
     def block(self, a: Plane, b: Plane, site: int) -> None:
         """Channels at the same place are removed together."""

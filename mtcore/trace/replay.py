@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from mtcore.errors import TraceError
 from mtcore.trace.record import ModuleRecord
-from mtcore.trace.state import bit_equal, quiet_forward
+from mtcore.trace.state import bit_equal, exact_copy, quiet_forward
 from mtcore.trace.structure import map_tensors, tensors_in
 
 
@@ -35,7 +35,7 @@ def replay_record(model: nn.Module, module: nn.Module, record: ModuleRecord) -> 
     with quiet_forward(model):
         torch.set_rng_state(recorded.rng)
         try:
-            out = run_graph(record, module, [map_tensors(value, Tensor.clone) for value in recorded.inputs])
+            out = run_graph(record, module, [map_tensors(value, exact_copy) for value in recorded.inputs])
         except Exception as error:  # noqa: BLE001  a graph that cannot run is an answer, not a crash
             return Replay(False, f"{type(error).__name__}: {error}")
     got = tensors_in(out)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtcore.errors import StateError
+from mtcore.trace.channels import BlockGroup, SymGroup
 from mtcore.trace.folds import FoldGroup
 from mtcore.trace.shared_input import SharedInputGroup
 
@@ -55,6 +56,8 @@ class TraceReport:
     failures: tuple[Failure, ...] = ()
     shared_inputs: tuple[SharedInputGroup, ...] = ()
     folds: tuple[FoldGroup, ...] = ()
+    symbols: tuple[SymGroup, ...] = ()
+    blocks: tuple[BlockGroup, ...] = ()
     unknown_ops: tuple[Count, ...] = ()
     """Operations without a rule that met labels; their operands were pinned and frozen."""
     rule_errors: tuple[Count, ...] = ()
@@ -85,7 +88,9 @@ class TraceReport:
                 shared_inputs=tuple(
                     SharedInputGroup(g["name"], tuple(g["modules"])) for g in data["shared_inputs"]
                 ),
-                folds=tuple(FoldGroup.from_dict(g) for g in data["folds"]),
+                folds=tuple(map(FoldGroup.from_dict, data["folds"])),
+                symbols=tuple(map(SymGroup.from_dict, data["symbols"])),
+                blocks=tuple(map(BlockGroup.from_dict, data["blocks"])),
                 unknown_ops=tuple(Count(**item) for item in data["unknown_ops"]),
                 rule_errors=tuple(Count(**item) for item in data["rule_errors"]),
             )

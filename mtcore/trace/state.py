@@ -54,6 +54,14 @@ def _restore(live: dict[str, object], saved: dict[str, object]) -> None:
             live[key] = before
 
 
+def exact_copy(tensor: Tensor) -> Tensor:
+    """A copy with the same strides: kernels may round differently on another layout."""
+    if tensor.layout is not torch.strided or 0 in tensor.stride() or tensor.is_conj() or tensor.is_neg():
+        return tensor.detach().clone()
+    copy = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+    return copy.copy_(tensor.detach())
+
+
 def bit_equal(a: Tensor, b: Tensor) -> bool:
     """Same shape, dtype and bytes; NaN equals NaN, and -0.0 differs from 0.0."""
     return a.shape == b.shape and a.dtype == b.dtype and torch.equal(_bytes(a), _bytes(b))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtcore.trace.folds import FoldGroup, FoldSide
+from mtcore.trace.folds import FoldGroup
 from mtcore.trace.inputs import TraceInputs
+from mtcore.trace.slices import Slices
 from mtcore.trace.state import quiet_forward
 from mtcore.trace.structure import map_tensors, tensors_in
 
@@ -77,7 +78,7 @@ class Invariance:
             got = self._run()
         if len(got) != len(self._expected):
             return float("inf")
-        return max((_distance(a, b) for a, b in zip(got, self._expected, strict=True)), default=0.0)
+        return max((distance(a, b) for a, b in zip(got, self._expected, strict=True)), default=0.0)
 
     @contextmanager
     def _applied(self, folds: Sequence[tuple[FoldGroup, Tensor]]) -> Iterator[None]:
@@ -93,13 +94,19 @@ class Invariance:
                     self._parameters[name].copy_(tensor)
 
     def _run(self) -> list[Tensor]:
-        def cast(tensor: Tensor) -> Tensor:
-            return tensor.double() if self.double and tensor.is_floating_point() else tensor.clone()
+        return run(self._model, self._inputs, double=self.double)
 
-        args, kwargs = map_tensors(self._inputs.args, cast), map_tensors(dict(self._inputs.kwargs), cast)
-        with quiet_forward(self._model):
-            torch.manual_seed(0)
-            return [t.detach().clone() for t in tensors_in(self._model(*args, **kwargs))]
+
+def run(model: nn.Module, inputs: TraceInputs, *, double: bool = False) -> list[Tensor]:
+    """The output tensors of one quiet forward, floating-point inputs cast to float64 if wanted."""
+
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor.double() if double and tensor.is_floating_point() else tensor.clone()
+
+    args, kwargs = map_tensors(inputs.args, cast), map_tensors(dict(inputs.kwargs), cast)
+    with quiet_forward(model):
+        torch.manual_seed(0)
+        return [tensor.detach().clone() for tensor in tensors_in(model(*args, **kwargs))]
 
 
 def apply_fold(parameters: Mapping[str, Tensor], group: FoldGroup, scales: Tensor) -> None:
@@ -115,7 +122,7 @@ def apply_fold(parameters: Mapping[str, Tensor], group: FoldGroup, scales: Tenso
             _scale(parameters[side.parameter], side, 1 / scales)
 
 
-def _scale(parameter: Tensor, side: FoldSide, scales: Tensor) -> None:
+def _scale(parameter: Tensor, side: Slices, scales: Tensor) -> None:
     shape = [parameter.shape[axis] for axis in side.axes]
     factor = torch.ones(shape, dtype=scales.dtype).reshape(-1)
     factor[torch.tensor(side.indices)] = scales[torch.tensor(side.channels)]
@@ -124,13 +131,14 @@ def _scale(parameter: Tensor, side: FoldSide, scales: Tensor) -> None:
     parameter.copy_((parameter + side.offset) * spread - side.offset)
 
 
-def _rolled(side: FoldSide, size: int) -> FoldSide:
-    return FoldSide(
+def _rolled(side: Slices, size: int) -> Slices:
+    return Slices(
         side.parameter, side.axes, side.indices, tuple((c + 1) % size for c in side.channels), side.offset
     )
 
 
-def _distance(a: Tensor, b: Tensor) -> float:
+def distance(a: Tensor, b: Tensor) -> float:
+    """The largest difference relative to the largest value of `b`; infinite where one is not finite."""
     if a.shape != b.shape:
         return float("inf")
     if not a.numel() or not (a.is_floating_point() or a.is_complex()):

@@ -147,10 +147,11 @@ class RuleContext:
         for p in left:
             partners = [i for i, q in enumerate(right) if set(varying(p)) & set(varying(q))]
             for i in partners:
-                self.relations.tie(p, right[i], self.site)
+                self._together(p, right[i])
                 self._freeze_unmatched(p, right[i])
                 matched.add(i)
-                p = pick_channel(p, right[i])
+                finer, coarser = (right[i], p) if set(varying(p)) < set(varying(right[i])) else (p, right[i])
+                p = pick_channel(finer, coarser)
             if not partners:
                 self._against_constant(p, y, y_shape)
             out.append(p)
@@ -159,6 +160,33 @@ class RuleContext:
                 self._against_constant(q, x, x_shape)
                 out.append(q)
         return tuple(out[:MOST_TERMS])
+
+    def _together(self, p: Plane, q: Plane) -> None:
+        """Aligned channels exist together.
+
+        One that varies along fewer axes serves several of the other: a norm's weight serves the channels of every
+        head and stays when a head goes; a gate serves all channels of its head and goes with it.
+        """
+        a, b = set(varying(p)), set(varying(q))
+        if a == b or not (a < b or b < a):
+            self.relations.tie(p, q, self.site)
+            return
+        many, few, common = (p, q, sorted(b)) if b < a else (q, p, sorted(a))
+        self.relations.share(p, q, self.site)
+        if max(a | b) in common:  # a number for each channel within a line
+            self.relations.block(many, first(many, common).expand(many.shape), self.site)
+        else:  # a number for each line
+            self.relations.block(many, few, self.site)
+
+    def statistic(self, plane: Plane, axes: Sequence[int]) -> None:
+        """A result depends on how many channels lie along the axes; whole lines along them may go."""
+        along = [axis for axis in axes if not repeats(plane, axis)]
+        if not along:
+            return
+        if set(varying(plane)) - {axis % plane.dim() for axis in along}:
+            self.relations.block(plane, first(plane, along).expand(plane.shape), self.site)
+        else:
+            self.relations.reduce(plane, self.site)
 
     def _freeze_unmatched(self, p: Plane, q: Plane) -> None:
         a, b = compact([p, q])
@@ -190,10 +218,14 @@ class RuleContext:
         lines = self.equal_along(x, axes)
         dim = []
         for plane in x.dim:
-            if all(repeats(plane, axis) for axis in axes):
+            alike = plane if keepdim or statistic else self.arena.of_first_matrix(plane)
+            if all(repeats(alike, axis) for axis in axes):
                 dim.append(first(plane, axes))
-            elif statistic:
-                self.relations.reduce(plane, self.site)
+                continue
+            if statistic:
+                self.statistic(plane, axes)
+            if set(varying(plane)) - set(axes):  # the result's element belongs to the line that it sums up
+                dim.append(first(plane, axes))
         if not keepdim:
             lines = tuple(_drop(p, axes) for p in lines)
             dim = [_drop(p, axes) for p in dim]
@@ -250,14 +282,37 @@ class RuleContext:
             if not other and not (its.dim and _all_wild(its.dim)):
                 for p in mine:
                     self.relations.freeze(p, self.site)
-        batch = range(len(shape) - 2)
-        if left and right and all(any(not repeats(p, b) for b in batch) for p in (*left, *right)):
-            for p in (*left, *right):
-                self.relations.block(p, first(p, [p.dim() - 1]).expand(p.shape), self.site)
+        kept = self._heads(left, right, shape)
         for p, axis in [(p, len(shape) - 2) for p in x_free] + [(p, len(shape) - 1) for p in y_free]:
-            if any(not repeats(p, b) for b in batch) and not repeats(p, axis):
+            whole = p.expand(shape) if all(n in (1, m) for n, m in zip(p.shape, shape, strict=True)) else p
+            if self._counts_matrices(p) and not repeats(p, axis):
                 self.relations.block(p, first(p, [axis]).expand(p.shape), self.site)
-        return spread((*x_free, *y_free)[:MOST_TERMS], shape)
+            elif self._counts_matrices(p) and any(self._counts_matrices(q) for q in kept):
+                continue
+            kept.append(whole)
+        heads = [p for p in kept if self._counts_matrices(p)]
+        for p in heads[1:]:
+            self.relations.block(heads[0].expand(shape), p.expand(shape), self.site)
+        if len(heads) > 1:  # one label for a head is enough: the one that tells its channels apart
+            finest = max(heads, key=lambda p: len(varying(p)))
+            kept = [p for p in kept if p is finest or not self._counts_matrices(p)]
+        return spread(kept[:MOST_TERMS], shape)
+
+    def _heads(self, left: Sequence[Plane], right: Sequence[Plane], shape: Sequence[int]) -> list[Plane]:
+        """Both factors differ from matrix to matrix (heads): their summed channels are removed by whole matrices.
+
+        Gives a label for each matrix, so that the result remembers which head it belongs to.
+        """
+        if not left or not right or not all(self._counts_matrices(p) for p in (*left, *right)):
+            return []
+        for p in (*left, *right):
+            self.relations.block(p, first(p, [p.dim() - 1]).expand(p.shape), self.site)
+        return [first(left[0], [left[0].dim() - 1]).expand(tuple(shape))]
+
+    @staticmethod
+    def _counts_matrices(plane: Plane) -> bool:
+        """Whether labels differ along the axes that count matrices."""
+        return any(not repeats(plane, axis) for axis in range(plane.dim() - 2))
 
     def _split_channels(self, x: Shadow, along: int, across: int) -> tuple[list[Plane], list[Plane]]:
         summed, free = [], []

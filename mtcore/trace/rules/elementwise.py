@@ -150,7 +150,9 @@ def where(context: RuleContext, call: Call) -> Shadow:
     zero = [_number(context, v) == 0 for v in (x, y)]
     if any(zero):
         return parts[0] if zero[1] else parts[1]
-    return context.add(parts[0], parts[1], _shape(x, shape), _shape(y, shape))
+    if not any(parts):
+        return NOTHING
+    return context.add(parts[0], parts[1], shape if parts[0] else _shape(x), shape if parts[1] else _shape(y))
 
 
 def masked_fill(context: RuleContext, call: Call) -> Shadow:
@@ -215,5 +217,5 @@ def _number(context: RuleContext, value: object) -> float | None:
     return None
 
 
-def _shape(value: object, shape: torch.Size) -> torch.Size:
-    return value.shape if isinstance(value, Tensor) and value.shape != shape else shape
+def _shape(value: object) -> torch.Size:
+    return value.shape if isinstance(value, Tensor) else torch.Size(())

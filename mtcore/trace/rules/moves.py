@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow
-from mtcore.trace.rules.context import Call, RuleContext
+from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow, first
+from mtcore.trace.rules.context import Call, RuleContext, varying
 from mtcore.trace.rules.registry import OpRules, aten
 
 KEEP = aten(
@@ -58,7 +58,19 @@ def reshape(context: RuleContext, call: Call) -> Shadow:
     if source.element_size() != call.outs[0].element_size():
         context.opaque(context.get(source))
         return NOTHING
-    return apply(context.raw(source), lambda plane: plane.reshape(shape))
+    raw = context.raw(source)
+    done = apply(raw, lambda plane: plane.reshape(shape))
+    if len(shape) > source.dim():
+        for before, after in zip(raw.dim, done.dim, strict=True):
+            _split_channels(context, before, after)
+    return done
+
+
+def _split_channels(context: RuleContext, before: Plane, after: Plane) -> None:
+    """Channels that a reshape splits into lines (heads): the code knows the length of a line, so lines go whole."""
+    axes = varying(after)
+    if len(axes) > max(1, len(varying(before))):
+        context.relations.block(after, first(after, axes[-1:]).expand(after.shape), context.site)
 
 
 def moved(context: RuleContext, call: Call) -> list[Shadow]:
@@ -66,8 +78,8 @@ def moved(context: RuleContext, call: Call) -> list[Shadow]:
 
     Operands with fewer planes take part with constants. A parameter stays a view while it moves alone.
     """
-    tensors = [t for t in _tensors(call.args) if t.is_floating_point() or t.is_complex() or context.raw(t)]
-    indices = {id(t) for t in _tensors(call.args) if not any(t is other for other in tensors)}
+    tensors = _tensors(call.args[0])
+    indices = {id(t) for t in _tensors(call.args[1:])}
     alone = len(tensors) == 1
     shadows = {id(t): context.raw(t) if alone else context.get(t) for t in tensors}
     cache: dict[tuple[int, ...], list[Plane]] = {}

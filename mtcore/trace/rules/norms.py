@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtcore.trace.planes import Shadow, repeats, spread
+from mtcore.trace.planes import Shadow, spread
 from mtcore.trace.rules.context import Call, RuleContext
 from mtcore.trace.rules.registry import OpRules
 
@@ -70,5 +70,4 @@ def affine(
 
 def mark_statistic(context: RuleContext, x: Shadow, axes: Sequence[int]) -> None:
     for plane in x.dim:
-        if any(not repeats(plane, axis) for axis in axes):
-            context.relations.reduce(plane, context.site)
+        context.statistic(plane, list(axes))

@@ -145,7 +145,7 @@ def convolution(context: RuleContext, call: Call) -> Shadow:
     transposed, groups = bool(call.arg(6, "transposed")), int(call.arg(8, "groups"))
     spatial = x.dim() - 2
     left = context.get(x)
-    w = context.get(weight, [(0,), (1,)])
+    w = context.get(weight, [(axis,) for axis in (0, 1) if weight.shape[axis] > 1] or [(0,)])
     axes = list(range(2, x.dim()))
     x_lines = Shadow(context.equal_along(left, axes), tuple(first(p, axes) for p in left.dim), left.wild)
     for p in left.dim:

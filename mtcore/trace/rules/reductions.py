@@ -66,8 +66,6 @@ def spread_of(context: RuleContext, call: Call) -> list[Shadow]:
     x = context.get(call.args[0])
     context.pin(x)
     out = call.outs[0]
-    for plane in x.dim:
-        context.relations.reduce(plane, context.site)
     axes, keepdim = _axes(call)
     if out.dim() != call.args[0].dim() - (0 if keepdim else len(axes)):
         context.freeze(x)
@@ -112,8 +110,7 @@ def softmax(context: RuleContext, call: Call) -> Shadow:
     context.pin(x)
     axis = call.arg(1, "dim")
     for plane in x.dim:
-        if not repeats(plane, axis):
-            context.relations.reduce(plane, context.site)
+        context.statistic(plane, [axis])
     return Shadow((), x.dim)
 
 

@@ -1,0 +1,186 @@
+"""Removing channels for real: parameters get shorter, and the integers that say how long they are follow."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtcore.trace.channels import SymGroup
+from mtcore.trace.inputs import TraceInputs
+from mtcore.trace.slices import Slices
+from mtcore.trace.verify import distance, run
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class RemovalCheck:
+    """Outcome for one group: 'ok', 'ok+attributes', 'shape' (the forward refuses), 'ragged' or 'mismatch'.
+
+    `attributes` are the integer attributes that had to change, as 'module.attribute'.
+    `effect`: relative change of the output by the masking; near zero the check has no power.
+    """
+
+    group: str
+    outcome: str
+    attributes: tuple[str, ...] = ()
+    error: float = 0.0
+    effect: float = 0.0
+
+
+def check_removal(
+    model: nn.Module, inputs: TraceInputs, group: SymGroup, channels: Sequence[int] | None = None
+) -> RemovalCheck:
+    """Removes channels from a copy and compares with a copy in which they are zero.
+
+    Args:
+        channels: which to remove; None takes the first quarter, at least one.
+    """
+    chosen = set(range(max(1, group.size // 4)) if channels is None else channels)
+    if len(chosen) >= group.size:
+        return RemovalCheck(group.name, "single")
+    plain = run(copy.deepcopy(model), inputs)
+    masked_model = copy.deepcopy(model)
+    mask(masked_model, group, chosen)
+    masked = run(masked_model, inputs)
+    effect = max(map(distance, masked, plain), default=0.0)
+    small = copy.deepcopy(model)
+    try:
+        sizes = remove(small, group, chosen)
+    except ValueError:
+        return RemovalCheck(group.name, "ragged", effect=effect)
+    error = _error(small, inputs, masked)
+    if error is not None and error <= TOLERANCE:
+        return RemovalCheck(group.name, "ok", (), error, effect)
+    candidates = _candidates(small, group, sizes, (group.size, group.size - len(chosen)))
+    best = _with(small, candidates, inputs, masked)
+    if best is None or best > TOLERANCE:
+        if error is None:
+            return RemovalCheck(group.name, "shape", effect=effect)
+        return RemovalCheck(group.name, "mismatch", (), error, effect)
+    needed = dict(candidates)
+    for key in candidates:  # the smallest set that works
+        fewer = {k: v for k, v in needed.items() if k != key}
+        again = _with(small, fewer, inputs, masked)
+        if again is not None and again <= TOLERANCE:
+            needed = fewer
+    return RemovalCheck(group.name, "ok+attributes", tuple(f"{m}.{a}" for m, a in needed), best, effect)
+
+
+def mask(model: nn.Module, group: SymGroup, channels: set[int]) -> None:
+    """Sets the channels' slices to zero, in place."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for part in group.members:
+            parameter = parameters[part.parameter]
+            gone = [i for i, c in zip(part.indices, part.channels, strict=True) if c in channels]
+            shape = [parameter.shape[axis] for axis in part.axes]
+            keep = torch.ones(shape).reshape(-1)
+            keep[torch.tensor(gone)] = 0
+            spread = keep.reshape([n if d in part.axes else 1 for d, n in enumerate(parameter.shape)])
+            parameter.mul_(spread.to(parameter.dtype))
+
+
+def remove(model: nn.Module, group: SymGroup, channels: set[int]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Cuts the channels' slices out of the parameters, and out of buffers that lie beside them, in place.
+
+    Returns:
+        Old and new length by (parameter, axis).
+
+    Raises:
+        ValueError: what would be left of a parameter is no rectangle.
+    """
+    gone: dict[tuple[str, int], set[int]] = {}
+    parameters = dict(model.named_parameters())
+    for part in group.members:
+        for axis, indices in _rectangle(parameters[part.parameter], part, channels).items():
+            gone.setdefault((part.parameter, axis), set()).update(indices)
+    sizes = {}
+    for (name, axis), indices in gone.items():
+        parameter = parameters[name]
+        old = parameter.shape[axis]
+        keep = torch.tensor([i for i in range(old) if i not in indices], dtype=torch.long)
+        if not keep.numel():
+            raise ValueError("nothing would be left")
+        parameter.data = parameter.data.index_select(axis, keep)
+        sizes[name, axis] = (old, len(keep))
+        if axis == 0:
+            _cut_buffers(model.get_submodule(name.rpartition(".")[0]), old, keep)
+    return sizes
+
+
+def _rectangle(parameter: Tensor, part: Slices, channels: set[int]) -> dict[int, set[int]]:
+    flat = [i for i, c in zip(part.indices, part.channels, strict=True) if c in channels]
+    shape = [parameter.shape[axis] for axis in part.axes]
+    hit = torch.zeros(shape, dtype=torch.bool).reshape(-1)
+    hit[torch.tensor(flat, dtype=torch.long)] = True
+    hit = hit.reshape(shape)
+    if not part.axes:
+        raise ValueError("a number has no channels")
+    for place, axis in enumerate(part.axes):
+        other = [d for d in range(len(shape)) if d != place]
+        line = hit.all(dim=other) if other else hit
+        if int(line.sum()) * (hit.numel() // shape[place]) == len(flat):
+            return {axis: set(torch.nonzero(line).flatten().tolist())}
+    raise ValueError("not a rectangle")
+
+
+def _cut_buffers(module: nn.Module, old: int, keep: Tensor) -> None:
+    for name, buffer in module.named_buffers(recurse=False):
+        if buffer.dim() >= 1 and buffer.shape[0] == old:
+            module.register_buffer(name, buffer.index_select(0, keep))
+
+
+def _candidates(
+    model: nn.Module, group: SymGroup, sizes: Mapping[tuple[str, int], tuple[int, int]], blocks: tuple[int, int]
+) -> dict[tuple[str, str], int]:
+    """Integer attributes near the parameters that equal an old length or count, with their new value."""
+    changes = dict(sizes.values())
+    counts = {blocks[0]: blocks[1]}
+    for old, new in sizes.values():  # also the length of one part of a fused parameter
+        counts.update({old // n: new // n for n in (2, 3) if old % n == 0 and new % n == 0})
+    owners: set[str] = set()
+    for parameter in group.parameters:
+        name = parameter.rpartition(".")[0]
+        owners.add(name)
+        for _ in range(2):
+            name = name.rpartition(".")[0]
+            owners.add(name)
+    uncut: dict[str, set[int]] = {}  # lengths that stay: an attribute with that value may mean them
+    for parameter in group.parameters:
+        lengths = {n for d, n in enumerate(model.get_parameter(parameter).shape) if (parameter, d) not in sizes}
+        uncut.setdefault(parameter.rpartition(".")[0], set()).update(lengths)
+    found = {}
+    for name in sorted(owners - {""}):
+        for attribute, value in vars(model.get_submodule(name)).items():
+            if type(value) is int and (value in changes or value in counts) and value not in uncut.get(name, ()):
+                found[name, attribute] = changes.get(value, counts.get(value, value))
+    return found
+
+
+def _with(
+    model: nn.Module, attributes: Mapping[tuple[str, str], int], inputs: TraceInputs, expected: Sequence[Tensor]
+) -> float | None:
+    before = {(m, a): getattr(model.get_submodule(m), a) for m, a in attributes}
+    try:
+        for (m, a), value in attributes.items():
+            setattr(model.get_submodule(m), a, value)
+        return _error(model, inputs, expected)
+    finally:
+        for (m, a), value in before.items():
+            setattr(model.get_submodule(m), a, value)
+
+
+def _error(model: nn.Module, inputs: TraceInputs, expected: Sequence[Tensor]) -> float | None:
+    """The largest relative difference, None when the forward raises."""
+    try:
+        got = run(model, inputs)
+    except Exception:  # noqa: BLE001  a forward that cannot run with the new shapes is the answer
+        return None
+    if len(got) != len(expected):
+        return float("inf")
+    return max(map(distance, got, expected), default=0.0)
