@@ -2,8 +2,21 @@
 
 from mtcore.nn.builtin import builtin_quant_modules
 from mtcore.nn.matching import Match, match_spec, type_key
+from mtcore.nn.quant_bilinear import QuantBilinear
+from mtcore.nn.quant_conv import (
+    QuantConv1d,
+    QuantConv2d,
+    QuantConv3d,
+    QuantConvTranspose1d,
+    QuantConvTranspose2d,
+    QuantConvTranspose3d,
+)
+from mtcore.nn.quant_embedding import QuantEmbedding, QuantEmbeddingBag
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.quant_module import QuantModule, quantizer_name
+from mtcore.nn.quant_multihead_attention import QuantMultiheadAttention
+from mtcore.nn.quant_rnn import QuantGRU, QuantLSTM, QuantRNN
+from mtcore.nn.quant_rnn_cell import QuantGRUCell, QuantLSTMCell, QuantRNNCell
 from mtcore.nn.quantizer_state import QuantizerState
 from mtcore.nn.rotation import Rotation
 from mtcore.nn.spec import QuantModuleSpec, WeightSlot
@@ -15,9 +28,25 @@ __all__ = [
     "Match",
     "MatrixView",
     "Observer",
+    "QuantBilinear",
+    "QuantConv1d",
+    "QuantConv2d",
+    "QuantConv3d",
+    "QuantConvTranspose1d",
+    "QuantConvTranspose2d",
+    "QuantConvTranspose3d",
+    "QuantEmbedding",
+    "QuantEmbeddingBag",
+    "QuantGRU",
+    "QuantGRUCell",
+    "QuantLSTM",
+    "QuantLSTMCell",
     "QuantLinear",
     "QuantModule",
     "QuantModuleSpec",
+    "QuantMultiheadAttention",
+    "QuantRNN",
+    "QuantRNNCell",
     "QuantizerState",
     "Rotation",
     "TensorQuantizer",

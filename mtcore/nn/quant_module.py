@@ -21,6 +21,11 @@ def quantizer_name(slot: str, *, is_weight: bool) -> str:
     return quantizer_names("", slot, is_weight=is_weight)[0]
 
 
+def is_idle(quantizer: nn.Module) -> bool:
+    """Whether what sits in a slot returns what it is given, and nobody watches."""
+    return isinstance(quantizer, nn.Identity) or (isinstance(quantizer, TensorQuantizer) and quantizer.idle)
+
+
 class QuantModule(nn.Module):
     """Base of every quantized layer: declare a subclass of this and of the original class, override `forward`.
 
@@ -57,6 +62,11 @@ class QuantModule(nn.Module):
             quantizer = self._modules[attribute]
             if isinstance(quantizer, TensorQuantizer):
                 yield slot, quantizer
+
+    @property
+    def idle(self) -> bool:
+        """Whether every slot is idle, so that the layer computes what the original does."""
+        return all(is_idle(self.get_submodule(attribute)) for attribute in self.slots.values())
 
     @torch.no_grad()
     def fold_weights(self) -> None:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from torch import nn
+
+from mtcore.nn.views import ChannelView, TokenView
 
 
 @dataclass(frozen=True)
 class WeightSlot:
-    """A parameter that can be quantized: the axis of its output channels becomes the rows of its matrix."""
+    """A parameter that can be quantized: the axis of its output channels becomes the rows of its matrix.
+
+    Attributes:
+        parameter: its name, or a glob on names where their number differs from module to module ("weight_*").
+        channel_axis: see above.
+        grouped: its channels are those of `module.groups` groups side by side (transposed convolutions).
+    """
 
     parameter: str = "weight"
     channel_axis: int = 0
+    grouped: bool = False
+
+    def view(self, module: nn.Module) -> ChannelView:
+        """How the parameter of this module is seen as a matrix."""
+        return ChannelView(self.channel_axis, int(module.groups) if self.grouped else 1)  # type: ignore[arg-type]
+
+    def cols(self, shape: tuple[int, ...], groups: int = 1) -> int:
+        """Columns of the matrix of a parameter of this shape."""
+        cols = 1
+        for axis, size in enumerate(shape):
+            cols *= 1 if axis == self.channel_axis else size
+        return cols // groups if self.grouped else cols
 
 
 @dataclass(frozen=True)
@@ -25,7 +47,13 @@ class QuantModuleSpec:
             `forward`.
         quantized: a subclass of both QuantModule and `original`, which shares the original's parameters.
         weights: its parameters that can be quantized.
-        activations: its other slots, among input, output, q, k, v.
+        activations: its other slots, among input, output, q, k, v, softmax; or such a name behind a word of its own
+            where there are several of a kind ("left_input").
+        feature_axis: the axis of its activations on which the features lie.
+        by_name_only: whether a rule must name the type or the module to reach it; a rule for all modules does not.
+            So it is for layers that few runtimes store or compute in fewer bits: norms, pools, embeddings.
+        children: child modules whose parameters `forward` reads without calling them. Their original classes may
+            not know it, so they are quantized only together with this module.
     """
 
     name: str
@@ -33,3 +61,27 @@ class QuantModuleSpec:
     quantized: type[nn.Module]
     weights: tuple[WeightSlot, ...] = (WeightSlot(),)
     activations: tuple[str, ...] = ("input", "output")
+    feature_axis: int = -1
+    by_name_only: bool = False
+    children: tuple[str, ...] = ()
+
+    @property
+    def activation_view(self) -> TokenView:
+        """How its activations are seen as matrices."""
+        return TokenView(self.feature_axis)
+
+    def weights_of(self, parameters: Iterable[str]) -> tuple[WeightSlot, ...]:
+        """The weights of a module that has parameters of these names: globs are spelt out.
+
+        Example:
+            >>> spec = QuantModuleSpec("nn.RNN", nn.RNN, nn.RNN, weights=(WeightSlot("weight_*"),))
+            >>> [slot.parameter for slot in spec.weights_of(["weight_ih_l0", "bias_ih_l0", "weight_hh_l0"])]
+            ['weight_ih_l0', 'weight_hh_l0']
+        """
+        names = tuple(parameters)
+        return tuple(
+            replace(slot, parameter=name)
+            for slot in self.weights
+            for name in names
+            if fnmatchcase(name, slot.parameter)
+        )

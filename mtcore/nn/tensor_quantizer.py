@@ -84,6 +84,12 @@ class TensorQuantizer(QuantizerState):
         return isinstance(self.view, ChannelView)
 
     @property
+    def idle(self) -> bool:
+        """Whether `forward` does nothing at all: no rounding, no scaling, nobody watching."""
+        rotated = self.rotation is not None and not self.rotation.back
+        return not (self.enabled or self.observer is not None or self.pre_quant_scale is not None or rotated)
+
+    @property
     def calibrated(self) -> bool:
         """Whether `forward` has every statistic that must come from data. Weights are their own data."""
         if self.is_weight or self.mode == "dynamic":

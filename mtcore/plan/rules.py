@@ -24,16 +24,21 @@ class RuleBook:
         self._matched: set[str] = set()
         self._formatless: dict[str, list[str]] = {}
 
-    def decide(self, module: str, slot: str, *, is_weight: bool, module_type: str) -> Decision:
+    def decide(
+        self, module: str, slot: str, *, is_weight: bool, module_type: str, by_name_only: bool = False
+    ) -> Decision:
         """The decision for one slot of a module of that dotted name and registry key.
 
-        A rule without a setting only switches on or off what earlier rules set.
+        A rule without a setting only switches on or off what earlier rules set. With `by_name_only`, rules that
+        switch on count only if they name the module or its type.
         """
         setting: SlotSetting | None = None
         enabled = False
         last: SlotRule | None = None
         for rule in self.rules:
             if not rule.matches(module, slot, is_weight=is_weight, module_type=module_type):
+                continue
+            if by_name_only and rule.enable and not rule.names(module):
                 continue
             self._matched.add(rule.alternatives)
             last, enabled = rule, rule.enable

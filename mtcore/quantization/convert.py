@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from torch import nn
 
 from mtcore.errors import PlanError
-from mtcore.nn import QuantModule, QuantModuleSpec, TensorQuantizer
+from mtcore.nn import MatrixView, QuantModule, QuantModuleSpec, TensorQuantizer
 from mtcore.plan import ModulePlan, Plan
+from mtcore.quantization.fast_paths import close_fast_paths
 from mtcore.quantization.journal import Journal
 
 
@@ -32,7 +33,7 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
     journal = Journal()
     root = model
     try:
-        for module_plan in plan.quantized:
+        for module_plan in sorted(plan.quantized, key=_depth, reverse=True):  # a twin takes its children over
             original = model.get_submodule(module_plan.name)
             assert module_plan.spec is not None, "a quantized module without a spec"
             twin = _twin(original, module_plan, specs[module_plan.spec])
@@ -40,6 +41,7 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
                 root = twin
             for parent, attribute in parents.get(id(original), ()):
                 journal.replace(parent, attribute, twin)
+        close_fast_paths(root, journal)
     except BaseException:
         journal.undo()
         raise
@@ -62,17 +64,26 @@ def _check_fit(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec
 
 
 def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec) -> QuantModule:
-    axes = {weight.parameter: weight.channel_axis for weight in spec.weights}
+    views: dict[str, MatrixView] = {w.parameter: w.view(original) for w in spec.weights_of(_own(original))}
+    views |= dict.fromkeys(spec.activations, spec.activation_view)
     quantizers: dict[str, nn.Module] = {}
-    for slot in (*axes, *spec.activations):
+    for slot, view in views.items():
         decided = planned.slot(slot)
         if decided is None:
             quantizers[slot] = nn.Identity()
             continue
-        quantizer = TensorQuantizer(decided.format, decided.mode, channel_axis=axes.get(slot))
+        quantizer = TensorQuantizer(decided.format, decided.mode, view=view)
         quantizers[slot] = quantizer.train(original.training)
     assert issubclass(spec.quantized, QuantModule), f"{spec.name}: {spec.quantized} is no QuantModule"
     return spec.quantized.from_original(original, quantizers)
+
+
+def _depth(planned: ModulePlan) -> int:
+    return planned.name.count(".") + 1 if planned.name else 0
+
+
+def _own(module: nn.Module) -> list[str]:
+    return [name for name, parameter in module._parameters.items() if parameter is not None]
 
 
 def _parents(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:

@@ -17,11 +17,20 @@ class Replacement:
     replacement: nn.Module
 
 
+@dataclass(frozen=True)
+class Setting:
+    """`module.attribute` had another value."""
+
+    module: nn.Module
+    attribute: str
+    value: object
+
+
 @dataclass
 class Journal:
-    """Replacements in the order in which they were made."""
+    """Changes in the order in which they were made."""
 
-    entries: list[Replacement] = field(default_factory=list)
+    entries: list[Replacement | Setting] = field(default_factory=list)
 
     def replace(self, parent: nn.Module, attribute: str, replacement: nn.Module) -> None:
         """Put `replacement` where `parent.attribute` is, and write it down."""
@@ -30,8 +39,16 @@ class Journal:
         parent._modules[attribute] = replacement
         self.entries.append(Replacement(parent, attribute, original, replacement))
 
+    def set_attribute(self, module: nn.Module, attribute: str, value: object) -> None:
+        """Set a plain attribute that `module` has, and write its old value down."""
+        self.entries.append(Setting(module, attribute, getattr(module, attribute)))
+        setattr(module, attribute, value)
+
     def undo(self) -> None:
         """Put every original back, last first; the very same objects stand where they stood. Idempotent."""
         while self.entries:
             entry = self.entries.pop()
-            entry.parent._modules[entry.attribute] = entry.original
+            if isinstance(entry, Setting):
+                setattr(entry.module, entry.attribute, entry.value)
+            else:
+                entry.parent._modules[entry.attribute] = entry.original

@@ -52,6 +52,7 @@ class ModuleRule(_Model):
     q: Slot | None = None
     k: Slot | None = None
     v: Slot | None = None
+    softmax: Slot | None = None
     skip: bool = False
 
 

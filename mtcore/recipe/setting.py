@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,8 +14,9 @@ Mode = Literal["static", "dynamic", "dynamic_blocks"]
 """When scales are worked out: `static`, all beforehand; `dynamic`, all from the tensor at run time;
 `dynamic_blocks`, the block scales at run time under a fixed outer scale (two-level formats only)."""
 
-SLOTS = ("weight", "input", "output", "q", "k", "v")
-"""The places of a module where a quantizer can sit. A module's quantizer is named `<slot>_quantizer`."""
+SLOTS = ("weight", "input", "output", "q", "k", "v", "softmax")
+"""The places of a module where a quantizer can sit; q, k, v and softmax are the operands of attention. A module's
+quantizer is named `<slot>_quantizer`; of several of a kind, each has a word of its own in front: `left_input`."""
 
 
 DEFAULT_MODE = "the default of this format and slot"
@@ -48,17 +50,23 @@ def mode_problem(fmt: TensorFormat, mode: Mode, *, is_weight: bool) -> str | Non
 def quantizer_names(module: str, slot: str, *, is_weight: bool) -> tuple[str, ...]:
     """The names under which rules find a slot, its own first.
 
-    A weight of its own name (one of several of a module) is found under its own name and as the module's weight.
+    A weight of its own name (one of several of a module) is found under its own name and as the module's weight;
+    and one of several inputs likewise.
 
     Example:
         >>> quantizer_names("mlp.up", "input", is_weight=False)
         ('mlp.up.input_quantizer',)
         >>> quantizer_names("mlp.experts", "down_proj", is_weight=True)
         ('mlp.experts.down_proj_weight_quantizer', 'mlp.experts.weight_quantizer')
+        >>> quantizer_names("score", "left_input", is_weight=False)
+        ('score.left_input_quantizer', 'score.input_quantizer')
     """
     prefix = f"{module}." if module else ""
     if is_weight and slot != "weight":
         return (f"{prefix}{slot}_weight_quantizer", f"{prefix}weight_quantizer")
+    kind = slot.rpartition("_")[2]
+    if slot not in SLOTS and kind in SLOTS:
+        return (f"{prefix}{slot}_quantizer", f"{prefix}{kind}_quantizer")
     return (f"{prefix}{slot}_quantizer",)
 
 
@@ -110,6 +118,22 @@ class SlotRule:
     def must_match(self) -> bool:
         """Whether it is an error if no slot matches: a rule that only switches off may match nothing."""
         return self.enable
+
+    def names(self, module: str) -> bool:
+        """Whether the rule speaks of this module by its type or its own name, not just of all modules somewhere.
+
+        Example:
+            >>> rule = SlotRule("*layers.*norm.input_quantizer", None, True, "rule #1 of recipe mine")
+            >>> rule.names("layers.0.norm"), rule.names("layers.0.norm.act")
+            (True, False)
+        """
+        if self.module_type is not None:
+            return True
+        own = module.rpartition(".")[2]
+        before_slot = self.pattern.rpartition(".")[0]  # "*norm" of "*norm.input_quantizer"
+        without_slot = re.sub(r"\w*quantizer.*$", "", self.pattern)  # "*norm*" of "*norm*input_quantizer"
+        parts = (head.rpartition(".")[2] for head in (before_slot, without_slot))
+        return any(fnmatchcase(own, part) and any(map(str.isalpha, part)) for part in parts)
 
     def matches(self, module: str, slot: str, *, is_weight: bool, module_type: str | None) -> bool:
         """Whether the rule speaks of this slot of the module of that dotted name and registry key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -62,11 +63,15 @@ class QuantModuleContract:
         assert match_spec(twin_of(spec, module), [spec]).spec is None
 
     def test_the_slots_are_what_the_record_says(self, spec: QuantModuleSpec, module: nn.Module) -> None:
-        for weight in spec.weights:
-            parameter = module._parameters.get(weight.parameter)
-            assert parameter is not None, f"the module has no parameter {weight.parameter!r}"
+        for declared in spec.weights:
+            found = [n for n in module._parameters if fnmatchcase(n, declared.parameter)]
+            assert found, f"the module has no parameter {declared.parameter!r}"
+        for weight in spec.weights_of(parameters_of(module)):
+            parameter = module._parameters[weight.parameter]
+            assert parameter is not None
             assert weight.channel_axis < parameter.dim(), f"{weight.parameter}: no axis {weight.channel_axis}"
-        assert set(spec.activations) <= set(SLOTS), f"activations are among {SLOTS}"
+        kinds = {slot if slot in SLOTS else slot.rpartition("_")[2] for slot in spec.activations}
+        assert kinds <= set(SLOTS), f"activations are among {SLOTS}, or end in _ and one of them"
 
     def test_with_nothing_quantized_the_output_is_the_originals(
         self, spec: QuantModuleSpec, module: nn.Module, inputs: object
@@ -85,11 +90,11 @@ class QuantModuleContract:
     def test_every_quantizer_sees_its_tensor(
         self, spec: QuantModuleSpec, module: nn.Module, inputs: object
     ) -> None:
-        spies = {slot: Spy() for slot in slots_of(spec)}
+        spies = {slot: Spy() for slot in slots_of(spec, module)}
         run(twin_of(spec, module, **spies), inputs)
         for slot, spy in spies.items():
             assert spy.seen, f"the forward never calls the quantizer of slot {slot!r}"
-        for weight in spec.weights:
+        for weight in spec.weights_of(parameters_of(module)):
             parameter = module._parameters[weight.parameter]
             assert parameter is not None
             seen = spies[weight.parameter].seen[0]
@@ -99,14 +104,14 @@ class QuantModuleContract:
         self, spec: QuantModuleSpec, module: nn.Module, inputs: object
     ) -> None:
         plain = run(module, inputs)
-        for slot in slots_of(spec):
+        for slot in slots_of(spec, module):
             changed = run(twin_of(spec, module, **{slot: Spy(-3.0)}), inputs)
             assert not all(map(torch.equal, changed, plain)), f"the forward ignores the quantizer of slot {slot!r}"
 
     def test_a_quantized_weight_gives_what_the_original_gives_with_that_weight(
         self, spec: QuantModuleSpec, module: nn.Module, inputs: object
     ) -> None:
-        quantizers = weight_quantizers(spec)
+        quantizers = weight_quantizers(spec, module)
         expected = copy.deepcopy(module)
         for slot, quantizer in quantizers.items():
             parameter = expected._parameters[slot]
@@ -119,10 +124,10 @@ class QuantModuleContract:
     def test_gradients_reach_the_shared_weights(
         self, spec: QuantModuleSpec, module: nn.Module, inputs: object
     ) -> None:
-        for output in run(twin_of(spec, module, **weight_quantizers(spec)), inputs, grad=True):
+        for output in run(twin_of(spec, module, **weight_quantizers(spec, module)), inputs, grad=True):
             if output.requires_grad:
                 output.float().square().sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
-        for weight in spec.weights:
+        for weight in spec.weights_of(parameters_of(module)):
             parameter = module._parameters[weight.parameter]
             assert parameter is not None
             assert parameter.grad is not None, f"no gradient reaches {weight.parameter!r}"
@@ -130,27 +135,35 @@ class QuantModuleContract:
     def test_a_deep_copy_works_and_shares_nothing(
         self, spec: QuantModuleSpec, module: nn.Module, inputs: object
     ) -> None:
-        twin = twin_of(spec, module, **weight_quantizers(spec))
+        twin = twin_of(spec, module, **weight_quantizers(spec, module))
         other = copy.deepcopy(twin)
         assert_same_outputs(run(other, inputs), run(twin, inputs), "output of a deep copy")
         shared = {id(p) for p in twin.parameters()} & {id(p) for p in other.parameters()}
         assert not shared, "a deep copy shares parameters with its original"
 
 
-def slots_of(spec: QuantModuleSpec) -> tuple[str, ...]:
-    """The slots of a record: its weights, then its activations."""
-    return (*(weight.parameter for weight in spec.weights), *spec.activations)
+def parameters_of(module: nn.Module) -> list[str]:
+    """Names of the parameters that a module itself holds."""
+    return [name for name, parameter in module._parameters.items() if parameter is not None]
 
 
-def weight_quantizers(spec: QuantModuleSpec) -> dict[str, nn.Module]:
+def slots_of(spec: QuantModuleSpec, module: nn.Module) -> tuple[str, ...]:
+    """The slots of a module: its weights, then its activations."""
+    return (*(weight.parameter for weight in spec.weights_of(parameters_of(module))), *spec.activations)
+
+
+def weight_quantizers(spec: QuantModuleSpec, module: nn.Module) -> dict[str, nn.Module]:
     """A quantizer in 8-bit integers for every weight."""
-    return {w.parameter: TensorQuantizer(FORMAT, "static", channel_axis=w.channel_axis) for w in spec.weights}
+    weights = spec.weights_of(parameters_of(module))
+    return {w.parameter: TensorQuantizer(FORMAT, "static", view=w.view(module)) for w in weights}
 
 
 def twin_of(spec: QuantModuleSpec, module: nn.Module, **quantizers: nn.Module) -> QuantModule:
     """The quantized twin of a module; slots without a quantizer hold the identity."""
     assert issubclass(spec.quantized, QuantModule)
-    return spec.quantized.from_original(module, {slot: nn.Identity() for slot in slots_of(spec)} | quantizers)
+    return spec.quantized.from_original(
+        module, {slot: nn.Identity() for slot in slots_of(spec, module)} | quantizers
+    )
 
 
 def run(module: nn.Module, inputs: object, *, grad: bool = False) -> list[Tensor]:

@@ -26,7 +26,7 @@ BOTH, WEIGHT, ACTIVATION, NONE = {"weight", "activation"}, {"weight"}, {"activat
         ("*[!w]*t_quantizer", BOTH),
         ("*.[!w]nput_quantizer", ACTIVATION),
         ("*lm_head", NONE),
-        ("*softmax_quantizer", NONE),
+        ("*softmax_quantizer", ACTIVATION),
         ("xinput_quantizer", NONE),
         ("", NONE),
     ],

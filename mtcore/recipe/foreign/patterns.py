@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _REWRITES = (
-    (re.compile(r"\bbmm2_output_quantizer|softmax_quantizer|p_bmm_quantizer"), None),
+    (re.compile(r"\bbmm2_output_quantizer"), None),
+    (re.compile(r"\bp_bmm_quantizer"), "softmax_quantizer"),
     (re.compile(r"\*bmm_quantizer"), "*.[qkv]_quantizer"),
     (re.compile(r"_bmm_quantizer"), "_quantizer"),
     (re.compile(r"weight_quantizers(\.\*|\*)?$"), "weight_quantizer"),
@@ -17,7 +18,7 @@ def rewritten(pattern: str) -> str | None:
     """The pattern over our quantizer names, or None where it speaks of a quantizer that does not exist here.
 
     Example:
-        >>> rewritten("*[kv]_bmm_quantizer"), rewritten("*softmax_quantizer")
+        >>> rewritten("*[kv]_bmm_quantizer"), rewritten("*bmm2_output_quantizer")
         ('*[kv]_quantizer', None)
     """
     for foreign, ours in _REWRITES:

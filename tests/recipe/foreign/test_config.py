@@ -149,7 +149,10 @@ def test_an_activations_mode_follows_its_types(attributes, mode, load, decide):
         ({"*lm_head*": {"axis": 0}}, "for activations: axis 0 is not one of a matrix's two"),
         ({"*weight_quantizer": [{}, {}, {}]}, "3 stages; a quantizer has one or two"),
         ({"*weight_quantizer": [{}, {}]}, "the second stage is int8; it can only be a float"),
-        ({"*softmax_quantizer": {"num_bits": 8}}, "no quantizer's name can match '*softmax_quantizer' here"),
+        (
+            {"*bmm2_output_quantizer": {"num_bits": 8}},
+            "no quantizer's name can match '*bmm2_output_quantizer' here",
+        ),
         ({"*weights": {"num_bits": 8}}, "no quantizer's name can match '*weights' here"),
     ],
 )
@@ -172,7 +175,7 @@ def test_what_has_no_effect_is_noted_with_its_reason(load):
     attributes = {"num_bits": 8, "fake_quant": False, "trt_high_precision_dtype": "Half", "backend": None}
     config = load(
         {
-            "quant_cfg": {"*weight_quantizer": attributes, "*softmax_quantizer": {"enable": False}},
+            "quant_cfg": {"*weight_quantizer": attributes, "*bmm2_output_quantizer": {"enable": False}},
             "effective_bits": 4.5,
         }
     )
@@ -185,13 +188,13 @@ def test_what_has_no_effect_is_noted_with_its_reason(load):
     ):
         assert name in notes
     assert (
-        "quant_cfg['*softmax_quantizer'] of the given config has no effect: no quantizer has such a name here"
+        "quant_cfg['*bmm2_output_quantizer'] of the given config has no effect: no quantizer has such a name here"
         in notes
     )
 
 
 def test_a_quantizer_that_does_not_exist_may_be_configured_off(load):
-    config = load({"quant_cfg": {"*softmax_quantizer": {"num_bits": 8, "enable": False}}})
+    config = load({"quant_cfg": {"*bmm2_output_quantizer": {"num_bits": 8, "enable": False}}})
     assert config.rules == ()
     assert len(config.notes) == 1
 

@@ -14,9 +14,9 @@ from mtcore.recipe.foreign.patterns import rewritten
         ("*bmm_quantizer", "*.[qkv]_quantizer"),
         ("*.experts.*weight_quantizers.*", "*.experts.*weight_quantizer"),
         ("*weight_quantizers*", "*weight_quantizer"),
-        ("*softmax_quantizer", None),
+        ("*softmax_quantizer", "*softmax_quantizer"),
         ("*bmm2_output_quantizer", None),
-        ("*p_bmm_quantizer", None),
+        ("*p_bmm_quantizer", "*softmax_quantizer"),
         ("*lm_head*", "*lm_head*"),
     ],
 )

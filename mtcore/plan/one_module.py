@@ -1,0 +1,59 @@
+"""The decision on one module: its quantized form, and what the rules say about each of its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from mtcore.nn import QuantModuleSpec, match_spec, type_key
+from mtcore.plan.plan import ModulePlan, SlotPlan
+from mtcore.plan.rules import RuleBook
+
+NAMED_ONLY = "left as it is: a rule reaches it only by its type or its own name"
+
+
+def plan_module(
+    name: str, module: nn.Module, book: RuleBook, specs: Mapping[str, QuantModuleSpec]
+) -> ModulePlan | None:
+    """What will be done to a module; None for one without parameters that stays as it is."""
+    match = match_spec(module, specs.values())
+    key = match.spec.name if match.spec is not None else type_key(module)
+    parameters = {p: tuple(value.shape) for p, value in module._parameters.items() if value is not None}
+    if match.spec is None and not parameters:
+        return None
+    slots: list[SlotPlan] = []
+    reason, by_rule = match.reason, False
+    if match.spec is not None:
+        slots, reason, by_rule = _plan_slots(name, match.spec, tuple(parameters), book)
+    else:
+        decisions = [book.decide(name, parameter, is_weight=True, module_type=key) for parameter in parameters]
+        off = [d.rule for d in decisions if d.rule is not None and not d.rule.enable]
+        if off and len(off) == len(decisions):
+            reason, by_rule = f"left as it is by {off[-1].origin}", True
+    if not parameters and not slots:
+        return None
+    spec = match.spec.name if match.spec is not None else None
+    return ModulePlan(name, type(module).__name__, spec, tuple(parameters.items()), tuple(slots), reason, by_rule)
+
+
+def _plan_slots(
+    name: str, spec: QuantModuleSpec, parameters: tuple[str, ...], book: RuleBook
+) -> tuple[list[SlotPlan], str, bool]:
+    planned, off = [], None
+    weights = [weight.parameter for weight in spec.weights_of(parameters)]
+    for slot in (*weights, *spec.activations):
+        decision = book.decide(
+            name, slot, is_weight=slot in weights, module_type=spec.name, by_name_only=spec.by_name_only
+        )
+        if decision.setting is not None and decision.rule is not None:
+            setting = decision.setting
+            planned.append(SlotPlan(slot, setting.format, setting.mode, decision.rule.origin))
+        elif decision.rule is not None:
+            off = decision.rule
+    if planned:
+        origins = dict.fromkeys(slot.rule for slot in planned)
+        return planned, ", ".join(origins), True
+    if off is not None:
+        return [], f"left as it is by {off.origin}", True
+    return [], NAMED_ONLY if spec.by_name_only else "no rule matches it", False

@@ -1,0 +1,28 @@
+"""Blocks and shapes: weights that a format's blocks do not divide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from mtcore.nn import QuantModuleSpec
+from mtcore.plan.plan import Finding, ModulePlan
+
+
+def shape_findings(planned: ModulePlan, module: nn.Module, spec: QuantModuleSpec) -> Iterable[Finding]:
+    """Blocks that do not divide the weight: no client can read the result."""
+    shapes = dict(planned.shapes)
+    for weight in spec.weights_of(shapes):
+        slot = planned.slot(weight.parameter)
+        if slot is None:
+            continue
+        cols = weight.cols(shapes[weight.parameter], weight.view(module).groups)
+        wide = slot.format.block.cols
+        if wide > 1 and cols % wide:
+            yield Finding(
+                "error",
+                planned.name,
+                f"{cols} input features are not a multiple of block {wide} "
+                f"(format {slot.format.name}, {slot.rule}); exclude it with a rule that skips it",
+            )

@@ -1,0 +1,22 @@
+"""Fast paths: fused kernels of torch's transformer layers that read weights past the layers that hold them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mtcore.nn import QuantModule
+from mtcore.quantization.journal import Journal
+
+_CLOSED: tuple[tuple[type[nn.Module], str, object], ...] = (
+    (nn.TransformerEncoderLayer, "activation_relu_or_gelu", 0),
+    (nn.TransformerEncoder, "use_nested_tensor", False),
+)
+"""Class, attribute, and the value with which its forward takes the ordinary way; it has no other effect."""
+
+
+def close_fast_paths(model: nn.Module, journal: Journal) -> None:
+    """Make every transformer layer that holds a quantized module call its parts; written down in the journal."""
+    for module in model.modules():
+        for kind, attribute, closed in _CLOSED:
+            if isinstance(module, kind) and any(isinstance(part, QuantModule) for part in module.modules()):
+                journal.set_attribute(module, attribute, closed)
