@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mtcore.formats import WHOLE, Block
 
-BAND_ELEMENTS = 2**16
-"""Elements that a band aims at: 256 KiB of fp32. Of 2^14 … 2^20 it was the fastest on one core of an AMD EPYC
-(512 KiB of L2 cache), by `bench/cpu_numerics.py --bands`."""
+BAND_ELEMENTS = 2**17
+"""Elements that a band aims at: 512 KiB of fp32. On one core of an AMD EPYC (512 KiB of L2, 32 MiB of L3) smaller
+bands were slower, 2^18 and 2^19 no faster beyond the noise, by `bench/cpu_numerics.py --bands`."""
 
 
 def in_bands(op: Callable[[Tensor, slice], Tensor], x: Tensor, block: Block, out_rows: int) -> Tensor:
@@ -41,7 +41,7 @@ def row_bands(rows: int, cols: int, block: Block) -> Iterator[tuple[slice, slice
     """Slices of a matrix's rows, each with the slice of the scale grid's rows that belongs to it.
 
     Example:
-        >>> list(row_bands(5, 2**15, Block(2, 16)))
+        >>> list(row_bands(5, 2**16, Block(2, 16)))
         [(slice(0, 2, None), slice(0, 1, None)), (slice(2, 4, None), slice(1, 2, None)), (slice(4, 5, None), \
 slice(2, 3, None))]
     """

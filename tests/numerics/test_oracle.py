@@ -34,7 +34,7 @@ def fractions(x: torch.Tensor) -> list[Fraction]:
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
 @given(x=matrices(), dtype=st.sampled_from(DTYPES))
 @example(x=torch.tensor([[-1.0, 1.0, 0.0, 0.5, -7.5, 7.5]]), dtype=torch.float32)
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_scales_codes_and_values_are_those_of_exact_arithmetic(oracle, fmt, x, dtype):
     x = x.to(dtype) + 0.0  # rational numbers have one zero
     q = quantize(x, dynamic_qparams(x, fmt))

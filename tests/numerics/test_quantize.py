@@ -77,7 +77,7 @@ def matrices(draw, *, finite=False):
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
 @given(x=matrices(), dtype=st.sampled_from(DTYPES))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_fake_quantize_equals_dequantize_after_quantize(fmt, x, dtype):
     x = x.to(dtype)
     qparams = dynamic_qparams(x, fmt)
