@@ -60,7 +60,8 @@ def entropy_amax(
     values = torch.tensor(sorted({v for v in element.values if 0 <= v <= element.max}), dtype=torch.float64)
     edges = (values[1:] + values[:-1]) / 2
     costs = torch.stack([_divergence(counted, cut, edges.to(counts.device), element.max) for cut in cuts])
-    return width * cuts[int(costs.argmin())]
+    chosen: int = cuts[int(costs.argmin())]
+    return width * chosen
 
 
 def _divergence(counts: Tensor, cut: int, edges: Tensor, largest: float) -> Tensor:
