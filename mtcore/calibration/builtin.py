@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mtcore.calibration.algorithms.gptq import GPTQ
 from mtcore.calibration.algorithms.max import MAX
 from mtcore.calibration.spec import AlgorithmSpec
 
@@ -11,3 +12,4 @@ from mtcore.calibration.spec import AlgorithmSpec
 def builtin_algorithms() -> Iterator[AlgorithmSpec]:
     """The records, in the order in which they are listed."""
     yield MAX
+    yield GPTQ

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
+from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
 from mtcore.errors import RecipeError, UnknownNameError, look_up
 from mtcore.plan import Plan
@@ -45,7 +46,13 @@ def run_algorithms(
     plan: Plan,
     resolved: Sequence[tuple[AlgorithmSpec, BaseModel]],
     forward_loop: ForwardLoop | None,
+    edits: ParameterEdits | None = None,
 ) -> None:
-    """Run resolved steps in order on a converted model."""
+    """Run resolved steps in order on a converted model.
+
+    Args:
+        edits: where changed parameters are written down; for a caller who wants to put them back.
+    """
+    edits = ParameterEdits() if edits is None else edits
     for spec, options in resolved:
-        spec.run(CalibrationRun(model, plan, forward_loop), options)
+        spec.run(CalibrationRun(model, plan, forward_loop, edits), options)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from mtcore.calibration.edits import ParameterEdits
 from mtcore.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ class CalibrationRun:
         model: holds quantizers where the plan says so; a driver sets their amax (and only documented others).
         plan: the decisions.
         forward_loop: runs the model on the data; None where the caller gave no data.
+        edits: through which a driver changes parameters, and only through it, so that they can be put back.
     """
 
     model: nn.Module
     plan: Plan
     forward_loop: ForwardLoop | None
+    edits: ParameterEdits = field(default_factory=ParameterEdits)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def apply_plan(
     loop = None if forward_loop is None else as_forward_loop(forward_loop)
     root, journal = convert(model, plan, registry.quant_modules)
     try:
-        run_algorithms(root, plan, steps, loop)
+        run_algorithms(root, plan, steps, loop, journal.parameters)
     except BaseException:
         journal.undo()
         raise
@@ -145,10 +145,13 @@ def calibrate(
         StateError: the model was not quantized. RecipeError, CalibrationError: as in `quantize`.
     """
     registry = registry or default_registry()
-    plan = quantized_of(model).plan
+    quantized = quantized_of(model)
     config = _load({"rules": [], "algorithm": algorithm}, registry)
     steps = resolve_algorithms(config.algorithm, registry.algorithms)
-    run_algorithms(model, plan, steps, None if forward_loop is None else as_forward_loop(forward_loop))
+    loop = None if forward_loop is None else as_forward_loop(forward_loop)
+    edits = quantized.journal.parameters
+    edits.undo()  # what an earlier calibration wrote into the weights is not the original
+    run_algorithms(model, quantized.plan, steps, loop, edits)
     return model
 
 

@@ -1,10 +1,12 @@
-"""The journal of a conversion: what was replaced where, so that it can be undone."""
+"""The journal of a quantization: what was replaced where and which parameters changed, so that it can be undone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from torch import nn
+
+from mtcore.calibration import ParameterEdits
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,10 @@ class Setting:
 
 @dataclass
 class Journal:
-    """Changes in the order in which they were made."""
+    """Changes in the order in which they were made, and parameters that calibration gave other values."""
 
     entries: list[Replacement | Setting] = field(default_factory=list)
+    parameters: ParameterEdits = field(default_factory=ParameterEdits)
 
     def replace(self, parent: nn.Module, attribute: str, replacement: nn.Module) -> None:
         """Put `replacement` where `parent.attribute` is, and write it down."""
@@ -46,6 +49,7 @@ class Journal:
 
     def undo(self) -> None:
         """Put every original back, last first; the very same objects stand where they stood. Idempotent."""
+        self.parameters.undo()
         while self.entries:
             entry = self.entries.pop()
             if isinstance(entry, Setting):

@@ -11,9 +11,21 @@ from mtcore.formats.catalog import INT8_TENSOR, NVFP4
 from mtcore.testing import AlgorithmContract
 from mtcore.testing.algorithms import Case
 
+WRITE_WEIGHTS = ("gptq",)
+
 
 class TestBuiltinAlgorithms(AlgorithmContract):
-    @pytest.fixture(params=list(builtin_algorithms()), ids=lambda spec: spec.name)
+    @pytest.fixture(
+        params=[s for s in builtin_algorithms() if s.name not in WRITE_WEIGHTS], ids=lambda spec: spec.name
+    )
+    def algorithm(self, request):
+        return request.param
+
+
+class TestBuiltinAlgorithmsThatWriteWeights(AlgorithmContract):
+    changes_weights = True
+
+    @pytest.fixture(params=[s for s in builtin_algorithms() if s.name in WRITE_WEIGHTS], ids=lambda spec: spec.name)
     def algorithm(self, request):
         return request.param
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from mtcore.calibration.loop import calibration_mode
 from mtcore.calibration.observers import AmaxObserver
+from mtcore.calibration.quantizers import disabled, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.errors import CalibrationError
-from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.nn import TensorQuantizer
 from mtcore.numerics import tensor_amax
 from mtcore.plan import Plan, ScaleGroup
 
@@ -51,15 +52,6 @@ def run_max(run: CalibrationRun, options: MaxOptions) -> None:
         share_amax(group, quantizers)
 
 
-def planned_quantizers(run: CalibrationRun) -> Iterator[tuple[tuple[str, str], TensorQuantizer]]:
-    """((module name, slot), quantizer) for every slot of the plan."""
-    for planned in run.plan.quantized:
-        module = run.model.get_submodule(planned.name)
-        assert isinstance(module, QuantModule), f"{planned.name} was not converted"
-        for slot, quantizer in module.quantizers():
-            yield (planned.name, slot), quantizer
-
-
 def observe_activations(
     run: CalibrationRun, quantizers: Mapping[tuple[str, str], TensorQuantizer]
 ) -> dict[tuple[str, str], AmaxObserver]:
@@ -74,18 +66,14 @@ def observe_activations(
             "(forward_loop, or --calib), or choose a recipe with dynamic activations"
         )
     observers = {key: AmaxObserver(quantizer) for key, quantizer in wanted.items()}
-    enabled = {key: quantizer.enabled for key, quantizer in quantizers.items()}
     try:
-        for quantizer in quantizers.values():
-            quantizer.disable()
         for key, observer in observers.items():
             quantizers[key].observer = observer
-        with calibration_mode(run.model):
+        with disabled(quantizers.values()), calibration_mode(run.model):
             run.forward_loop(run.model)
     finally:
-        for key, quantizer in quantizers.items():
-            quantizer.observer = None
-            quantizer.enabled = enabled[key]
+        for key in observers:
+            quantizers[key].observer = None
     _check(observers)
     return observers
 
@@ -93,6 +81,7 @@ def observe_activations(
 def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor | None, name: str) -> None:
     """Fix what a weight's scales need of the whole tensor; block scales come from the weight itself."""
     assert weight is not None, f"{name} has no value"
+    quantizer.set_amax(None, None)
     if not quantizer.format.needs_tensor_amax:
         return
     amax = tensor_amax(weight.detach())

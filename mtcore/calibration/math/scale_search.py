@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,53 +12,60 @@ from mtcore.errors import FormatError
 from mtcore.formats import Float32Element, FloatElement, PowerOfTwoElement, TensorFormat
 from mtcore.numerics import decode, fake_quantize, qparams_from_amax
 
+_AT_ONCE = 2**22
+"""Elements that are tried together: 16 MiB of fp32. Small matrices cost launches, not arithmetic."""
+
 
 def best_amax(
-    x: Tensor, fmt: TensorFormat, candidates: Iterable[Tensor], cost: BlockError, outer_amax: Tensor | None = None
+    x: Tensor, fmt: TensorFormat, candidates: Tensor, cost: BlockError, outer_amax: Tensor | None = None
 ) -> Tensor:
     """For each block, the candidate under which quantizing costs least; of equal ones the first.
 
     Args:
         x: [rows, cols], any float dtype; judged in fp32.
         fmt: a symmetric format.
-        candidates: magnitudes, fp32 [grid rows, grid cols] each; at least one.
+        candidates: magnitudes, fp32 [n, grid rows, grid cols], n at least 1.
         cost: of the difference between the quantized and the original matrix.
         outer_amax: fp32 [], see `qparams_from_amax`; fixed during the search.
 
     Returns:
         fp32 [grid rows, grid cols]. A block whose every cost is NaN keeps its first candidate, so that it shows.
     """
-    exact = x.float()
-    best: Tensor | None = None
-    least: Tensor | None = None
-    for amax in candidates:
-        found = cost(fake_quantize(exact, qparams_from_amax(amax, fmt, outer_amax)) - exact)
-        if best is None or least is None:
-            best, least = amax.clone(), found
-            continue
-        better = found < least
-        best = torch.where(better, amax, best)
-        least = torch.where(better, found, least)
-    if best is None:
+    if not len(candidates):
         raise ValueError("a scale search needs at least one candidate")
-    return best
+    exact = x.float()
+    # Rows do not touch each other in formats of one-row blocks, so several candidates are one taller matrix.
+    together = max(1, _AT_ONCE // max(1, x.numel())) if fmt.block.rows == 1 else 1
+    costs = torch.cat([_costs(exact, fmt, some, cost, outer_amax) for some in torch.split(candidates, together)])
+    costs = torch.where(costs.isnan(), torch.inf, costs)
+    least = costs.amin(0)
+    numbers = torch.arange(len(costs), device=costs.device)[:, None, None]
+    first = torch.where(costs == least, numbers, len(costs)).amin(0)
+    return candidates.gather(0, first[None])[0]
 
 
-def scaled_amax(amax: Tensor, start: float, stop: float, step: float) -> Iterator[Tensor]:
+def scaled_amax(amax: Tensor, start: float, stop: float, step: float) -> Tensor:
     """Candidates amax · m, for m = 1 first (so that it wins ties) and then start, start + step, … up to stop.
 
+    Args:
+        amax: fp32 [grid rows, grid cols].
+
+    Returns:
+        fp32 [n, grid rows, grid cols].
+
     Raises:
-        ValueError: at once, where the range makes no sense.
+        ValueError: the range makes no sense.
     """
     if not (0 < start <= stop and step > 0 and math.isfinite(stop)):
         raise ValueError(f"a search from {start} to {stop} in steps of {step}: 0 < start ≤ stop and step > 0")
     count = int((stop - start) / step + 1e-9) + 1
-    return (amax * m for m in (1.0, *(start + step * i for i in range(count))))
+    multiples = torch.tensor([1.0, *(start + step * i for i in range(count))], device=amax.device)
+    return amax * multiples[:, None, None]
 
 
 def swept_amax(
     amax: Tensor, fmt: TensorFormat, outer_amax: Tensor | None = None, *, below: int = 12, above: int = 10
-) -> Iterator[Tensor]:
+) -> Tensor:
     """Candidates that give the neighbouring codes of the stored scale, each from `below` under to `above` over.
 
     Scales of few bits have few values, so that trying them all is exact where trying multiples of amax is not.
@@ -70,8 +76,11 @@ def swept_amax(
         fmt: a format whose scales are not fp32.
         outer_amax: fp32 [] where the format has two levels.
 
+    Returns:
+        fp32 [1 + below + above, grid rows, grid cols].
+
     Raises:
-        FormatError: at once, for fp32 scales: they have too many codes to try.
+        FormatError: for fp32 scales: they have too many codes to try.
     """
     element = fmt.inner.element
     if isinstance(element, Float32Element):
@@ -80,15 +89,20 @@ def swept_amax(
     codes = qparams.scale.view(torch.uint8).to(torch.int16)
     largest = max(code for code in range(2**element.bits) if element.value_of(code) == element.max)
     smallest = 0 if isinstance(element, PowerOfTwoElement) else 1
+    offsets = torch.tensor(
+        [*range(-1, -below - 1, -1), *range(1, above + 1)], dtype=torch.int16, device=amax.device
+    )
+    moved = (codes + offsets[:, None, None]).clamp(smallest, largest).to(torch.uint8)
+    scales = decode(moved.view(qparams.scale.dtype), element)
+    found = torch.where(amax > 0, _amax_of(scales, fmt, qparams.scale_2), amax)
+    return torch.cat((amax[None], found))
 
-    def candidates() -> Iterator[Tensor]:
-        yield amax
-        for offset in (*range(-1, -below - 1, -1), *range(1, above + 1)):
-            moved = (codes + offset).clamp(smallest, largest).to(torch.uint8)
-            scale = decode(moved.view(qparams.scale.dtype), element)
-            yield torch.where(amax > 0, _amax_of(scale, fmt, qparams.scale_2), amax)
 
-    return candidates()
+def _costs(x: Tensor, fmt: TensorFormat, amaxes: Tensor, cost: BlockError, outer_amax: Tensor | None) -> Tensor:
+    """The cost of some candidates [n, grid rows, grid cols], in that shape."""
+    many = x.repeat(len(amaxes), 1) if len(amaxes) > 1 else x
+    qparams = qparams_from_amax(amaxes.flatten(0, 1), fmt, outer_amax)
+    return cost(fake_quantize(many, qparams) - many).view(amaxes.shape)
 
 
 def _amax_of(scale: Tensor, fmt: TensorFormat, scale_2: Tensor | None) -> Tensor:

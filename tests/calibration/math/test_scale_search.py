@@ -22,7 +22,7 @@ def test_every_block_gets_the_cheapest_candidate(formats, layer, name):
     fmt = formats[name]
     x = layer(5, 160)[0]
     cost = squares(fmt.block)
-    candidates = list(scaled_amax(block_amax(x, fmt.block), 0.4, 1.2, 0.1))
+    candidates = scaled_amax(block_amax(x, fmt.block), 0.4, 1.2, 0.1)
     found = cost_of(x, fmt, best_amax(x, fmt, candidates, cost, outer(x, fmt)), cost)
     all_costs = torch.stack([cost_of(x, fmt, amax, cost) for amax in candidates])
     assert torch.equal(found, all_costs.amin(0))
@@ -72,14 +72,16 @@ def test_fp32_scales_cannot_be_swept(formats):
 
 
 @pytest.mark.parametrize("bad", [(0, 1, 0.1), (1.2, 1.0, 0.1), (0.5, 1.0, 0), (0.5, float("inf"), 0.1)])
-def test_a_senseless_range_is_refused_at_once(bad):
+def test_a_senseless_range_is_refused(bad):
     with pytest.raises(ValueError, match="start ≤ stop"):
         scaled_amax(torch.ones(1, 1), *bad)
 
 
 def test_no_candidate_is_refused(formats):
     with pytest.raises(ValueError, match="at least one"):
-        best_amax(torch.ones(1, 128), formats["int4_b128"], [], squares(formats["int4_b128"].block))
+        best_amax(
+            torch.ones(1, 128), formats["int4_b128"], torch.empty(0, 1, 1), squares(formats["int4_b128"].block)
+        )
 
 
 def test_a_nan_block_keeps_its_first_candidate(formats, layer):
@@ -95,7 +97,7 @@ def test_the_hessian_search_beats_the_plain_one_in_the_outputs_of_one_block(form
     fmt = formats["nvfp4"]
     x, _, hessian = layer(40, 16, seed=3)
     total, amax = tensor_amax(x), block_amax(x, fmt.block)
-    candidates = list(swept_amax(amax, fmt, total))
+    candidates = swept_amax(amax, fmt, total)
     exact = quadratic(fmt.block, hessian)
     by_hessian = cost_of(x, fmt, best_amax(x, fmt, candidates, exact, total), exact)
     by_squares = cost_of(x, fmt, best_amax(x, fmt, candidates, squares(fmt.block), total), exact)

@@ -1,0 +1,173 @@
+"""The `gptq` algorithm: round weights so that each layer's outputs stay, on the inputs that it really gets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from mtcore.calibration.algorithms.max import MaxOptions, run_max
+from mtcore.calibration.math import (
+    best_amax,
+    corrected_weight,
+    descend,
+    gptq,
+    quadratic,
+    scaled_amax,
+    squares,
+    swept_amax,
+)
+from mtcore.calibration.products import InputProducts
+from mtcore.calibration.quantizers import Quantizers, planned_quantizers, weight_of
+from mtcore.calibration.sequential import walk_blocks
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.errors import CalibrationError
+from mtcore.formats import PER_TENSOR, WHOLE, Float32Element, TensorFormat
+from mtcore.nn import TensorQuantizer
+from mtcore.numerics import block_amax, qparams_from_amax
+from mtcore.plan import Plan
+
+
+class GptqOptions(BaseModel):
+    """Options of `gptq`.
+
+    order: in which order columns are rounded, see `mtcore.calibration.math.gptq`.
+    damping: share of the mean of H's diagonal that is added to it.
+    step: columns after which the rest of the matrix is brought up to date.
+    scales: how scales are chosen: "max"; "mse", least squared error; "hessian", least error of the block's outputs.
+    estimate: choose the scales of a block anew when its turn comes (order "blocks" or "given").
+    correct: aim at the original outputs from the inputs that earlier rounding has changed.
+    correct_damping: how strongly the corrected weight is held to the original one.
+    passes: of coordinate descent over the finished codes.
+    sequential: whether a layer sees the errors of those before it: of no layer, of earlier "blocks", or also of
+        earlier "layers" in its own block.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    order: Literal["given", "importance", "blocks"] = "blocks"
+    damping: float = Field(0.01, ge=0, le=1)
+    step: int = Field(128, ge=1)
+    scales: Literal["max", "mse", "hessian"] = "mse"
+    estimate: bool = True
+    correct: bool = True
+    correct_damping: float = Field(0.01, ge=0)
+    passes: int = Field(0, ge=0)
+    sequential: Literal["blocks", "layers"] = "layers"
+
+
+def needs_data(plan: Plan) -> bool:
+    """Always: the inputs decide how weights are rounded."""
+    return True
+
+
+def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
+    """Set every amax as `max` does, then round the weights of linear layers, block by block.
+
+    Raises:
+        CalibrationError: no data, data that is not finite, or a model whose blocks form no chain.
+    """
+    if run.forward_loop is None:
+        raise CalibrationError("gptq needs calibration data: give a forward_loop, or --calib")
+    run_max(run, MaxOptions())
+    quantizers = dict(planned_quantizers(run))
+
+    def round_group(names: tuple[str, ...], products: InputProducts) -> None:
+        for together in _same_scales(quantizers, names):
+            _round_weights(run, options, quantizers, together, products)
+
+    walk_blocks(run, quantizers, round_group, steps=options.sequential, drift=options.correct)
+
+
+def _same_scales(quantizers: Quantizers, group: tuple[str, ...]) -> list[list[str]]:
+    """Names whose weights can be rounded as one matrix: of one format and outer amax, no scale shared by rows."""
+    found: list[list[str]] = []
+    for name in group:
+        quantizer = quantizers[name, "weight"]
+        for names in found:
+            other = quantizers[names[0], "weight"]
+            if (
+                quantizer.format == other.format
+                and quantizer.format.block.rows == 1
+                and _same_outer(quantizer, other)
+            ):
+                names.append(name)
+                break
+        else:
+            found.append([name])
+    return found
+
+
+def _same_outer(one: TensorQuantizer, other: TensorQuantizer) -> bool:
+    if one.outer_amax is None or other.outer_amax is None:
+        return one.outer_amax is other.outer_amax
+    return bool(one.outer_amax == other.outer_amax)
+
+
+def _round_weights(
+    run: CalibrationRun, options: GptqOptions, quantizers: Quantizers, names: list[str], products: InputProducts
+) -> None:
+    """Round the weights of layers that read one input, one under the other: rows do not touch each other."""
+    quantizer = quantizers[names[0], "weight"]
+    fmt, outer = quantizer.format, quantizer.outer_amax
+    parameters = [weight_of(run.model, (name, "weight")) for name in names]
+    matrices = [quantizers[n, "weight"].matrix(p.detach()).float() for n, p in zip(names, parameters, strict=True)]
+    weight = torch.cat(matrices)
+    hessian = products.hessian
+    target = weight
+    if options.correct:
+        target = corrected_weight(weight, hessian, products.drift, options.correct_damping)
+    amax = (
+        quantizer.amax if fmt.block == PER_TENSOR and quantizer.amax is not None else block_amax(target, fmt.block)
+    )
+    amax = choose_amax(target, fmt, amax, outer, hessian, options.scales)
+
+    def estimate(values: Tensor, where: slice) -> Tensor:
+        values = values.contiguous()
+        own = hessian[where, where]
+        return choose_amax(values, fmt, block_amax(values, fmt.block), outer, own, options.scales)
+
+    blocked = fmt.block.cols != WHOLE and options.order != "importance"
+    rounded = gptq(
+        target,
+        hessian,
+        fmt,
+        amax,
+        outer,
+        order=options.order,
+        damping=options.damping,
+        step=options.step,
+        estimate=estimate if options.estimate and blocked else None,
+    )
+    values = rounded.weight
+    if options.passes:
+        qparams = qparams_from_amax(rounded.amax, fmt, outer)
+        values = descend(values, target, hessian, qparams, passes=options.passes)
+    heights = [len(matrix) for matrix in matrices]
+    grids = heights if fmt.block.rows == 1 else [len(rounded.amax)]
+    for name, parameter, value, own in zip(
+        names, parameters, torch.split(values, heights), torch.split(rounded.amax, grids), strict=True
+    ):
+        run.edits.set(parameter, value)
+        quantizers[name, "weight"].set_amax(own, outer)
+
+
+def choose_amax(
+    weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor | None, hessian: Tensor, how: str
+) -> Tensor:
+    """Magnitudes for a weight's scales: as given ("max"), or the cheapest near them ("mse", "hessian")."""
+    if how == "max" or fmt.block == PER_TENSOR:
+        return amax
+    cost = squares(fmt.block, hessian.diagonal()) if how == "mse" else quadratic(fmt.block, hessian)
+    if isinstance(fmt.inner.element, Float32Element):
+        candidates = scaled_amax(amax, 0.4, 1.1, 0.02)
+    else:
+        candidates = swept_amax(amax, fmt, outer)
+    return best_amax(weight, fmt, candidates, cost, outer)
+
+
+GPTQ = AlgorithmSpec(
+    "gptq", "round weights column by column, later ones make good for earlier", GptqOptions, needs_data, run_gptq
+)

@@ -1,0 +1,41 @@
+"""Edits: values that calibration gave to parameters, and the originals to put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class ParameterEdits:
+    """The first values of all parameters that were changed. The Parameter objects stay the same."""
+
+    originals: dict[int, tuple[nn.Parameter, Tensor]] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def set(self, parameter: nn.Parameter, value: Tensor) -> None:
+        """Give a parameter new values, cast to its own dtype and device."""
+        self.originals.setdefault(id(parameter), (parameter, parameter.data))
+        parameter.data = value.to(device=parameter.device, dtype=parameter.dtype, copy=True).view_as(parameter)
+
+    @contextmanager
+    def originals_back(self) -> Iterator[None]:
+        """All parameters have their first values meanwhile."""
+        edited = [(parameter, parameter.data) for parameter, _ in self.originals.values()]
+        for parameter, original in self.originals.values():
+            parameter.data = original
+        try:
+            yield
+        finally:
+            for parameter, value in edited:
+                parameter.data = value
+
+    def undo(self) -> None:
+        """Put all first values back: the very same tensors. Idempotent."""
+        while self.originals:
+            _, (parameter, original) = self.originals.popitem()
+            parameter.data = original

@@ -1,0 +1,97 @@
+"""Products: the second moments of a linear layer's inputs, in the original and in the quantized model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtcore.errors import CalibrationError
+from mtcore.nn import QuantModule
+
+
+@dataclass
+class InputProducts:
+    """Sums over tokens, fp32 [cols, cols]: `hessian` Σ x̃ x̃ᵀ and `drift` Σ (x - x̃) x̃ᵀ; and how many tokens.
+
+    x̃ is what the layer multiplies in the quantized model, x in the original one.
+    """
+
+    hessian: Tensor
+    drift: Tensor
+    tokens: int
+
+    @classmethod
+    def empty(cls, cols: int, device: torch.device) -> InputProducts:
+        return cls(torch.zeros(cols, cols, device=device), torch.zeros(cols, cols, device=device), 0)
+
+    def add(self, changed: Tensor, original: Tensor | None) -> None:
+        """Take in matching tokens [n, cols]; `original` None means that nothing drifted."""
+        self.hessian.addmm_(changed.T, changed)
+        if original is not None:
+            self.drift.addmm_((original - changed).T, changed)
+        self.tokens += len(changed)
+
+    def check(self, name: str) -> None:
+        """Raises:
+        CalibrationError: the sums are not finite, or no token came.
+        """
+        if not self.tokens:
+            raise CalibrationError(f"{name}: the calibration data never reached it")
+        if not bool(self.hessian.isfinite().all()):
+            raise CalibrationError(
+                f"{name}: its inputs hold NaN or infinite values; check the data and the model's dtype"
+            )
+
+
+def factors_of(module: QuantModule) -> nn.Module:
+    """The submodule whose output is what the layer multiplies its weight with."""
+    return module.get_submodule(module.slots["input"])
+
+
+@contextmanager
+def seen_inputs(layers: Mapping[str, QuantModule]) -> Iterator[dict[str, Tensor]]:
+    """While the model runs, the latest factor [tokens, cols] of every named layer, fp32."""
+    seen: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def keep(_: nn.Module, __: object, output: Tensor) -> None:
+            seen[name] = output.detach().reshape(-1, output.shape[-1]).float()
+
+        return keep
+
+    handles = [factors_of(module).register_forward_hook(hook(name)) for name, module in layers.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def shared_inputs(layers: Mapping[str, QuantModule], forward: Callable[[], object]) -> list[tuple[str, ...]]:
+    """Names of layers that read one tensor, in the order of their calls; those that are not called are left out."""
+    groups: list[tuple[str, ...]] = []
+    readers: list[tuple[Tensor, list[str]]] = []
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            for tensor, names in readers:
+                if tensor is args[0] and name not in names:
+                    names.append(name)
+                    return
+            if all(name not in names for _, names in readers):
+                readers.append((args[0], [name]))
+
+        return note
+
+    handles = [module.register_forward_pre_hook(hook(name)) for name, module in layers.items()]
+    try:
+        forward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    groups.extend(tuple(names) for _, names in readers)
+    return groups

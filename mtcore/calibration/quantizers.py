@@ -1,0 +1,43 @@
+"""Quantizers: a plan's quantizers on its converted model, by name, and states that pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import nn
+
+from mtcore.calibration.spec import CalibrationRun
+from mtcore.nn import QuantModule, TensorQuantizer
+
+Quantizers = Mapping[tuple[str, str], TensorQuantizer]
+"""By (module name, slot)."""
+
+
+def planned_quantizers(run: CalibrationRun) -> Iterator[tuple[tuple[str, str], TensorQuantizer]]:
+    """((module name, slot), quantizer) for every slot of the plan."""
+    for planned in run.plan.quantized:
+        module = run.model.get_submodule(planned.name)
+        assert isinstance(module, QuantModule), f"{planned.name} was not converted"
+        for slot, quantizer in module.quantizers():
+            yield (planned.name, slot), quantizer
+
+
+@contextmanager
+def disabled(quantizers: Iterable[TensorQuantizer]) -> Iterator[None]:
+    """The quantizers round nothing meanwhile; their states are put back, also after an error."""
+    states = [(quantizer, quantizer.enabled) for quantizer in quantizers]
+    try:
+        for quantizer, _ in states:
+            quantizer.disable()
+        yield
+    finally:
+        for quantizer, enabled in states:
+            quantizer.enabled = enabled
+
+
+def weight_of(model: nn.Module, key: tuple[str, str]) -> nn.Parameter:
+    """The parameter behind a weight quantizer."""
+    parameter = model.get_submodule(key[0])._parameters[key[1]]
+    assert parameter is not None, f"{'.'.join(key)} has no value"
+    return parameter

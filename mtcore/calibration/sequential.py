@@ -1,0 +1,136 @@
+"""Sequential: walk a model block by block, so that each layer is rounded on the inputs that it really gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mtcore.calibration.blocks import BlockCall, find_blocks, inside, record_blocks
+from mtcore.calibration.loop import calibration_mode
+from mtcore.calibration.products import InputProducts, seen_inputs, shared_inputs
+from mtcore.calibration.quantizers import Quantizers, disabled
+from mtcore.calibration.spec import CalibrationRun
+from mtcore.errors import CalibrationError
+from mtcore.nn import QuantModule, TensorQuantizer
+
+Steps = Literal["blocks", "layers"]
+"""Whether a layer sees the errors of earlier blocks, or also those of earlier layers of its own block."""
+
+RoundGroup = Callable[[tuple[str, ...], InputProducts], None]
+"""Rounds the weights of the named layers, which read one input, given its products."""
+
+
+def walk_blocks(
+    run: CalibrationRun, quantizers: Quantizers, round_group: RoundGroup, *, steps: Steps, drift: bool
+) -> None:
+    """Round the weights of all linear layers inside the model's blocks, in the order in which they run.
+
+    The data runs once through the whole model, and then block by block: through the original block and through the
+    quantized one. What is kept is one hidden state a batch for each of the two, and the products of one block.
+    Linear layers outside the blocks are left to the caller. A model without a list of blocks is one block.
+
+    Args:
+        run: a converted model whose quantizers are calibrated.
+        quantizers: the plan's.
+        round_group: called once for every group of layers that read one input; writes through `run.edits`.
+        steps: see `Steps`.
+        drift: whether `products.drift` is wanted, which costs one more forward of the original block a step.
+
+    Raises:
+        CalibrationError: the blocks form no chain; a layer was never reached; an input is not
+            finite.
+    """
+    assert run.forward_loop is not None, "walking blocks needs data"
+    blocks = find_blocks(run.model, [name for name, _ in quantizers])
+    with disabled(quantizers.values()):
+        recording = record_blocks(run.model, blocks, run.forward_loop)
+    original, changed = list(recording.hidden), list(recording.hidden)
+    with calibration_mode(run.model), torch.no_grad():
+        for name, calls in zip(recording.names, recording.calls, strict=True):
+            own = [quantizer for (module, _), quantizer in quantizers.items() if inside(module, name)]
+            block = _Block(run, run.model.get_submodule(name), calls, own, original, changed)
+            _round_block(block, _layers_in(run.model, name, quantizers), quantizers, round_group, steps, drift)
+            for index in range(len(calls)):
+                original[index], changed[index] = block.run_original(index), block.run_changed(index)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block with its calls, and the two hidden states that enter it in each."""
+
+    run: CalibrationRun
+    module: nn.Module
+    calls: Sequence[BlockCall]
+    quantizers: Sequence[TensorQuantizer]
+    original: list[Tensor]
+    changed: list[Tensor]
+
+    def run_original(self, index: int) -> Tensor:
+        """With the original weights and nothing rounded."""
+        with self.run.edits.originals_back(), disabled(self.quantizers):
+            return self.calls[index].run(self.module, self.original[index])
+
+    def run_changed(self, index: int) -> Tensor:
+        """As it stands."""
+        return self.calls[index].run(self.module, self.changed[index])
+
+
+def _round_block(
+    block: _Block,
+    layers: Mapping[str, QuantModule],
+    quantizers: Quantizers,
+    round_group: RoundGroup,
+    steps: Steps,
+    drift: bool,
+) -> None:
+    if not layers:
+        return
+    groups = shared_inputs(layers, lambda: block.run_original(0))
+    unreached = set(layers) - {name for group in groups for name in group}
+    if unreached:
+        raise CalibrationError(f"{min(unreached)}: the calibration data never reached it ({len(unreached)} layers)")
+    pending = dict.fromkeys(layers)
+    for together in [[group] for group in groups] if steps == "layers" else [groups]:
+        waiting = [quantizers[name, "weight"] for name in pending]
+        leaders = {group[0]: layers[group[0]] for group in together}
+        products = _products(block, leaders, waiting, drift)
+        for group in together:
+            products[group[0]].check(group[0])
+            round_group(group, products[group[0]])
+            for name in group:
+                del pending[name]
+
+
+def _products(
+    block: _Block, leaders: Mapping[str, QuantModule], waiting: Sequence[TensorQuantizer], drift: bool
+) -> dict[str, InputProducts]:
+    """Products of the leaders' inputs over all calls, while the `waiting` weights are not rounded yet."""
+    products: dict[str, InputProducts] = {}
+    for index in range(len(block.calls)):
+        with seen_inputs(leaders) as seen:
+            if drift:
+                block.run_original(index)
+            exact = dict(seen)
+            seen.clear()
+            with disabled(waiting):
+                block.run_changed(index)
+        for name, x in seen.items():
+            if name not in products:
+                products[name] = InputProducts.empty(x.shape[1], x.device)
+            products[name].add(x, exact.get(name))
+    return products
+
+
+def _layers_in(model: nn.Module, block: str, quantizers: Quantizers) -> dict[str, QuantModule]:
+    """The linear layers of a block whose weight is quantized."""
+    found: dict[str, QuantModule] = {}
+    for name, slot in quantizers:
+        module = model.get_submodule(name)
+        if slot == "weight" and inside(name, block) and isinstance(module, nn.Linear):
+            assert isinstance(module, QuantModule)
+            found[name] = module
+    return found

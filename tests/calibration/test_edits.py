@@ -1,0 +1,49 @@
+"""Edited parameters stay the same objects, and get their very own values back."""
+
+import pytest
+import torch
+from torch import nn
+
+from mtcore.calibration.edits import ParameterEdits
+
+
+@pytest.fixture
+def parameter():
+    return nn.Parameter(torch.arange(4.0, dtype=torch.bfloat16).view(2, 2))
+
+
+def test_a_value_is_cast_to_the_parameter(parameter):
+    ParameterEdits().set(parameter, torch.full((4,), 1 / 3))
+    assert parameter.dtype == torch.bfloat16
+    assert torch.equal(parameter, torch.full((2, 2), 1 / 3).bfloat16())
+
+
+def test_the_given_value_is_copied(parameter):
+    value = torch.ones(2, 2, dtype=torch.bfloat16)
+    ParameterEdits().set(parameter, value)
+    value.zero_()
+    assert parameter.sum() == 4
+
+
+def test_undo_gives_the_very_first_tensor_back(parameter):
+    edits, first = ParameterEdits(), parameter.data
+    edits.set(parameter, torch.ones(2, 2))
+    edits.set(parameter, torch.zeros(2, 2))
+    edits.undo()
+    edits.undo()
+    assert parameter.data_ptr() == first.data_ptr()
+    assert parameter.flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_originals_come_back_for_a_while_also_after_an_error(parameter):
+    edits = ParameterEdits()
+    edits.set(parameter, torch.ones(2, 2))
+
+    def fail():
+        with edits.originals_back():
+            assert parameter.flatten().tolist() == [0, 1, 2, 3]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert parameter.sum() == 4
