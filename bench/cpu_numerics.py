@@ -1,7 +1,8 @@
 """Times the CPU reference: quantize and pack, dequantize, fake-quantize, for one weight in every format.
 
-The unit is one fp32 `abs().amax()` over a weight of the same shape, timed in the same process, so that figures of
-different machines compare. Run: `OMP_NUM_THREADS=1 python bench/cpu_numerics.py [--all] [--json FILE] [--bands]`.
+The unit is one fp32 `abs().amax()` over a weight of the same shape, timed in the same process in turn with each
+job, so that figures of different or busy machines compare. Run:
+`OMP_NUM_THREADS=1 python bench/cpu_numerics.py [--all] [--json FILE] [--bands]`.
 """
 
 from __future__ import annotations
@@ -59,7 +60,14 @@ def memory_mib(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def measure(fmt: TensorFormat, weight: torch.Tensor, unit_ms: float, repeats: int) -> dict[str, object]:
+def in_turn(work: Callable[[], object], unit: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """The median milliseconds of `work`, and how many median units that is."""
+    pairs = [(median_ms(work, 1), median_ms(unit, 1)) for _ in range(repeats)]
+    work_ms, unit_ms = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return round(work_ms, 2), round(work_ms / unit_ms, 2)
+
+
+def measure(fmt: TensorFormat, weight: torch.Tensor, unit: Callable[[], object], repeats: int) -> dict[str, object]:
     q = quantize(weight, dynamic_qparams(weight, fmt))
     jobs = {
         "quantize": lambda: quantize(weight, dynamic_qparams(weight, fmt)),
@@ -68,9 +76,7 @@ def measure(fmt: TensorFormat, weight: torch.Tensor, unit_ms: float, repeats: in
     }
     row: dict[str, object] = {"format": fmt.name}
     for name, job in jobs.items():
-        milliseconds = median_ms(job, repeats)
-        row[f"{name}_ms"] = round(milliseconds, 2)
-        row[f"{name}_units"] = round(milliseconds / unit_ms, 2)
+        row[f"{name}_ms"], row[f"{name}_units"] = in_turn(job, unit, repeats)
     peak = peak_extra_mib(jobs["quantize"])
     row["quantize_temporary_mib"] = None if peak is None else round(peak - q.size_bytes / 2**20, 1)
     return row
@@ -102,12 +108,14 @@ def main() -> None:
     if args.bands:
         print(json.dumps(band_sizes(weight, formats["nvfp4"], args.repeats), indent=1))
         return
-    unit_ms = median_ms(lambda: full.abs().amax(), 3 * args.repeats)
-    rows = [
-        measure(fmt, weight, unit_ms, args.repeats) for name, fmt in formats.items() if args.all or name in USUAL
-    ]
+
+    def unit() -> torch.Tensor:
+        return full.abs().amax()
+
+    unit_ms = median_ms(unit, 3 * args.repeats)
+    rows = [measure(fmt, weight, unit, args.repeats) for name, fmt in formats.items() if args.all or name in USUAL]
     nvfp4 = formats["nvfp4"]
-    choosing_ms = median_ms(lambda: quantize(weight, four_over_six_qparams(weight, nvfp4)), args.repeats)
+    choosing = in_turn(lambda: quantize(weight, four_over_six_qparams(weight, nvfp4)), unit, args.repeats)
     result = {
         "machine": machine(),
         "torch": torch.__version__,
@@ -115,7 +123,7 @@ def main() -> None:
         "shape": list(weight.shape),
         "unit_ms": round(unit_ms, 2),
         "formats": rows,
-        "nvfp4_four_over_six_units": round(choosing_ms / unit_ms, 2),
+        "nvfp4_four_over_six_units": choosing[1],
     }
     print(f"{result['machine']}, torch {torch.__version__}, {result['threads']} threads; bf16 weight {args.size}²")
     print(f"one unit = fp32 abs().amax() = {unit_ms:.1f} ms")
