@@ -257,10 +257,10 @@ def main() -> None:
     rows = []
     for row in run_all(wanted, options.limit, options.jobs):
         rows.append(row)
+        if options.json:  # after every row, so that an interrupted run leaves what it has
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(rows, indent=1))
         print(row["kind"], row["name"], row.get("error", row["stage"]), file=sys.stderr, flush=True)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=1))
     print(summary(rows))
 
 

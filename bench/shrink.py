@@ -102,7 +102,7 @@ class Architecture:
 
     def config(self) -> Any:
         cls = getattr(transformers, self.class_name)
-        return shrink(getattr(cls, "config_class", None) or CONFIG_MAPPING[self.name], OVERRIDES.get(self.name, {}))
+        return shrink(getattr(cls, "config_class", None) or CONFIG_MAPPING[self.name], OVERRIDES.get(f"{self.kind}/{self.name}", OVERRIDES.get(self.name, {})))
 
     def build(self, **kwargs: Any) -> nn.Module:
         torch.manual_seed(0)
@@ -252,6 +252,15 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "local_attn_chunk_length": 4,
         "lsh_attn_chunk_length": 4,
     },
+    "esm": {"vocab_size": VOCABULARY, "pad_token_id": 0, "mask_token_id": 3},
+    "encoder/reformer": {
+        "is_decoder": False,
+        "axial_pos_shape": [4, 32],
+        "axial_pos_embds_dim": [16, 16],
+        "attn_layers": ["local", "local"],
+        "local_attn_chunk_length": 4,
+    },
+    "neomme": {"head_dim": 16},
     "xmod": {"default_language": "en_XX"},
     "gemma3n_text": {"num_kv_shared_layers": 0},
     "gemma4_unified_assistant": {"num_kv_shared_layers": 0},

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -62,8 +64,9 @@ def zeros(shape: Sequence[int]) -> Shadow:
 def compact(planes: Sequence[Plane]) -> list[Plane]:
     """Cuts every axis along which all planes repeat down to one index; the planes have one shape."""
     cut = list(planes)
-    for axis in range(planes[0].dim()):
-        if planes[0].shape[axis] > 1 and all(p.stride(axis) == 0 for p in planes):
+    strides = [p.stride() for p in planes]
+    for axis, n in enumerate(planes[0].shape):
+        if n > 1 and all(s[axis] == 0 for s in strides):
             cut = [p.narrow(axis, 0, 1) for p in cut]
     return cut
 
@@ -72,8 +75,27 @@ def repeats(plane: Plane, axis: int) -> bool:
     """Whether the labels are the same along an axis; WILD agrees with nothing here."""
     if plane.shape[axis] <= 1 or plane.stride(axis) == 0:
         return True
-    (small,) = compact([plane])
-    return bool((small == small.narrow(axis, 0, 1)).all())
+    return _constant_along(distinct(plane), axis % plane.dim())
+
+
+def varying(plane: Plane) -> list[int]:
+    """The axes along which labels differ."""
+    small = distinct(plane)
+    return [axis for axis, n in enumerate(small.shape) if n > 1 and not _constant_along(small, axis)]
+
+
+def distinct(plane: Plane) -> npt.NDArray[np.int64]:
+    """The labels without the axes along which they repeat by stride (length 1 there); shares memory."""
+    cut = tuple(
+        slice(0, 1) if stride == 0 and n > 1 else slice(None)
+        for n, stride in zip(plane.shape, plane.stride(), strict=True)
+    )
+    return np.asarray(plane.numpy()[cut], dtype=np.int64)
+
+
+def _constant_along(labels: npt.NDArray[np.int64], axis: int) -> bool:
+    lead = (slice(None),) * axis
+    return bool((labels[(*lead, slice(1, None))] == labels[(*lead, slice(0, -1))]).all())
 
 
 def first(plane: Plane, axes: Sequence[int], *, wild: bool = False) -> Plane:

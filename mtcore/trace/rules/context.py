@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtcore.trace.arena import Arena, Axes
-from mtcore.trace.planes import NOTHING, WILD, Plane, Shadow, broadcast, compact, first, negate, repeats, spread
+from mtcore.trace.planes import NOTHING, WILD, Plane, Shadow, broadcast, compact, distinct, first, negate, repeats, spread, varying
 from mtcore.trace.relations import RelationStore
 
 MOST_TERMS = 4
@@ -159,7 +159,8 @@ class RuleContext:
             if i not in matched:
                 self._against_constant(q, x, x_shape)
                 out.append(q)
-        return tuple(out[:MOST_TERMS])
+        named = [p for p in out if not _nameless(p)]
+        return tuple(named[:MOST_TERMS] or out[:1])
 
     def _together(self, p: Plane, q: Plane) -> None:
         """Aligned channels exist together.
@@ -283,6 +284,7 @@ class RuleContext:
                 for p in mine:
                     self.relations.freeze(p, self.site)
         kept = self._heads(left, right, shape)
+        x_free, y_free = ([p for p in free if not _nameless(p)] for free in (x_free, y_free))
         for p, axis in [(p, len(shape) - 2) for p in x_free] + [(p, len(shape) - 1) for p in y_free]:
             whole = p.expand(shape) if all(n in (1, m) for n, m in zip(p.shape, shape, strict=True)) else p
             if self._counts_matrices(p) and not repeats(p, axis):
@@ -328,9 +330,10 @@ class RuleContext:
         return summed, free
 
 
-def varying(plane: Plane) -> list[int]:
-    """The axes along which labels differ."""
-    return [axis for axis in range(plane.dim()) if not repeats(plane, axis)]
+def _nameless(plane: Plane) -> bool:
+    """Whether no element has a channel; looks only at planes that repeat one label."""
+    labels = distinct(plane)
+    return labels.size == 1 and int(labels.item()) in (0, WILD)
 
 
 def pick_channel(p: Plane, q: Plane) -> Plane:
@@ -348,7 +351,7 @@ def _agrees(plane: Plane, line: Plane, *, wild: bool) -> bool:
 
 
 def _all_wild(planes: Sequence[Plane]) -> bool:
-    return any(bool((compact([p])[0] == WILD).all()) for p in planes)
+    return any(bool((distinct(p) == WILD).all()) for p in planes)
 
 
 def _fill(few: Sequence[Plane], many: Sequence[Plane]) -> tuple[Plane, ...]:

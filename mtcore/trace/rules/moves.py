@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow, first
-from mtcore.trace.rules.context import Call, RuleContext, varying
+from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow, first, varying
+from mtcore.trace.rules.context import Call, RuleContext
 from mtcore.trace.rules.registry import OpRules, aten
 
 KEEP = aten(
