@@ -102,7 +102,8 @@ class Architecture:
 
     def config(self) -> Any:
         cls = getattr(transformers, self.class_name)
-        return shrink(getattr(cls, "config_class", None) or CONFIG_MAPPING[self.name], OVERRIDES.get(f"{self.kind}/{self.name}", OVERRIDES.get(self.name, {})))
+        overrides = OVERRIDES.get(f"{self.kind}/{self.name}", OVERRIDES.get(self.name, {}))
+        return shrink(getattr(cls, "config_class", None) or CONFIG_MAPPING[self.name], overrides)
 
     def build(self, **kwargs: Any) -> nn.Module:
         torch.manual_seed(0)

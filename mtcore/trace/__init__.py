@@ -1,26 +1,56 @@
 """Trace: run a model once; know its graphs and what belongs together."""
 
-from mtcore.trace.analyzer import analyze, shared_input_groups
+from mtcore.trace.analyzer import Analysis, analyze, shared_input_groups
+from mtcore.trace.channels import BlockGroup, SymGroup
+from mtcore.trace.folds import FoldGroup
 from mtcore.trace.graph import GraphCollection, NoGraphError
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
+from mtcore.trace.invariance import FoldCheck, Invariance, apply_fold
+from mtcore.trace.layers import builtin_symbols
+from mtcore.trace.processor import GraphDependencyProcessor, analyze_symbols
+from mtcore.trace.proof import Proof, verify
 from mtcore.trace.recorder import RobustTracer, recursive_trace
 from mtcore.trace.replay import Replay
-from mtcore.trace.report import CalledModule, Failure, TraceReport
+from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
+from mtcore.trace.rules import OpRules, builtin_rules
 from mtcore.trace.shared_input import SharedInputGroup
+from mtcore.trace.slices import Slices
+from mtcore.trace.symbols import CLType, Symbol, SymbolRules, SymInfo, SymMap
 
 __all__ = [
+    "Analysis",
+    "BlockGroup",
+    "CLType",
     "CalledModule",
+    "Count",
     "Failure",
+    "FoldCheck",
+    "FoldGroup",
     "GraphCollection",
+    "GraphDependencyProcessor",
     "InputMaker",
+    "Invariance",
     "NoGraphError",
+    "OpRules",
+    "Proof",
     "Replay",
     "RobustTracer",
     "SharedInputGroup",
+    "Slices",
+    "SymGroup",
+    "SymInfo",
+    "SymMap",
+    "Symbol",
+    "SymbolRules",
     "TraceInputs",
     "TraceReport",
     "analyze",
+    "analyze_symbols",
+    "apply_fold",
+    "builtin_rules",
+    "builtin_symbols",
     "example_inputs",
     "recursive_trace",
     "shared_input_groups",
+    "verify",
 ]

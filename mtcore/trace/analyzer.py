@@ -10,6 +10,7 @@ from torch import nn
 from mtcore.trace.channels import channel_groups
 from mtcore.trace.dependency import folds_of, solve
 from mtcore.trace.engine import LabelPlanes
+from mtcore.trace.explain import explain_scale
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
 from mtcore.trace.interpose import Call, around_module_calls
 from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
@@ -70,6 +71,16 @@ class Analysis:
         self._forward()
         self.solution = solve(self.planes)
         self.report = self._report()
+
+    def explain(self, parameter: str, axis: int, index: int) -> tuple[str, ...]:
+        """Why this slice of a parameter cannot be rescaled: the way to the operation that pins it, a step a line.
+
+        Empty when its scale is free. `index` is flat over the axes of the role that `axis` is the last of.
+
+        Raises:
+            TraceError: the forward did not use this axis of the parameter as one with scales.
+        """
+        return explain_scale(self.planes, self.solution, parameter, axis, index)
 
     def _forward(self) -> None:
         with quiet_forward(self.model), self.planes, around_module_calls(self.model, self._around):

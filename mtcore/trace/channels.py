@@ -65,7 +65,7 @@ def channel_groups(arena: Arena, store: RelationStore) -> tuple[tuple[SymGroup, 
     sym = tuple(
         SymGroup(*_describe(arena, family, channel, marks, channels_in_block, block))
         for family in families(arena, channel)
-        if len(family.roles) > 1
+        if len(family.roles) > 1 and family.size > 1
     )
     real = np.where(channels_in_block[block] > 1, block, 0)
     blocks = tuple(

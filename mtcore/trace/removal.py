@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from mtcore.trace.channels import SymGroup
 from mtcore.trace.inputs import TraceInputs
+from mtcore.trace.invariance import distance, run
 from mtcore.trace.slices import Slices
-from mtcore.trace.verify import distance, run
 
 TOLERANCE = 1e-4
 """Largest error beside the effect of the masking: a wrong removal errs by about the effect itself."""
@@ -59,7 +60,7 @@ def check_removal(
     if error is not None and error <= good:
         return RemovalCheck(group.name, "ok", (), error, effect)
     candidates = _candidates(small, group, sizes, (group.size, group.size - len(chosen)))
-    best = trial.error(small, candidates, masked)
+    candidates, best = _settle(lambda some: trial.error(small, some, masked), candidates, good)
     if best is None or best > good:
         outcome = "shape" if error is None else "mismatch"
         return RemovalCheck(group.name, outcome, (), error or 0.0, effect)
@@ -171,6 +172,25 @@ def _cut_buffers(module: nn.Module, old: int, keep: Tensor) -> None:
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.dim() >= 1 and buffer.shape[0] == old:
             module.register_buffer(name, buffer.index_select(0, keep))
+
+
+Attributes = dict[tuple[str, str], int]
+
+
+def _settle(
+    error: Callable[[Attributes], float | None], candidates: Attributes, good: float
+) -> tuple[Attributes, float | None]:
+    """A set of attributes that works: all, all but one, all but two, or the last error."""
+    best = error(candidates)
+    keys = list(candidates)
+    for out in [set(pair) for n in (1, 2) for pair in itertools.combinations(keys, n)]:
+        if best is not None and best <= good:
+            break
+        candidates_left = {k: v for k, v in candidates.items() if k not in out}
+        again = error(candidates_left)
+        if again is not None and again <= good:
+            return candidates_left, again
+    return candidates, best
 
 
 def _candidates(

@@ -36,13 +36,22 @@ def components(size: int, a: Ints, b: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Solution:
-    """`label[n]` is the signed class of node n: 0 when its scale is pinned to one."""
+    """`label[n]` is the signed class of node n: 0 when its scale is pinned to one.
+
+    `a`, `b`, `site` are the equalities that were used; site `GAVE_WAY` marks a pin that made a sum solvable.
+    """
 
     label: Ints
+    a: Ints
+    b: Ints
+    site: Ints
 
     def of(self, signed: Ints) -> Ints:
         """The signed classes of signed labels."""
         return np.sign(signed) * self.label[np.abs(signed)]
+
+
+GAVE_WAY = -1
 
 
 def solve_scales(store: RelationStore, size: int, weak: Ints) -> Solution:
@@ -55,24 +64,27 @@ def solve_scales(store: RelationStore, size: int, weak: Ints) -> Solution:
         size: number of nodes, node 0 included.
         weak: [size] rank of a node.
     """
-    a, b, _ = store.scale.arrays()
-    sums = [columns for columns, _ in store.sums]
+    a, b, sites = store.scale.arrays()
+    sums = list(store.sums)
     while True:
-        solution = _signed_classes(size, a, b)
-        more_a, more_b, rest = [], [], []
-        for columns in sums:
+        solution = Solution(_signed_classes(size, a, b), a, b, sites)
+        more: list[tuple[Ints, Ints, int]] = []
+        rest = []
+        for columns, site in sums:
             for x, y, left in split_terms(solution.of(columns)):
-                more_a.append(x)
-                more_b.append(y)
+                if x.size:
+                    more.append((x, y, site))
                 if left.size:
-                    rest.append(left)
+                    rest.append((left, site))
         sums = rest
-        if not any(x.size for x in more_a):
+        if not more:
             if not sums:
                 return solution
-            pins = _weakest(sums, weak)
-            more_a, more_b = [pins], [np.zeros_like(pins)]
-        a, b = np.concatenate([a, *more_a]), np.concatenate([b, *more_b])
+            pins = _weakest([columns for columns, _ in sums], weak)
+            more = [(pins, np.zeros_like(pins), GAVE_WAY)]
+        a = np.concatenate([a, *(x for x, _, _ in more)])
+        b = np.concatenate([b, *(y for _, y, _ in more)])
+        sites = np.concatenate([sites, *(np.full(x.size, site, np.int64) for x, _, site in more)])
 
 
 def _weakest(sums: list[Ints], weak: Ints) -> Ints:
@@ -85,7 +97,7 @@ def _weakest(sums: list[Ints], weak: Ints) -> Ints:
     return np.concatenate(pins)
 
 
-def _signed_classes(size: int, a: Ints, b: Ints) -> Solution:
+def _signed_classes(size: int, a: Ints, b: Ints) -> Ints:
     """Node n is the pair of points 2n (its scale) and 2n + 1 (the inverse); node 0 is its own inverse."""
     up_a, up_b = _point(a), _point(b)
     zero = np.zeros(1, np.int64)
@@ -94,7 +106,7 @@ def _signed_classes(size: int, a: Ints, b: Ints) -> Solution:
     low = np.minimum(plus, minus)
     # the mirror of a component has the same nodes, so the smaller root of the two is an even point
     sign = np.where(plus == minus, 0, np.where(plus < minus, 1, -1))
-    return Solution(np.asarray(sign * (low >> 1), dtype=np.int64))
+    return np.asarray(sign * (low >> 1), dtype=np.int64)
 
 
 def _point(label: Ints) -> Ints:

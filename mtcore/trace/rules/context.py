@@ -10,7 +10,20 @@ import torch
 from torch import Tensor
 
 from mtcore.trace.arena import Arena, Axes
-from mtcore.trace.planes import NOTHING, WILD, Plane, Shadow, broadcast, compact, distinct, first, negate, repeats, spread, varying
+from mtcore.trace.planes import (
+    NOTHING,
+    WILD,
+    Plane,
+    Shadow,
+    broadcast,
+    compact,
+    distinct,
+    first,
+    negate,
+    repeats,
+    spread,
+    varying,
+)
 from mtcore.trace.relations import RelationStore
 
 MOST_TERMS = 4
@@ -160,7 +173,7 @@ class RuleContext:
                 self._against_constant(q, x, x_shape)
                 out.append(q)
         named = [p for p in out if not _nameless(p)]
-        return tuple(named[:MOST_TERMS] or out[:1])
+        return tuple(named[:MOST_TERMS] or (out[:1] if x.dim and y.dim else ()))
 
     def _together(self, p: Plane, q: Plane) -> None:
         """Aligned channels exist together.
@@ -285,16 +298,21 @@ class RuleContext:
                     self.relations.freeze(p, self.site)
         kept = self._heads(left, right, shape)
         x_free, y_free = ([p for p in free if not _nameless(p)] for free in (x_free, y_free))
-        for p, axis in [(p, len(shape) - 2) for p in x_free] + [(p, len(shape) - 1) for p in y_free]:
+        rows = [(p, len(shape) - 2, y) for p in x_free]
+        for p, axis, its in rows + [(p, len(shape) - 1, x) for p in y_free]:
             whole = p.expand(shape) if all(n in (1, m) for n, m in zip(p.shape, shape, strict=True)) else p
             if self._counts_matrices(p) and not repeats(p, axis):
-                self.relations.block(p, first(p, [axis]).expand(p.shape), self.site)
+                if any(self._counts_matrices(q) for q in its.dim):
+                    self.relations.block(p, first(p, [axis]).expand(p.shape), self.site)
+                elif self._counts_matrices(self.arena.of_first_matrix(p)):
+                    self.relations.freeze(p, self.site)  # the other factor has matrices that cannot go
             elif self._counts_matrices(p) and any(self._counts_matrices(q) for q in kept):
                 continue
             kept.append(whole)
         heads = [p for p in kept if self._counts_matrices(p)]
-        for p in heads[1:]:
-            self.relations.block(heads[0].expand(shape), p.expand(shape), self.site)
+        sums = [first(p, [p.dim() - 1]) for p in (*left, *right) if self._counts_matrices(p)]
+        for p in [*heads, *sums][1:]:
+            self.relations.block([*heads, *sums][0].expand(shape), p.expand(shape), self.site)
         if len(heads) > 1:  # one label for a head is enough: the one that tells its channels apart
             finest = max(heads, key=lambda p: len(varying(p)))
             kept = [p for p in kept if p is finest or not self._counts_matrices(p)]
@@ -331,9 +349,9 @@ class RuleContext:
 
 
 def _nameless(plane: Plane) -> bool:
-    """Whether no element has a channel; looks only at planes that repeat one label."""
+    """Whether it tells no channels apart: one label everywhere, of a scalar or of nothing."""
     labels = distinct(plane)
-    return labels.size == 1 and int(labels.item()) in (0, WILD)
+    return labels.size <= 1 or bool((labels == labels.flat[0]).all())
 
 
 def pick_channel(p: Plane, q: Plane) -> Plane:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -163,6 +164,10 @@ def convolution(context: RuleContext, call: Call) -> Shadow:
         context.freeze(w_lines)
         context.freeze(x_lines)
     a_shape, b_shape = [groups, n, channels // groups], [groups, channels // groups, outputs // groups]
+    if groups == channels and groups > 1:  # a channel and its filter exist together
+        full = [groups, n, outputs // groups]
+        for p, q in itertools.product(spread(a.dim, full), spread(b.dim, full)):
+            context.relations.tie(p, q, context.site)
     c = context.contract(a, b, a_shape, b_shape)  # [g, n, O]
     shape = call.outs[0].shape
 

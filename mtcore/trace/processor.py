@@ -1,0 +1,85 @@
+"""GraphDependencyProcessor: puts what the forward showed into a SymMap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from torch import nn
+
+from mtcore.trace.analyzer import Analysis
+from mtcore.trace.channels import CONSTANT, SEARCHABLE, SymGroup
+from mtcore.trace.inputs import InputMaker
+from mtcore.trace.layers import builtin_symbols
+from mtcore.trace.rules import OpRules
+from mtcore.trace.symbols import Symbol, SymbolRules, SymMap
+
+
+def analyze_symbols(
+    model: nn.Module,
+    inputs: object = None,
+    *,
+    makers: Sequence[InputMaker] = (),
+    rules: OpRules | None = None,
+    symbols: SymbolRules | None = None,
+) -> SymMap:
+    """The symbols of a model, linked and in their states, after one forward.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> [(name, symbol.state) for name, symbol in analyze_symbols(model).named_symbols("searchable", "dynamic")]
+        [('0.out_features', 'searchable'), ('2.in_features', 'dynamic')]
+    """
+    sym_map = SymMap(model, symbols or builtin_symbols())
+    analysis = Analysis(model, inputs, makers=makers, rules=rules)
+    GraphDependencyProcessor(model, analysis, sym_map).process()
+    return sym_map
+
+
+class GraphDependencyProcessor:
+    """Links the symbols of one group to the first one that leaves a layer, and disables what cannot change.
+
+    The groups come from the operations' rules; a rule is what handles a node. Modules that were not called
+    keep nothing: their symbols are disabled.
+    """
+
+    def __init__(self, model: nn.Module, analysis: Analysis, sym_map: SymMap) -> None:
+        self._model, self._analysis, self._map = model, analysis, sym_map
+
+    def process(self) -> None:
+        at: dict[tuple[str, int], list[SymGroup]] = {}
+        for group in self._analysis.report.symbols:
+            for part in group.members:
+                if part.axes:
+                    at.setdefault((part.parameter, part.axes[-1]), []).append(group)
+        by_group: dict[int, list[Symbol]] = {}
+        for _, symbol in list(self._map.named_symbols()):
+            groups = at.get((symbol.parameter, symbol.axis), [])
+            if not symbol.parameter or symbol.state == CONSTANT:
+                continue
+            if len({id(g) for g in groups}) == 1 and groups[0].state != CONSTANT:
+                by_group.setdefault(id(groups[0]), []).append(symbol)
+            else:  # fused, frozen or never seen
+                symbol.disable()
+        for symbols in by_group.values():
+            self._link(symbols)
+        self._add_blocks()
+
+    def _link(self, symbols: list[Symbol]) -> None:
+        root = next((s for s in symbols if s.state == SEARCHABLE), None)
+        if root is None:
+            symbols[0].disable()
+            root = symbols[0]
+        for symbol in symbols:
+            if symbol is not root and symbol.state != CONSTANT:
+                symbol.link_to(root)
+
+    def _add_blocks(self) -> None:
+        """Heads and their like belong to the innermost module that owns all their parameters."""
+        for group in self._analysis.report.blocks:
+            owners = [p.split(".") for p in group.parameters]
+            owner = ".".join(os.path.commonprefix(owners))  # noqa: RUF071  of lists, item by item
+            symbol = Symbol(is_searchable=True)
+            if group.state != SEARCHABLE:
+                symbol.disable()
+            self._map.set_symbol(owner, "blocks", symbol)
