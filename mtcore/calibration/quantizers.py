@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 from mtcore.calibration.spec import CalibrationRun
 from mtcore.nn import QuantModule, TensorQuantizer
@@ -41,3 +41,10 @@ def weight_of(model: nn.Module, key: tuple[str, str]) -> nn.Parameter:
     parameter = model.get_submodule(key[0])._parameters[key[1]]
     assert parameter is not None, f"{'.'.join(key)} has no value"
     return parameter
+
+
+def weight_tensor(model: nn.Module, key: tuple[str, str]) -> Tensor:
+    """The tensor behind a weight quantizer: a parameter, or one expert's part of a stacked one, as a view."""
+    module = model.get_submodule(key[0])
+    assert isinstance(module, QuantModule), f"{key[0]} was not converted"
+    return module.weight_of(key[1])

@@ -19,7 +19,8 @@ class QuantizedModule:
 
     Attributes:
         plan: its decision; knows the format and mode of each slot.
-        weights: codes and scales by parameter name.
+        weights: codes and scales by parameter name; of a parameter that stacks one matrix an expert, each matrix
+            under `<parameter>.<expert>`, with its output channels as rows.
         activations: calibrated scales by slot; a dynamic slot has no entry. In mode `dynamic_blocks` only the
             `scale_2` of the entry is meant to be stored.
     """

@@ -33,7 +33,8 @@ def restore_dtypes(artifact: Artifact, dtypes: Mapping[str, torch.dtype]) -> Art
     for name, module in artifact.modules.items():
         prefix = f"{name}." if name else ""
         weights = {
-            slot: replace(q, dtype=dtypes.get(f"{prefix}{slot}", q.dtype)) for slot, q in module.weights.items()
+            slot: replace(q, dtype=dtypes.get(f"{prefix}{slot.partition('.')[0]}", q.dtype))
+            for slot, q in module.weights.items()
         }
         modules[name] = replace(module, weights=weights)
     return replace(artifact, tensors=tensors, modules=modules)

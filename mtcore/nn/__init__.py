@@ -1,7 +1,9 @@
 """Quantizers and quantized layers: what a converted model is made of."""
 
 from mtcore.nn.builtin import builtin_quant_modules
+from mtcore.nn.derived import DerivedQuantModule
 from mtcore.nn.matching import Match, match_spec, type_key
+from mtcore.nn.quant_attention import AttentionQuantModule
 from mtcore.nn.quant_bilinear import QuantBilinear
 from mtcore.nn.quant_conv import (
     QuantConv1d,
@@ -12,6 +14,7 @@ from mtcore.nn.quant_conv import (
     QuantConvTranspose3d,
 )
 from mtcore.nn.quant_embedding import QuantEmbedding, QuantEmbeddingBag
+from mtcore.nn.quant_experts import ExpertsQuantModule
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.quant_module import QuantModule, quantizer_name
 from mtcore.nn.quant_multihead_attention import QuantMultiheadAttention
@@ -20,11 +23,15 @@ from mtcore.nn.quant_rnn_cell import QuantGRUCell, QuantLSTMCell, QuantRNNCell
 from mtcore.nn.quantizer_state import QuantizerState
 from mtcore.nn.rotation import Rotation
 from mtcore.nn.spec import QuantModuleSpec, WeightSlot
+from mtcore.nn.stacked_quantizer import StackedQuantizer
 from mtcore.nn.tensor_quantizer import Observer, TensorQuantizer
 from mtcore.nn.views import ChannelView, MatrixView, TokenView
 
 __all__ = [
+    "AttentionQuantModule",
     "ChannelView",
+    "DerivedQuantModule",
+    "ExpertsQuantModule",
     "Match",
     "MatrixView",
     "Observer",
@@ -49,6 +56,7 @@ __all__ = [
     "QuantRNNCell",
     "QuantizerState",
     "Rotation",
+    "StackedQuantizer",
     "TensorQuantizer",
     "TokenView",
     "WeightSlot",

@@ -36,7 +36,7 @@ def match_spec(module: nn.Module, specs: Iterable[QuantModuleSpec]) -> Match:
         return Match(None, f"{type(module).__name__} is quantized already")
     if "forward" in vars(module):
         return Match(None, "its forward was replaced on the instance; a quantized twin would not run it")
-    by_type = {spec.original: spec for spec in specs}
+    by_type = {spec.original: spec for spec in specs if spec.found_by == "type"}
     for base in type(module).__mro__:
         if base in by_type:
             if type(module).forward is base.forward:

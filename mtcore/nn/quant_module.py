@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from mtcore.nn.stacked_quantizer import StackedQuantizer
 from mtcore.nn.tensor_quantizer import TensorQuantizer
 from mtcore.recipe.setting import quantizer_names
 
@@ -23,7 +24,9 @@ def quantizer_name(slot: str, *, is_weight: bool) -> str:
 
 def is_idle(quantizer: nn.Module) -> bool:
     """Whether what sits in a slot returns what it is given, and nobody watches."""
-    return isinstance(quantizer, nn.Identity) or (isinstance(quantizer, TensorQuantizer) and quantizer.idle)
+    if isinstance(quantizer, (TensorQuantizer, StackedQuantizer)):
+        return quantizer.idle
+    return isinstance(quantizer, nn.Identity)
 
 
 class QuantModule(nn.Module):
@@ -57,11 +60,28 @@ class QuantModule(nn.Module):
         return twin
 
     def quantizers(self) -> Iterator[tuple[str, TensorQuantizer]]:
-        """Slot and quantizer of every slot that the plan decided to quantize."""
+        """Slot and quantizer of every slot that the plan decided to quantize.
+
+        A stacked weight has one slot an expert, `<parameter>.<expert>`.
+        """
         for slot, attribute in self.slots.items():
             quantizer = self._modules[attribute]
             if isinstance(quantizer, TensorQuantizer):
                 yield slot, quantizer
+            elif isinstance(quantizer, StackedQuantizer):
+                yield from ((f"{slot}.{i}", one) for i, one in enumerate(quantizer.quantizers()))
+
+    def weight_of(self, slot: str) -> Tensor:
+        """The tensor of a weight slot: a parameter, or the matrix of one expert as a view of a stacked one.
+
+        Raises:
+            KeyError: no weight has this slot.
+        """
+        name, _, expert = slot.partition(".")
+        parameter = self._parameters[name]
+        if parameter is None:
+            raise KeyError(slot)
+        return parameter[int(expert)] if expert else parameter
 
     @property
     def idle(self) -> bool:
@@ -75,7 +95,7 @@ class QuantModule(nn.Module):
         Outputs stay the same bit for bit; a forward no longer quantizes weights. The original values are lost.
         """
         for slot, quantizer in self.quantizers():
-            parameter = self._parameters.get(slot)
-            if quantizer.is_weight and quantizer.enabled and isinstance(parameter, Tensor):
-                parameter.copy_(quantizer(parameter))
+            if quantizer.is_weight and quantizer.enabled:
+                weight = self.weight_of(slot)
+                weight.copy_(quantizer(weight))
                 quantizer.disable()

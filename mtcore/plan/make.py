@@ -9,6 +9,7 @@ from torch import nn
 
 from mtcore.nn import QuantModuleSpec
 from mtcore.plan.coverage import coverage_findings, measure_coverage
+from mtcore.plan.found import found_modules
 from mtcore.plan.groups import scale_groups
 from mtcore.plan.one_module import plan_module
 from mtcore.plan.parents import children_read, without_orphans
@@ -43,10 +44,10 @@ def make_plan(
     tied = shared_parameters(model)
     uncalled = frozenset(trace.uncalled) if trace is not None else frozenset()
     read_by_parents = children_read(model, specs)
+    found, findings = found_modules(trace, specs)
     modules: list[ModulePlan] = []
-    findings: list[Finding] = []
     for name, module in model.named_modules():
-        planned = plan_module(name, module, book, specs)
+        planned = plan_module(name, module, book, specs, found.get(name))
         if planned is None:
             continue
         if planned.quantized and name in tied:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from mtcore.nn import QuantModuleSpec, match_spec, type_key
+from mtcore.nn import Match, QuantModuleSpec, match_spec, type_key
+from mtcore.plan.found import Facts, Found
 from mtcore.plan.plan import ModulePlan, SlotPlan
 from mtcore.plan.rules import RuleBook
 
@@ -14,18 +15,28 @@ NAMED_ONLY = "left as it is: a rule reaches it only by its type or its own name"
 
 
 def plan_module(
-    name: str, module: nn.Module, book: RuleBook, specs: Mapping[str, QuantModuleSpec]
+    name: str,
+    module: nn.Module,
+    book: RuleBook,
+    specs: Mapping[str, QuantModuleSpec],
+    found: Found | None = None,
 ) -> ModulePlan | None:
-    """What will be done to a module; None for one without parameters that stays as it is."""
+    """What will be done to a module; None for one without parameters that stays as it is.
+
+    `found` is what the trace told about it; a record that matches its type comes first.
+    """
     match = match_spec(module, specs.values())
     key = match.spec.name if match.spec is not None else type_key(module)
+    facts: Facts = {}
+    if match.spec is None and found is not None and "forward" not in vars(module):
+        match, facts = Match(found.spec, ""), found.facts
     parameters = {p: tuple(value.shape) for p, value in module._parameters.items() if value is not None}
     if match.spec is None and not parameters:
         return None
     slots: list[SlotPlan] = []
     reason, by_rule = match.reason, False
     if match.spec is not None:
-        slots, reason, by_rule = _plan_slots(name, match.spec, tuple(parameters), book)
+        slots, reason, by_rule = _plan_slots(name, key, match.spec, tuple(parameters), facts, book)
     else:
         decisions = [book.decide(name, parameter, is_weight=True, module_type=key) for parameter in parameters]
         off = [d.rule for d in decisions if d.rule is not None and not d.rule.enable]
@@ -34,17 +45,20 @@ def plan_module(
     if not parameters and not slots:
         return None
     spec = match.spec.name if match.spec is not None else None
-    return ModulePlan(name, type(module).__name__, spec, tuple(parameters.items()), tuple(slots), reason, by_rule)
+    shapes = tuple(parameters.items())
+    return ModulePlan(
+        name, type(module).__name__, spec, shapes, tuple(slots), reason, by_rule, tuple(facts.items())
+    )
 
 
 def _plan_slots(
-    name: str, spec: QuantModuleSpec, parameters: tuple[str, ...], book: RuleBook
+    name: str, key: str, spec: QuantModuleSpec, parameters: tuple[str, ...], facts: Facts, book: RuleBook
 ) -> tuple[list[SlotPlan], str, bool]:
     planned, off = [], None
-    weights = [weight.parameter for weight in spec.weights_of(parameters)]
-    for slot in (*weights, *spec.activations):
+    weights = [weight.parameter for weight in spec.weights_of(parameters, facts)]
+    for slot in (*weights, *spec.activations_of(facts)):
         decision = book.decide(
-            name, slot, is_weight=slot in weights, module_type=spec.name, by_name_only=spec.by_name_only
+            name, slot, is_weight=slot in weights, module_type=key, by_name_only=spec.by_name_only
         )
         if decision.setting is not None and decision.rule is not None:
             setting = decision.setting

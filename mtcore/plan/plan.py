@@ -41,6 +41,8 @@ class ModulePlan:
         slots: its quantizers; empty where the module stays as it is.
         reason: one line: the rule that decided, or why nothing is done.
         by_rule: whether a rule (rather than the lack of one) decided that the module stays.
+        facts: numbers that the trace found and the quantized form needs, by name: for stacked expert weights, the
+            axis of each one's output channels; for written-out attention, which products are which.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ModulePlan:
     slots: tuple[SlotPlan, ...]
     reason: str
     by_rule: bool = False
+    facts: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def quantized(self) -> bool:

@@ -59,10 +59,12 @@ def _module_to_dict(module: ModulePlan) -> dict[str, Any]:
         "slots": [{**vars(slot), "format": slot.format.name} for slot in module.slots],
         "reason": module.reason,
         "by_rule": module.by_rule,
+        "facts": {name: list(numbers) for name, numbers in module.facts},
     }
 
 
 def _module_from_dict(data: dict[str, Any], formats: dict[str, TensorFormat]) -> ModulePlan:
     shapes = tuple((name, tuple(shape)) for name, shape in data["shapes"].items())
     slots = tuple(SlotPlan(**{**slot, "format": formats[slot["format"]]}) for slot in data["slots"])
-    return ModulePlan(**{**data, "shapes": shapes, "slots": slots})
+    facts = tuple((name, tuple(numbers)) for name, numbers in data["facts"].items())
+    return ModulePlan(**{**data, "shapes": shapes, "slots": slots, "facts": facts})

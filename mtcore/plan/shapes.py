@@ -13,11 +13,11 @@ from mtcore.plan.plan import Finding, ModulePlan
 def shape_findings(planned: ModulePlan, module: nn.Module, spec: QuantModuleSpec) -> Iterable[Finding]:
     """Blocks that do not divide the weight: no client can read the result."""
     shapes = dict(planned.shapes)
-    for weight in spec.weights_of(shapes):
+    for weight in spec.weights_of(shapes, dict(planned.facts)):
         slot = planned.slot(weight.parameter)
         if slot is None:
             continue
-        cols = weight.cols(shapes[weight.parameter], weight.view(module).groups)
+        cols = weight.cols(shapes[weight.parameter], 1 if weight.stacked else weight.view(module).groups)
         wide = slot.format.block.cols
         if wide > 1 and cols % wide:
             yield Finding(

@@ -29,7 +29,11 @@ def collect_artifact(model: nn.Module, plan: Plan, source: SourceFiles | None = 
         module = _quant_module(model, planned)
         modules[planned.name] = _collect(module, planned)
         gone += tuple(f"{_prefix(planned.name)}{attribute}." for attribute in module.slots.values())
-    coded = {f"{_prefix(name)}{weight}" for name, module in modules.items() for weight in module.weights}
+    coded = {
+        f"{_prefix(name)}{weight.partition('.')[0]}"
+        for name, module in modules.items()
+        for weight in module.weights
+    }
     rest = {n: t for n, t in model.state_dict().items() if n not in coded and not n.startswith(gone)}
     tensors, tied = tied_tensors(rest)
     return Artifact(plan, modules, tensors, tied, source or SourceFiles())
@@ -46,9 +50,8 @@ def _collect(module: QuantModule, planned: ModulePlan) -> QuantizedModule:
     weights: dict[str, QTensor] = {}
     activations: dict[str, QParams] = {}
     for slot, quantizer in module.quantizers():
-        parameter = module._parameters.get(slot)
-        if quantizer.is_weight and parameter is not None:
-            weights[slot] = quantizer.quantize(parameter)
+        if quantizer.is_weight:
+            weights[slot] = quantizer.quantize(module.weight_of(slot))
         elif (qparams := quantizer.calibrated_qparams()) is not None:
             activations[slot] = qparams
     return QuantizedModule(planned, weights, activations)

@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from torch import nn
 
 from mtcore.errors import PlanError
-from mtcore.nn import MatrixView, QuantModule, QuantModuleSpec, TensorQuantizer
-from mtcore.plan import ModulePlan, Plan
+from mtcore.nn import (
+    DerivedQuantModule,
+    MatrixView,
+    QuantModule,
+    QuantModuleSpec,
+    StackedQuantizer,
+    TensorQuantizer,
+    WeightSlot,
+)
+from mtcore.plan import ModulePlan, Plan, SlotPlan
 from mtcore.quantization.fast_paths import close_fast_paths
 from mtcore.quantization.journal import Journal
 
@@ -64,18 +72,35 @@ def _check_fit(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec
 
 
 def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec) -> QuantModule:
-    views: dict[str, MatrixView] = {w.parameter: w.view(original) for w in spec.weights_of(_own(original))}
-    views |= dict.fromkeys(spec.activations, spec.activation_view)
+    facts = dict(planned.facts)
+    weights = {weight.parameter: weight for weight in spec.weights_of(_own(original), facts)}
     quantizers: dict[str, nn.Module] = {}
-    for slot, view in views.items():
+    for slot in (*weights, *spec.activations_of(facts)):
         decided = planned.slot(slot)
         if decided is None:
             quantizers[slot] = nn.Identity()
             continue
-        quantizer = TensorQuantizer(decided.format, decided.mode, view=view)
+        quantizer = _quantizer(original, decided, spec, weights.get(slot))
         quantizers[slot] = quantizer.train(original.training)
     assert issubclass(spec.quantized, QuantModule), f"{spec.name}: {spec.quantized} is no QuantModule"
-    return spec.quantized.from_original(original, quantizers)
+    twin = spec.quantized.from_original(original, quantizers)
+    if facts:
+        assert isinstance(twin, DerivedQuantModule), f"{spec.name}: {spec.quantized} takes no facts"
+        twin.facts = facts
+    return twin
+
+
+def _quantizer(
+    original: nn.Module, decided: SlotPlan, spec: QuantModuleSpec, weight: WeightSlot | None
+) -> nn.Module:
+    if weight is not None and weight.stacked:
+        parameter = original._parameters[weight.parameter]
+        assert parameter is not None
+        return StackedQuantizer(
+            decided.format, decided.mode, experts=len(parameter), channel_axis=weight.channel_axis - 1
+        )
+    view: MatrixView = spec.activation_view if weight is None else weight.view(original)
+    return TensorQuantizer(decided.format, decided.mode, view=view)
 
 
 def _depth(planned: ModulePlan) -> int:

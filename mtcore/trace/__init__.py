@@ -7,6 +7,7 @@ from mtcore.trace.graph import GraphCollection, NoGraphError
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
 from mtcore.trace.invariance import FoldCheck, Invariance, apply_fold
 from mtcore.trace.layers import builtin_symbols
+from mtcore.trace.operands import AttentionSite, StackedWeight
 from mtcore.trace.processor import GraphDependencyProcessor, analyze_symbols
 from mtcore.trace.proof import Proof, verify
 from mtcore.trace.recorder import RobustTracer, recursive_trace
@@ -19,6 +20,7 @@ from mtcore.trace.symbols import CLType, Symbol, SymbolRules, SymInfo, SymMap
 
 __all__ = [
     "Analysis",
+    "AttentionSite",
     "BlockGroup",
     "CLType",
     "CalledModule",
@@ -37,6 +39,7 @@ __all__ = [
     "RobustTracer",
     "SharedInputGroup",
     "Slices",
+    "StackedWeight",
     "SymGroup",
     "SymInfo",
     "SymMap",

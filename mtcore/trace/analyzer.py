@@ -13,6 +13,7 @@ from mtcore.trace.engine import LabelPlanes
 from mtcore.trace.explain import explain_scale
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
 from mtcore.trace.interpose import Call, around_module_calls
+from mtcore.trace.operands import OperandWatch
 from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
 from mtcore.trace.rules import OpRules, builtin_rules
 from mtcore.trace.shared_input import InputReads, SharedInputGroup
@@ -68,6 +69,7 @@ class Analysis:
             model, rules or builtin_rules(), lambda: self._running[-1] if self._running else ""
         )
         self._reads = InputReads(model, self.planes.values)
+        self._operands = OperandWatch(model)
         self._forward()
         self.solution = solve(self.planes)
         self.report = self._report()
@@ -83,7 +85,12 @@ class Analysis:
         return explain_scale(self.planes, self.solution, parameter, axis, index)
 
     def _forward(self) -> None:
-        with quiet_forward(self.model), self.planes, around_module_calls(self.model, self._around):
+        with (
+            quiet_forward(self.model),
+            self.planes,
+            self._operands,
+            around_module_calls(self.model, self._around),
+        ):
             try:
                 out = self.model(*self.inputs.args, **self.inputs.kwargs)
                 self.planes.pin_results(out)
@@ -99,6 +106,7 @@ class Analysis:
         self._calls[name] = self._calls.get(name, 0) + 1
         self._reads.note(module, args, kwargs)
         self._running.append(name)
+        self._operands.enter(name)
         try:
             return call(*args, **kwargs)
         except Exception as error:
@@ -106,6 +114,7 @@ class Analysis:
             raise
         finally:
             self._running.pop()
+            self._operands.leave()
 
     def _report(self) -> TraceReport:
         symbols, blocks = channel_groups(self.planes.arena, self.planes.relations)
@@ -120,6 +129,8 @@ class Analysis:
             folds=folds_of(self.planes, self.solution),
             symbols=symbols,
             blocks=blocks,
+            attentions=self._operands.attentions,
+            stacked=self._operands.stacked,
             unknown_ops=tuple(Count(op, n) for op, n in sorted(trouble.unknown.items())),
             rule_errors=tuple(Count(op, n) for op, n in sorted(trouble.errors.items())),
         )

@@ -10,6 +10,7 @@ from typing import Any
 from mtcore.errors import StateError
 from mtcore.trace.channels import BlockGroup, SymGroup
 from mtcore.trace.folds import FoldGroup
+from mtcore.trace.operands import AttentionSite, StackedWeight
 from mtcore.trace.shared_input import SharedInputGroup
 
 VERSION = 1
@@ -58,6 +59,8 @@ class TraceReport:
     folds: tuple[FoldGroup, ...] = ()
     symbols: tuple[SymGroup, ...] = ()
     blocks: tuple[BlockGroup, ...] = ()
+    attentions: tuple[AttentionSite, ...] = ()
+    stacked: tuple[StackedWeight, ...] = ()
     unknown_ops: tuple[Count, ...] = ()
     """Operations without a rule that met labels; their operands were pinned and frozen."""
     rule_errors: tuple[Count, ...] = ()
@@ -91,6 +94,11 @@ class TraceReport:
                 folds=tuple(map(FoldGroup.from_dict, data["folds"])),
                 symbols=tuple(map(SymGroup.from_dict, data["symbols"])),
                 blocks=tuple(map(BlockGroup.from_dict, data["blocks"])),
+                attentions=tuple(
+                    AttentionSite(**{**item, "scores": tuple(item["scores"]), "values": tuple(item["values"])})
+                    for item in data["attentions"]
+                ),
+                stacked=tuple(StackedWeight(**item) for item in data["stacked"]),
                 unknown_ops=tuple(Count(**item) for item in data["unknown_ops"]),
                 rule_errors=tuple(Count(**item) for item in data["rule_errors"]),
             )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtcore.calibration.loop import calibration_mode
 from mtcore.calibration.observers import AmaxObserver
-from mtcore.calibration.quantizers import disabled, planned_quantizers
+from mtcore.calibration.quantizers import disabled, planned_quantizers, weight_tensor
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.errors import CalibrationError
 from mtcore.nn import TensorQuantizer
@@ -47,7 +47,7 @@ def run_max(run: CalibrationRun, options: MaxOptions) -> None:
         quantizers[key].set_amax(observer.amax, observer.outer_amax)
     for (module, slot), quantizer in quantizers.items():
         if quantizer.is_weight:
-            calibrate_weight(quantizer, run.model.get_submodule(module)._parameters[slot], f"{module}.{slot}")
+            calibrate_weight(quantizer, weight_tensor(run.model, (module, slot)), f"{module}.{slot}")
     for group in run.plan.groups:
         share_amax(group, quantizers)
 
@@ -78,13 +78,12 @@ def observe_activations(
     return observers
 
 
-def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor | None, name: str) -> None:
+def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor, name: str) -> None:
     """Fix what a weight's scales need of the whole tensor; block scales come from the weight itself."""
-    assert weight is not None, f"{name} has no value"
     quantizer.set_amax(None, None)
     if not quantizer.format.needs_tensor_amax:
         return
-    amax = tensor_amax(weight.detach())
+    amax = tensor_amax(quantizer.matrix(weight.detach()))
     if not bool(amax.isfinite()):
         raise CalibrationError(f"{name}: the weight holds NaN or infinite values; it cannot be quantized")
     _set_tensor_amax(quantizer, amax)

@@ -1,0 +1,119 @@
+"""Fused experts and attention of transformers' models: found whichever implementation runs, with one result."""
+
+import pytest
+import torch
+from transformers import (
+    GptOssConfig,
+    GptOssForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+
+from mtcore.formats import builtin_formats
+from mtcore.nn import TensorQuantizer, builtin_quant_modules
+from mtcore.plan import make_plan
+from mtcore.quantization import convert
+from mtcore.recipe.setting import QuantizeConfig, SlotRule, SlotSetting
+from mtcore.trace import analyze
+
+SPECS = {spec.name: spec for spec in builtin_quant_modules()}
+FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
+SIZES = {
+    "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64,
+}  # fmt: skip
+MODELS = {
+    "qwen2": (Qwen2MoeForCausalLM, Qwen2MoeConfig, {"moe_intermediate_size": 32, "num_experts": 4}, 1),
+    "qwen3": (Qwen3MoeForCausalLM, Qwen3MoeConfig, {"moe_intermediate_size": 32, "num_experts": 4}, 1),
+    "mixtral": (MixtralForCausalLM, MixtralConfig, {"num_local_experts": 4}, 1),
+    "gpt-oss": (GptOssForCausalLM, GptOssConfig, {"num_local_experts": 4, "head_dim": 16}, 2),
+}
+"""Model, configuration, its options, and the axis of the output channels in its stacked weights."""
+
+IDS = torch.arange(12).view(1, 12)
+
+
+def model_of(name: str, attention: str, experts: str):
+    cls, config, options, _ = MODELS[name]
+    torch.manual_seed(0)
+    model = cls(config(**SIZES, num_experts_per_tok=2, **options, attn_implementation=attention)).eval()
+    model.set_experts_implementation(experts)
+    return model
+
+
+def rule(pattern: str, fmt: str | None, mode: str = "dynamic") -> SlotRule:
+    setting = None if fmt is None else SlotSetting(FORMATS[fmt], mode)
+    return SlotRule(pattern, setting, fmt is not None, f"rule {pattern}")
+
+
+CONFIG = QuantizeConfig(
+    "test",
+    (
+        rule("*weight_quantizer", "nvfp4", "static"),
+        rule("*input_quantizer", "fp8_row"),
+        rule("*.[kv]_quantizer", "fp8"),
+        *(rule(pattern, None) for pattern in ("*lm_head*", "*gate.*", "*router*")),
+    ),
+    max_unquantized=0.15,
+)
+IMPLEMENTATIONS = [("sdpa", "grouped_mm"), ("eager", "eager"), ("eager", "batched_mm")]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Logits of each quantized model in its first implementation, kept by name."""
+    return {}
+
+
+@pytest.mark.parametrize(("attention", "experts"), IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_implementation_gives_one_quantized_result(name, attention, experts, expected):
+    if name == "gpt-oss" and attention == "sdpa":
+        attention = "eager"  # it has no other one on a CPU
+    model = model_of(name, attention, experts)
+    plain = model(IDS).logits
+    trace = analyze(model, {"input_ids": IDS})
+    assert {weight.channel_axis for weight in trace.stacked} == {MODELS[name][3]}
+    plan = make_plan(model, CONFIG, SPECS, trace)
+    assert not plan.errors
+    slots = {m.name: {s.slot for s in m.slots} for m in plan.quantized}
+    assert slots["model.layers.1.self_attn"] == {"k", "v"}
+    assert slots["model.layers.1.mlp.experts"] == {
+        "gate_up_proj", "down_proj", "gate_up_proj_input", "down_proj_input",
+    }  # fmt: skip
+    _, journal = convert(model, plan, SPECS)
+    logits = model(IDS).logits
+    assert not torch.allclose(logits, plain, atol=1e-3)
+    # The same numbers in another order of sums; a value on the edge of a code may move by one step.
+    assert torch.allclose(logits, expected.setdefault(name, logits), atol=1e-3)
+    for module in model.modules():
+        if isinstance(module, TensorQuantizer):
+            module.disable()
+    assert torch.equal(model(IDS).logits, plain)
+    journal.undo()
+    assert torch.equal(model(IDS).logits, plain)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_generation_with_a_cache_goes_through_the_quantized_attention(attention):
+    model = model_of("qwen3", attention, "grouped_mm")
+    plan = make_plan(model, CONFIG, SPECS, analyze(model, {"input_ids": IDS}))
+    convert(model, plan, SPECS)
+    for module in model.modules():
+        if isinstance(module, TensorQuantizer):
+            module.disable()
+    quantizer = model.model.layers[0].self_attn.k_quantizer
+    seen = []
+
+    class Spy:
+        def update(self, matrix):
+            seen.append(matrix.shape)
+
+    quantizer.observer = Spy()
+    tokens = model.generate(IDS, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    assert tokens.shape == (1, 16)
+    assert len(seen) == 4
