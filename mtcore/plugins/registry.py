@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ from mtcore.plugins.calls import HookCalls
 from mtcore.plugins.catalog import Catalog
 from mtcore.plugins.collecting import Records, collect, conflicts, names_of
 from mtcore.plugins.finding import FoundPlugins, find_plugins
+from mtcore.plugins.local import LOCAL
 from mtcore.plugins.phases import PhaseOutcome, RunFacts
 from mtcore.plugins.provenance import LoadFailure, Origin, PluginInfo
 
@@ -172,10 +173,17 @@ class Registry:
         return f"no plugin {task}; {who}" + (f". {self._hint}" if self._hint else "")
 
 
-@cache
 def default_registry() -> Registry:
-    """The registry of this process: the built-ins and the installed plugins, loaded when first asked for."""
-    return Registry.load()
+    """The registry of this process: the built-ins, the installed plugins, and what its code registered itself.
+
+    It is loaded when first asked for, and again after something was registered (see `mtcore.plugins.local`).
+    """
+    return _default_registry(LOCAL.changes)
+
+
+@lru_cache(maxsize=1)
+def _default_registry(changes: int) -> Registry:
+    return Registry.load((LOCAL,) if LOCAL.quant_modules or LOCAL.algorithms else ())
 
 
 def _hint(found: FoundPlugins) -> str:

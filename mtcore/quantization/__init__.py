@@ -15,13 +15,18 @@ from mtcore.quantization.api import (
 from mtcore.quantization.attached import is_quantized, quantized_of
 from mtcore.quantization.convert import convert
 from mtcore.quantization.journal import Journal
+from mtcore.quantization.registries import ModeRegistry, ModuleRegistry, QuantizeModeRegistry, QuantModuleRegistry
 from mtcore.recipe.setting import QuantizeConfig
 
 __all__ = [
     "Journal",
+    "ModeRegistry",
+    "ModuleRegistry",
     "QuantLinear",
     "QuantModule",
+    "QuantModuleRegistry",
     "QuantizeConfig",
+    "QuantizeModeRegistry",
     "TensorQuantizer",
     "apply_plan",
     "calibrate",
