@@ -54,7 +54,7 @@ def data_options(command: F) -> F:
     """The options that say how much of a text is read, and in which pieces."""
     for option in reversed(
         (
-            click.option("--samples", type=click.IntRange(min=1), help="Chunks to take. [default: 64]"),
+            click.option("--samples", type=click.IntRange(min=1), help="Chunks to take. [default: 32]"),
             click.option("--length", type=click.IntRange(min=2), help="Tokens a chunk. [default: 512]"),
             click.option("--batch-size", type=click.IntRange(min=1), help="Chunks a batch. [default: 4]"),
         )

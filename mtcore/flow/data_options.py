@@ -15,6 +15,6 @@ class DataOptions:
         batch_size: chunks a batch.
     """
 
-    samples: int = 64
+    samples: int = 32
     length: int = 512
     batch_size: int = 4

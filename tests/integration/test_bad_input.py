@@ -190,7 +190,13 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path, signal_number, code,
         tmp_path / "out",
     ]
     process = subprocess.Popen(
-        [*MTOPT, *map(str, line)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        [*MTOPT, *map(str, line)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        # A shell starts background jobs with the interrupt ignored, which a child would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     seen = process.stderr.readline()
