@@ -153,6 +153,8 @@ def _small(fields: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
             out[name] = {**sub, **({"model_type": value["model_type"]} if "model_type" in value else {})}
         elif name in TOKEN_IDS or (name.endswith(("_token_id", "_token_index")) and isinstance(value, int)):
             out[name] = TOKEN_IDS.get(name, 100 + len(out) % 20) if value is not None else None
+        elif re.fullmatch(r"depths?|layer_depths|stage_num_blocks|layers", name) and isinstance(value, list):
+            out[name] = [1] * len(value) if all(type(v) is int for v in value) else value
         elif type(value) is int:
             small = _number(name, value)
             if small != value:
@@ -253,6 +255,13 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "local_attn_chunk_length": 4,
         "lsh_attn_chunk_length": 4,
     },
+    "swin": {"embed_dim": 24},
+    "swinv2": {"embed_dim": 24},
+    "donut-swin": {"embed_dim": 24},
+    "efficientnet": {"hidden_dim": 2560},
+    "mobilevitv2": {"image_size": 64},
+    "wav2vec2-bert": {"vocab_size": VOCABULARY},
+    "wav2vec2-conformer": {"vocab_size": VOCABULARY},
     "esm": {"vocab_size": VOCABULARY, "pad_token_id": 0, "mask_token_id": 3},
     "encoder/reformer": {
         "is_decoder": False,
@@ -306,6 +315,7 @@ def _codebooks(model: nn.Module, ids: Tensor) -> dict[str, Any]:
 
 
 INPUTS: dict[str, Callable[[nn.Module, Tensor], dict[str, Any]]] = {
+    "imagegpt": lambda model, ids: {"pixel_values": None, "input_ids": ids},
     "musicgen": _codebooks,
     "musicgen_melody": _codebooks,
 }
