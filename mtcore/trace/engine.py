@@ -21,6 +21,10 @@ from mtcore.trace.structure import tensors_in
 from mtcore.trace.values import ValueNumbers, flat_tensors, storage_key, written_arguments
 
 
+SWEEP = 512
+"""Entries between two sweeps of dead tensors, whose planes would otherwise stay."""
+
+
 @dataclass
 class Trouble:
     """What the rules could not handle, counted by operation; operands were pinned and frozen there."""
@@ -46,6 +50,7 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.trouble = Trouble()
         self._rules, self._module_name = rules, module_name
         self.offsets: dict[int, set[float]] = {}
+        self._sweep_at = SWEEP
         self._storages = StoragePlanes(self._context("write").resolved)
         self._known: dict[int, tuple[weakref.ref[Tensor], Shadow, int, int]] = {}
         for i, (_, parameter) in enumerate(parameters):
@@ -134,6 +139,9 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _remember(self, tensor: Tensor, shadow: Shadow) -> None:
         key = storage_key(tensor)
         self._known[id(tensor)] = (weakref.ref(tensor), shadow, key, self._storages.writes(key))
+        if len(self._known) > self._sweep_at:
+            self._known = {k: entry for k, entry in self._known.items() if entry[0]() is not None}
+            self._sweep_at = 2 * len(self._known) + SWEEP
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -46,7 +46,7 @@ class StoragePlanes:
         alive = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
         self._memories[key] = _Memory(alive, shadow, _geometry(tensor))
         self._births += 1
-        if self._births % 1024 == 0:
+        if self._births % 256 == 0:
             self._forget_the_dead()
 
     def writes(self, key: int) -> int:
