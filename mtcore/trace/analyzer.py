@@ -94,6 +94,8 @@ class Analysis:
             try:
                 out = self.model(*self.inputs.args, **self.inputs.kwargs)
                 self.planes.pin_results(out)
+                if self.planes.broken:
+                    self.planes.give_up_everything()
             except Exception as error:  # noqa: BLE001  any forward may raise anything; the report carries it
                 self._failures.setdefault("", f"{type(error).__name__}: {error}")
                 self.planes.give_up_everything()

@@ -20,7 +20,6 @@ from mtcore.trace.storage import StoragePlanes
 from mtcore.trace.structure import tensors_in
 from mtcore.trace.values import ValueNumbers, flat_tensors, storage_key, written_arguments
 
-
 SWEEP = 512
 """Entries between two sweeps of dead tensors, whose planes would otherwise stay."""
 
@@ -50,6 +49,7 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.trouble = Trouble()
         self._rules, self._module_name = rules, module_name
         self.offsets: dict[int, set[float]] = {}
+        self.broken = False
         self._sweep_at = SWEEP
         self._storages = StoragePlanes(self._context("write").resolved)
         self._known: dict[int, tuple[weakref.ref[Tensor], Shadow, int, int]] = {}
@@ -87,21 +87,35 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         written = written_arguments(func, args, kwargs)
         origin = self.values.before(func, args, kwargs, bool(written))
-        call = Call(func, args, kwargs, self._shadows(args, kwargs))
-        forced = self._rules.forced(call)
+        try:
+            call = Call(func, _on_cpu(args), _on_cpu(kwargs), self._shadows(args, kwargs))
+            forced = self._rules.forced(call)
+        except Exception as error:  # noqa: BLE001  a fault of ours must not become the model's
+            self._break(func, error)
+            call, forced = None, None
         out = func(*args, **kwargs) if forced is None else forced
         outs = flat_tensors(out)
         self.values.after(origin, outs, written)
-        results = self._results(call, written or outs)
-        if written:
-            for tensor, shadow in zip(written, results, strict=True):
-                self._storages.write(tensor, shadow)
-                self._remember(tensor, shadow)
-        else:
-            for tensor, shadow in zip(outs, results, strict=True):
-                self._storages.birth(tensor, shadow)
-                self._remember(tensor, shadow)
+        if call is not None:
+            try:
+                self._learn(call, written, outs)
+            except Exception as error:  # noqa: BLE001  as above
+                self._break(func, error)
         return out
+
+    def _learn(self, call: Call, written: Sequence[Tensor], outs: Sequence[Tensor]) -> None:
+        for tensor, shadow in zip(written or outs, self._results(call, written or outs), strict=True):
+            if written:
+                self._storages.write(tensor, shadow)
+            else:
+                self._storages.birth(tensor, shadow)
+            self._remember(tensor, shadow)
+
+    def _break(self, func: Any, error: Exception) -> None:
+        """The shadows can no longer be trusted: `broken` makes the caller claim nothing."""
+        self.broken = True
+        key = f"{func}: {type(error).__name__}: {error}"
+        self.trouble.errors[key] = self.trouble.errors.get(key, 0) + 1
 
     def _results(self, call: Call, outs: Sequence[Tensor]) -> Sequence[Shadow]:
         call.outs = outs
@@ -142,6 +156,18 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(self._known) > self._sweep_at:
             self._known = {k: entry for k, entry in self._known.items() if entry[0]() is not None}
             self._sweep_at = 2 * len(self._known) + SWEEP
+
+
+def _on_cpu(value: Any) -> Any:
+    """Index tensors where the planes are; other arguments as they are."""
+    if isinstance(value, Tensor):
+        moves = value.device.type != "cpu" and not (value.is_floating_point() or value.is_complex())
+        return value.cpu() if moves and value.device.type != "meta" else value
+    if isinstance(value, (tuple, list)):
+        return type(value)(_on_cpu(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    return value
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, Tensor]]:

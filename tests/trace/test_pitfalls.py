@@ -327,3 +327,20 @@ def test_the_output_under_the_tracer_is_the_output():
     model = mlp(lambda self, h: F.gelu(h))
     graphs = recursive_trace(model, x(2, 4))
     assert graphs.replay(model)
+
+
+def test_a_fault_of_the_tracer_is_no_failure_of_the_model(monkeypatch):
+    from mtcore.trace.storage import StoragePlanes
+
+    def broken(self, tensor, shadow):
+        raise RuntimeError("bookkeeping")
+
+    model = mlp(lambda self, h: h)
+    monkeypatch.setattr(StoragePlanes, "birth", lambda self, tensor, shadow: None)
+    monkeypatch.setattr(StoragePlanes, "write", broken)
+    report = analyze(mlp(lambda self, h: h.relu_()), x(2, 4))
+    assert report.failures == ()
+    assert report.folds == ()
+    assert "bookkeeping" in report.rule_errors[0].what
+    assert [c.name for c in report.called] == ["", "up", "down"]
+    assert analyze(model, x(2, 4)).rule_errors == ()
