@@ -24,8 +24,11 @@ from torch import Tensor, nn
 
 from mtcore.flow.evaluate import perplexity
 from mtcore.flow.loaded import LoadedModel
+from mtcore.plan import make_plan
 from mtcore.plugins import Registry, default_registry
-from mtcore.quantization import apply_plan, plan_model, undo
+from mtcore.quantization import apply_plan, undo
+from mtcore.recipe import load_config
+from mtcore.trace import TraceReport
 
 LENGTH = 512
 
@@ -63,7 +66,7 @@ SETTINGS: dict[str, tuple[str, Any, float]] = {
     "NVFP4 weight-only": ("nvfp4", None, 1.10),
     "INT4 g128 weight-only": ("int4_b128", None, 1.15),
 }
-ALGORITHMS: tuple[Any, ...] = ("max", "gptq")
+ALGORITHMS: tuple[Any, ...] = ("max", "smoothquant", "awq", "gptq", ["smoothquant", "gptq"], ["awq", "gptq"])
 
 
 def variants() -> list[Variant]:
@@ -102,6 +105,7 @@ def seconds_of(work: Any, device: str) -> tuple[float, Any]:
 
 def measure(
     model: nn.Module,
+    trace: TraceReport,
     variant: Variant,
     calibration: list[Any],
     evaluation: list[Any],
@@ -110,14 +114,12 @@ def measure(
     registry: Registry,
 ) -> Measurement:
     """Quantize, evaluate, and put the model back."""
-    rules = [
-        {"weight": variant.weight, **({"input": variant.input} if variant.input else {})},
-        {"include": "base_exclusions"},
-    ]
-    config = {"rules": rules, "algorithm": variant.algorithm}
+    rule = {"weight": variant.weight, **({"input": variant.input} if variant.input else {})}
+    recipe = {"rules": [rule, {"include": "base_exclusions"}], "algorithm": variant.algorithm}
     device = str(next(model.parameters()).device)
     try:
-        plan = plan_model(model, config, inputs=calibration[0], registry=registry)
+        config = load_config(recipe, formats=registry.formats, recipes=registry.recipes)
+        plan = make_plan(model, config, registry.quant_modules, trace)
         seconds, quantized = seconds_of(lambda: apply_plan(model, plan, calibration, registry=registry), device)
     except Exception as error:  # noqa: BLE001  one variant that fails must not cost the measurements of the others
         return Measurement(variant, float("nan"), 0.0, 0.0, f"{type(error).__name__}: {error}")
@@ -142,19 +144,24 @@ def main() -> None:
     extra = [importlib.import_module(name) for name in options.plugin]
     registry = Registry.load(extra=extra) if extra else default_registry()
     loaded = registry.load_model(options.model)
-    model = loaded.model.float().to(options.device).eval()
+    model = nn.Module.to(nn.Module.float(loaded.model), options.device).eval()  # transformers guards its own
     calibration = batches(topic_chunks(loaded, False, options.calibration_chunks), options.batch, options.device)
     evaluation = batches(topic_chunks(loaded, True, options.chunks), options.batch, options.device)
     chosen = [Variant(*row) for row in json.loads(options.variants.read_text())] if options.variants else variants()
+    example = {"input_ids": calibration[0]["input_ids"][:1, :16], "use_cache": False}
+    traced, trace = seconds_of(lambda: registry.trace_model(model, example), options.device)
     base = perplexity(model, evaluation).perplexity
     with torch.no_grad():
         [model(**batch) for batch in calibration[:1]]
         plain, _ = seconds_of(lambda: [model(**batch) for batch in calibration] and None, options.device)
-    print(f"fp32 perplexity {base:.4f}, plain forward {plain:.3f} s, {_machine(options.device)}", flush=True)
+    print(
+        f"fp32 perplexity {base:.4f}, forward {plain:.3f} s, trace {traced:.1f} s, {_machine(options.device)}",
+        flush=True,
+    )
     rows: list[Measurement] = []
     for variant in chosen:
         if options.only in variant.label:
-            rows.append(measure(model, variant, calibration, evaluation, base, plain, registry))
+            rows.append(measure(model, trace, variant, calibration, evaluation, base, plain, registry))
             print(_line(rows[-1]), flush=True)
     facts = {
         "model": options.model,

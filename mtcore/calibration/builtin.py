@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mtcore.calibration.algorithms.awq import AWQ
 from mtcore.calibration.algorithms.gptq import GPTQ
 from mtcore.calibration.algorithms.max import MAX
+from mtcore.calibration.algorithms.smoothquant import SMOOTHQUANT
 from mtcore.calibration.spec import AlgorithmSpec
 
 
 def builtin_algorithms() -> Iterator[AlgorithmSpec]:
     """The records, in the order in which they are listed."""
     yield MAX
+    yield SMOOTHQUANT
+    yield AWQ
     yield GPTQ

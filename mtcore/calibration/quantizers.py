@@ -36,6 +36,17 @@ def disabled(quantizers: Iterable[TensorQuantizer]) -> Iterator[None]:
             quantizer.enabled = enabled
 
 
+def linear_layers(model: nn.Module, quantizers: Quantizers) -> dict[str, QuantModule]:
+    """The linear layers whose weight is quantized, by name, in the order of the plan."""
+    found: dict[str, QuantModule] = {}
+    for name, slot in quantizers:
+        module = model.get_submodule(name)
+        if slot == "weight" and isinstance(module, nn.Linear):
+            assert isinstance(module, QuantModule)
+            found[name] = module
+    return found
+
+
 def weight_of(model: nn.Module, key: tuple[str, str]) -> nn.Parameter:
     """The parameter behind a weight quantizer."""
     parameter = model.get_submodule(key[0])._parameters[key[1]]

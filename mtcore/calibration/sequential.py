@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtcore.calibration.blocks import BlockCall, find_blocks, inside, record_blocks
 from mtcore.calibration.loop import calibration_mode
 from mtcore.calibration.products import InputProducts, seen_inputs, shared_inputs
-from mtcore.calibration.quantizers import Quantizers, disabled
+from mtcore.calibration.quantizers import Quantizers, disabled, linear_layers
 from mtcore.calibration.spec import CalibrationRun
 from mtcore.errors import CalibrationError
 from mtcore.nn import QuantModule, TensorQuantizer
@@ -45,7 +45,8 @@ def walk_blocks(
             finite.
     """
     assert run.forward_loop is not None, "walking blocks needs data"
-    blocks = find_blocks(run.model, [name for name, _ in quantizers])
+    layers = linear_layers(run.model, quantizers)
+    blocks = find_blocks(run.model, list(layers))
     with disabled(quantizers.values()):
         recording = record_blocks(run.model, blocks, run.forward_loop)
     original, changed = list(recording.hidden), list(recording.hidden)
@@ -53,7 +54,8 @@ def walk_blocks(
         for name, calls in zip(recording.names, recording.calls, strict=True):
             own = [quantizer for (module, _), quantizer in quantizers.items() if inside(module, name)]
             block = _Block(run, run.model.get_submodule(name), calls, own, original, changed)
-            _round_block(block, _layers_in(run.model, name, quantizers), quantizers, round_group, steps, drift)
+            within = {layer: module for layer, module in layers.items() if inside(layer, name)}
+            _round_block(block, within, quantizers, round_group, steps, drift)
             for index in range(len(calls)):
                 original[index], changed[index] = block.run_original(index), block.run_changed(index)
 
@@ -123,14 +125,3 @@ def _products(
                 products[name] = InputProducts.empty(x.shape[1], x.device)
             products[name].add(x, exact.get(name))
     return products
-
-
-def _layers_in(model: nn.Module, block: str, quantizers: Quantizers) -> dict[str, QuantModule]:
-    """The linear layers of a block whose weight is quantized."""
-    found: dict[str, QuantModule] = {}
-    for name, slot in quantizers:
-        module = model.get_submodule(name)
-        if slot == "weight" and inside(name, block) and isinstance(module, nn.Linear):
-            assert isinstance(module, QuantModule)
-            found[name] = module
-    return found

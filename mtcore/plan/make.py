@@ -34,7 +34,7 @@ def make_plan(
         model: read only; parameters may be on the meta device.
         config: the request.
         specs: quantized layers by name.
-        trace: of this model; where None, no scales are shared, which is a finding.
+        trace: of this model; where None, no scales are shared or folded, which is a finding.
         untraced: why there is no trace.
 
     Returns:
@@ -66,7 +66,8 @@ def make_plan(
         findings.append(Finding("warning", "trace", f"no scales are shared: {untraced}"))
     findings.extend(_rule_findings(book))
     findings.extend(coverage_findings(model, grouped, coverage, config.max_unquantized))
-    return Plan(config.name, grouped, groups, config.algorithm, tuple(findings), coverage)
+    folds = trace.folds if trace is not None else ()
+    return Plan(config.name, grouped, groups, config.algorithm, tuple(findings), coverage, folds)
 
 
 def _rule_findings(book: RuleBook) -> Iterable[Finding]:

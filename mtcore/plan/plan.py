@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mtcore.formats import TensorFormat
 from mtcore.recipe.setting import AlgorithmStep, Mode
+from mtcore.trace import FoldGroup
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every module that holds parameters, with its decision and the rule that made it."""
+    """Every module that holds parameters, with its decision and the rule that made it.
+
+    `folds` are facts of the trace, for algorithms that scale channels; they are not saved with the plan.
+    """
 
     recipe: str
     modules: tuple[ModulePlan, ...]
@@ -106,6 +110,7 @@ class Plan:
     algorithm: tuple[AlgorithmStep, ...]
     findings: tuple[Finding, ...]
     coverage: Coverage
+    folds: tuple[FoldGroup, ...] = field(default=(), compare=False, repr=False)
 
     def __iter__(self) -> Iterator[ModulePlan]:
         return iter(self.modules)

@@ -11,7 +11,7 @@ from mtcore.formats.catalog import INT8_TENSOR, NVFP4
 from mtcore.testing import AlgorithmContract
 from mtcore.testing.algorithms import Case
 
-WRITE_WEIGHTS = ("gptq",)
+WRITE_WEIGHTS = ("smoothquant", "awq", "gptq")
 
 
 class TestBuiltinAlgorithms(AlgorithmContract):

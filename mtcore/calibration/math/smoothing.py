@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,5 +45,5 @@ def smoothing_scales(activation: Tensor, weight: Tensor, alpha: float, *, larges
 def from_logs(logs: Tensor, known: Tensor, largest_ratio: float = 1e4) -> Tensor:
     """exp(logs) over its geometric mean among `known` channels, kept within `largest_ratio`; 1 elsewhere."""
     centred = logs - logs[known].mean()
-    limit = torch.tensor(largest_ratio).log()
+    limit = math.log(largest_ratio)
     return torch.where(known, centred.clamp(-limit, limit), 0.0).exp()

@@ -1,0 +1,115 @@
+"""The `awq` algorithm: for every input that can be scaled, the channel scales under which rounding costs least."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from mtcore.calibration.algorithms.max import MaxOptions, run_max
+from mtcore.calibration.folding import ScaledInput, fold, scaled_inputs
+from mtcore.calibration.inputs import InputStatistics, collect_inputs
+from mtcore.calibration.math import awq_scales, product_error, smoothing_scales
+from mtcore.calibration.math.awq import Rounding, ScaleChoice
+from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.nn import QuantModule
+from mtcore.numerics import dynamic_qparams, fake_quantize
+from mtcore.plan import Plan
+
+LOG = logging.getLogger(__name__)
+
+
+class AwqOptions(BaseModel):
+    """Options of `awq`.
+
+    grid: how many exponents are tried between 0 and 1.
+    sample: tokens on which candidates are judged.
+    judge: whether the rounding of weights, of inputs, or of "both" is judged. "inputs" suits a later step that
+        rounds weights well by itself, such as gptq.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grid: int = Field(20, ge=1)
+    sample: int = Field(1024, ge=16)
+    judge: Literal["both", "weights", "inputs"] = "both"
+
+
+def needs_data(plan: Plan) -> bool:
+    """Always: the scales come from the activations."""
+    return True
+
+
+def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
+    """Scale every input that a fold of the trace reaches, then set every amax as `max` does.
+
+    Raises:
+        CalibrationError: no data, or data that is not finite.
+    """
+    quantizers = dict(planned_quantizers(run))
+    layers = linear_layers(run.model, quantizers)
+    statistics = collect_inputs(run, quantizers, layers, sample=options.sample)
+    reached = 0
+    for where in scaled_inputs(run.plan.folds, layers):
+        choice = _choose(where, layers, quantizers, statistics, options)
+        LOG.info(
+            "awq: %s: alpha %.2f, error %.4g of %.4g",
+            where.group,
+            choice.alpha,
+            choice.error,
+            choice.unscaled_error,
+        )
+        fold(run.model, run.edits, where, choice.scales)
+        reached += len(where.consumers)
+    LOG.info("awq: scaled the inputs of %d of %d linear layers", reached, len(layers))
+    run_max(run, MaxOptions())
+
+
+def _choose(
+    where: ScaledInput,
+    layers: Mapping[str, QuantModule],
+    quantizers: Quantizers,
+    statistics: Mapping[str, InputStatistics],
+    options: AwqOptions,
+) -> ScaleChoice:
+    """Try the published scales of AWQ and of SmoothQuant, with every exponent of the grid."""
+    names = list(where.consumers)
+    weights = {name: layers[name].get_parameter("weight").detach().float() for name in names}
+    mean = where.channels_of({name: statistics[name].mean for name in names})
+    amax = where.channels_of({name: statistics[name].amax for name in names})
+    size = where.channels_of({name: weights[name].abs().amax(0) for name in names})
+    candidates: list[tuple[float, Tensor]] = []
+    for number in range(1, options.grid + 1):
+        alpha = number / options.grid
+        candidates += [(alpha, awq_scales(mean, alpha)), (alpha, smoothing_scales(amax, size, alpha))]
+    sums = torch.zeros(len(candidates) + 1, device=mean.device)
+    for name in names:
+        error = product_error(
+            statistics[name].rows(options.sample),
+            _rounding(quantizers, (name, "input"), options.judge != "weights"),
+        )
+        rounding = _rounding(quantizers, (name, "weight"), options.judge != "inputs")
+        for index, scales in enumerate([torch.ones_like(mean), *(scales for _, scales in candidates)]):
+            sums[index] += error(weights[name], rounding, where.columns(name, scales))
+    sums = torch.where(sums.isnan(), torch.inf, sums)
+    winner = int(sums.argmin())
+    alpha, scales = candidates[winner - 1] if winner else (0.0, torch.ones_like(mean))
+    return ScaleChoice(scales, float(sums[winner]), float(sums[0]), alpha)
+
+
+def _rounding(quantizers: Quantizers, key: tuple[str, str], wanted: bool) -> Rounding:
+    """How a slot rounds, with scales from the tensor itself; the identity where it does not, or is not judged."""
+    quantizer = quantizers.get(key)
+    if quantizer is None or not wanted:
+        return lambda x: x
+    return lambda x: fake_quantize(x, dynamic_qparams(x, quantizer.format))
+
+
+AWQ = AlgorithmSpec(
+    "awq", "channel scales under which rounding costs least, found on a grid", AwqOptions, needs_data, run_awq
+)

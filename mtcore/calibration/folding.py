@@ -1,0 +1,97 @@
+"""Folding: channel scales that move between the parameters which produce a value and those which consume it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtcore.calibration.edits import ParameterEdits
+from mtcore.nn import QuantModule
+from mtcore.trace import FoldGroup, Slices
+
+
+@dataclass(frozen=True)
+class ScaledInput:
+    """Quantized linear layers whose input columns are the channels of a fold group.
+
+    Attributes:
+        group: the fold; its scale s goes to the producers as s and to these columns as 1 / s, or the other way.
+        consumers: layer name → for every column, the number of its channel, int64 [cols].
+        columns_divided: whether the consumers' columns are on the group's `down` side.
+    """
+
+    group: FoldGroup
+    consumers: Mapping[str, Tensor]
+    columns_divided: bool
+
+    def channels_of(self, sizes: Mapping[str, Tensor]) -> Tensor:
+        """The largest of the columns' sizes for every channel, fp32 [channels]; sizes are by consumer, [cols]."""
+        first = next(iter(sizes.values()))
+        found = torch.zeros(self.group.size, device=first.device)
+        for name, size in sizes.items():
+            found.scatter_reduce_(0, self.consumers[name].to(size.device), size.float(), "amax")
+        return found
+
+    def columns(self, name: str, scales: Tensor) -> Tensor:
+        """The scales of one consumer's columns, [cols], from those of the channels."""
+        return scales[self.consumers[name].to(scales.device)]
+
+
+def scaled_inputs(folds: Sequence[FoldGroup], layers: Mapping[str, QuantModule]) -> Iterator[ScaledInput]:
+    """The folds that reach all columns of at least one of the named linear layers, in the order of `folds`.
+
+    A layer that is reached by several is taken by the first.
+    """
+    taken: set[str] = set()
+    for group in folds:
+        for divided, sides in ((True, group.down), (False, group.up)):
+            consumers = {}
+            for side in sides:
+                layer, _, parameter = side.parameter.rpartition(".")
+                if layer not in layers or parameter != "weight" or side.axes != (1,) or layer in taken:
+                    continue
+                channels = _by_column(side, layers[layer].get_parameter("weight").shape[1])
+                if channels is not None:
+                    consumers[layer] = channels
+            if consumers:
+                taken.update(consumers)
+                yield ScaledInput(group, consumers, divided)
+                break
+
+
+def fold(model: nn.Module, edits: ParameterEdits, where: ScaledInput, scales: Tensor) -> None:
+    """Divide the consumers' inputs by `scales` and multiply their columns, without changing the model's outputs.
+
+    Args:
+        scales: positive, fp32 [channels].
+    """
+    factor = scales if where.columns_divided else 1.0 / scales
+    for sides, by in ((where.group.up, 1.0 / factor), (where.group.down, factor)):
+        for side in sides:
+            _scale_slices(model, edits, side, by)
+
+
+def _scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tensor) -> None:
+    """(w + offset) · by - offset for the slices of one parameter; `by` is fp32 [channels]."""
+    parameter = model.get_parameter(side.parameter)
+    device = parameter.device
+    lead = tuple(range(len(side.axes)))
+    value = parameter.detach().float().clone()
+    slices = value.movedim(side.axes, lead)
+    shape = slices.shape
+    flat = slices.reshape(-1, *shape[len(lead) :])
+    indices = torch.tensor(side.indices, device=device)
+    factors = by.to(device)[torch.tensor(side.channels, device=device)]
+    factors = factors.view(-1, *[1] * (flat.dim() - 1))
+    flat[indices] = (flat[indices] + side.offset) * factors - side.offset
+    edits.set(parameter, flat.reshape(shape).movedim(lead, side.axes).contiguous())
+
+
+def _by_column(side: Slices, cols: int) -> Tensor | None:
+    """The channel of every column, or None where some column has none."""
+    channels = torch.full((cols,), -1)
+    channels[torch.tensor(side.indices)] = torch.tensor(side.channels)
+    return None if bool((channels < 0).any()) else channels

@@ -1,0 +1,69 @@
+"""Folded scales change no output, reach the columns that the trace names, and can be undone."""
+
+import pytest
+import torch
+from torch import nn
+
+from mtcore.calibration.edits import ParameterEdits
+from mtcore.calibration.folding import fold, scaled_inputs
+from mtcore.plan import make_plan
+from mtcore.quantization.convert import convert
+from mtcore.trace import FoldGroup, Slices, analyze
+
+
+@pytest.fixture
+def folded(model, batch, specs, make_config):
+    """The converted toy model, its edits, and where scales can be folded, by consumers."""
+    plan = make_plan(model, make_config({"*weight_quantizer": "int4_b32"}), specs, analyze(model, batch))
+    converted, _ = convert(model, plan, specs)
+    layers = {planned.name: converted.get_submodule(planned.name) for planned in plan.quantized}
+    return converted, ParameterEdits(), {tuple(w.consumers): w for w in scaled_inputs(plan.folds, layers)}
+
+
+def test_a_norm_reaches_both_readers_of_its_value(folded):
+    assert {("0.gate", "0.up"), ("1.gate", "1.up")} <= set(folded[2])
+
+
+@torch.no_grad()
+def test_outputs_stay_while_inputs_and_weights_are_scaled(folded, batch):
+    model, edits, places = folded
+    for quantizer in model.modules():
+        if hasattr(quantizer, "enabled"):
+            quantizer.enabled = False
+    before, weight = model(batch), model[0].gate.weight.clone()
+    for place in places.values():
+        scales = torch.linspace(0.25, 4.0, place.group.size)
+        fold(model, edits, place, scales)
+    assert torch.allclose(model(batch), before, atol=1e-4)
+    columns = places["0.gate", "0.up"].columns("0.gate", torch.linspace(0.25, 4.0, 32))
+    assert torch.allclose(model[0].gate.weight, weight * columns)
+    edits.undo()
+    assert torch.equal(model(batch), before)
+
+
+def test_sizes_of_channels_are_the_largest_of_their_columns(folded):
+    place = folded[2]["0.gate", "0.up"]
+    gate, up = torch.arange(32.0), torch.full((32,), 7.5)
+    channels = place.channels_of({"0.gate": gate, "0.up": up})
+    assert torch.equal(place.columns("0.up", channels), torch.maximum(gate, up))
+
+
+def test_an_offset_is_part_of_what_is_scaled():
+    norm, layer = nn.Module(), nn.Module()
+    norm.weight = nn.Parameter(torch.tensor([0.5, -0.25]))
+    layer.weight = nn.Parameter(torch.ones(3, 2))
+    model = nn.ModuleDict({"norm": norm, "layer": layer})
+    group = FoldGroup(
+        "g", 2, (Slices("norm.weight", (0,), (0, 1), (1, 0), 1.0),), (Slices("layer.weight", (1,), (0, 1), (1, 0)),)
+    )
+    (place,) = scaled_inputs([group], {"layer": layer})
+    fold(model, ParameterEdits(), place, torch.tensor([2.0, 4.0]))
+    assert norm.weight.tolist() == [1.5 / 4 - 1, 0.75 / 2 - 1]
+    assert layer.weight[0].tolist() == [4.0, 2.0]
+
+
+def test_a_layer_only_some_of_whose_columns_are_reached_is_left_out():
+    layer = nn.Module()
+    layer.weight = nn.Parameter(torch.ones(3, 2))
+    group = FoldGroup("g", 1, (), (Slices("layer.weight", (1,), (0,), (0,)),))
+    assert list(scaled_inputs([group], {"layer": layer})) == []
