@@ -12,14 +12,27 @@ from torch import Tensor, nn
 
 @dataclass
 class ParameterEdits:
-    """The first values of all parameters that were changed. The Parameter objects stay the same."""
+    """The first values of all parameters that were changed. The Parameter objects stay the same.
+
+    `within`: edits that must know of these too, for one step of several.
+    """
 
     originals: dict[int, tuple[nn.Parameter, Tensor]] = field(default_factory=dict)
+    within: ParameterEdits | None = None
+
+    def nested(self) -> ParameterEdits:
+        """Edits of a part of the work: their first values are those at its start; `self` learns of them too."""
+        return ParameterEdits(within=self)
+
+    def _remember(self, parameter: nn.Parameter) -> None:
+        self.originals.setdefault(id(parameter), (parameter, parameter.data))
+        if self.within is not None:
+            self.within._remember(parameter)
 
     @torch.no_grad()
     def set(self, parameter: nn.Parameter, value: Tensor) -> None:
         """Give a parameter new values, cast to its own dtype and device."""
-        self.originals.setdefault(id(parameter), (parameter, parameter.data))
+        self._remember(parameter)
         parameter.data = value.to(device=parameter.device, dtype=parameter.dtype, copy=True).view_as(parameter)
 
     @contextmanager

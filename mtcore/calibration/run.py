@@ -55,4 +55,4 @@ def run_algorithms(
     """
     edits = ParameterEdits() if edits is None else edits
     for spec, options in resolved:
-        spec.run(CalibrationRun(model, plan, forward_loop, edits), options)
+        spec.run(CalibrationRun(model, plan, forward_loop, edits.nested()), options)

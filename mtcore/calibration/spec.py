@@ -26,7 +26,8 @@ class CalibrationRun:
         model: holds quantizers where the plan says so; a driver sets their amax (and only documented others).
         plan: the decisions.
         forward_loop: runs the model on the data; None where the caller gave no data.
-        edits: through which a driver changes parameters, and only through it, so that they can be put back.
+        edits: through which a driver changes parameters, and only through it, so that they can be put back; its
+            originals are the values at the start of this step.
     """
 
     model: nn.Module

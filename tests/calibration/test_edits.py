@@ -47,3 +47,21 @@ def test_originals_come_back_for_a_while_also_after_an_error(parameter):
     with pytest.raises(RuntimeError):
         fail()
     assert parameter.sum() == 4
+
+
+def test_nested_edits_go_back_to_their_own_start_and_the_outer_ones_to_the_first(parameter):
+    outer = ParameterEdits()
+    outer.set(parameter, torch.ones(2, 2))
+    inner = outer.nested()
+    inner.set(parameter, torch.zeros(2, 2))
+    with inner.originals_back():
+        assert parameter.sum() == 4
+    outer.undo()
+    assert parameter.flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_the_outer_edits_undo_what_only_nested_ones_changed(parameter):
+    outer = ParameterEdits()
+    outer.nested().set(parameter, torch.zeros(2, 2))
+    outer.undo()
+    assert parameter.flatten().tolist() == [0, 1, 2, 3]
