@@ -71,7 +71,7 @@ class Analysis:
         self._reads = InputReads(model, self.planes.values)
         self._operands = OperandWatch(model)
         self._forward()
-        self.solution = solve(self.planes)
+        self.solution = solve(self.planes, self._partly_called())
         self.report = self._report()
 
     def explain(self, parameter: str, axis: int, index: int) -> tuple[str, ...]:
@@ -117,6 +117,26 @@ class Analysis:
         finally:
             self._running.pop()
             self._operands.leave()
+
+    def _partly_called(self) -> set[str]:
+        """Parameters of called members of module lists of which other members, of the same type, were not called.
+
+        They may be experts: an uncalled one may read the value that its siblings read.
+        """
+        names: set[str] = set()
+        for where, parent in self.model.named_modules():
+            if not isinstance(parent, nn.ModuleList):
+                continue
+            members = {f"{where}.{n}" if where else n: m for n, m in parent.named_children()}
+            missed = {
+                type(m)
+                for n, m in members.items()
+                if n not in self._calls and next(m.parameters(), None) is not None
+            }
+            for name, member in members.items():
+                if name in self._calls and type(member) in missed:
+                    names |= {f"{name}.{p}" for p, _ in member.named_parameters()}
+        return names
 
     def _report(self) -> TraceReport:
         symbols, blocks = channel_groups(self.planes.arena, self.planes.relations)

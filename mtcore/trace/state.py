@@ -56,7 +56,8 @@ def _restore(live: dict[str, object], saved: dict[str, object]) -> None:
 
 def exact_copy(tensor: Tensor) -> Tensor:
     """A copy with the same strides: kernels may round differently on another layout."""
-    if tensor.layout is not torch.strided or 0 in tensor.stride() or tensor.is_conj() or tensor.is_neg():
+    odd = tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg()
+    if odd or torch._C._functorch.is_functorch_wrapped_tensor(tensor) or 0 in tensor.stride():
         return tensor.detach().clone()
     copy = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=tensor.device)
     return copy.copy_(tensor.detach())

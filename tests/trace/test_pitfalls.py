@@ -145,6 +145,30 @@ def test_07_unseen_parameters_are_reported():
     assert analyze(model, x(2, 4)).uncalled == ("extra",)
 
 
+def test_07_a_stack_of_which_a_matrix_is_not_reached_is_pinned():
+    def body(self, t):
+        h = F.layer_norm(t, (4,)) * self.norm
+        return torch.stack([F.linear(h, self.experts[i]) for i in self.used])
+
+    model = Net(body, norm=torch.rand(4) + 0.5, experts=torch.randn(3, 5, 4))
+    model.used = [0, 1, 2]
+    assert prove(model, x(2, 4)).folds
+    model.used = [0, 2]
+    assert prove(model, x(2, 4)).folds == ()
+
+
+def test_07_a_list_of_which_a_module_is_not_called_is_pinned():
+    def body(self, t):
+        h = F.layer_norm(t, (4,)) * self.norm
+        return torch.stack([self.experts[i](h) for i in self.used])
+
+    model = Net(body, norm=torch.rand(4) + 0.5, experts=nn.ModuleList(nn.Linear(4, 5) for _ in range(3)))
+    model.used = [0, 1, 2]
+    assert prove(model, x(2, 4)).folds
+    model.used = [0, 2]
+    assert prove(model, x(2, 4)).folds == ()
+
+
 @pytest.mark.parametrize("act", [F.relu, F.leaky_relu, torch.abs, lambda h: h * 3, lambda h: -h / 2])
 def test_08_positive_scales_pass_homogeneous_functions(act):
     assert UP_DOWN in pairs(prove(mlp(lambda self, h: act(h)), x(2, 4)))

@@ -166,3 +166,14 @@ def test_symbol_of_calls_is_restored_after_an_exception(x):
     original = nn.Module.__call__
     recursive_trace(Net(lambda self, t: 1 / 0), x)
     assert nn.Module.__call__ is original
+
+
+def test_tensors_inside_a_vmap_are_recorded(x):
+    held = torch.arange(4)
+
+    def body(self, t):
+        mask = torch.vmap(lambda i: (held + 1) * i)(torch.arange(4))
+        return t.sum(-1) + mask.sum()
+
+    graphs = recursive_trace(model := Net(body), x)
+    assert graphs.failure_msg(model) is None
