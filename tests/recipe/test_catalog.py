@@ -97,7 +97,7 @@ def test_the_mlp_only_preset_leaves_attention_alone(load, decide):
 
 
 class Block(nn.Module):
-    """Attention's first projection and one expert: what the presets tell apart, in two layers."""
+    """Attention and one expert: what the presets tell apart."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +106,8 @@ class Block(nn.Module):
         self.lm_head = nn.Linear(128, 4)
 
     def forward(self, x):
-        return self.lm_head(self.mlp["experts"][0](self.q_proj(x)))
+        q = self.q_proj(x)
+        return self.lm_head(self.mlp["experts"][0](nn.functional.scaled_dot_product_attention(q, x, x)))
 
 
 @pytest.mark.parametrize("name", WHOLE)

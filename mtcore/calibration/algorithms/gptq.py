@@ -71,14 +71,30 @@ def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
     """
     if run.forward_loop is None:
         raise CalibrationError("gptq needs calibration data: give a forward_loop, or --calib")
-    run_max(run, MaxOptions())
     quantizers = dict(planned_quantizers(run))
+    _refuse_transformed(quantizers)
+    run_max(run, MaxOptions())
 
     def round_group(names: tuple[str, ...], products: InputProducts) -> None:
         for together in _same_scales(quantizers, names):
             _round_weights(run, options, quantizers, together, products)
 
     walk_blocks(run, quantizers, round_group, steps=options.sequential, drift=options.correct)
+
+
+def _refuse_transformed(quantizers: Quantizers) -> None:
+    """A weight that is scaled, rotated or shifted before it is rounded cannot be given its rounded values back."""
+    changed = [
+        ".".join(key)
+        for key, quantizer in quantizers.items()
+        if quantizer.is_weight
+        and (quantizer.pre_quant_scale is not None or quantizer.rotation is not None or quantizer.bias is not None)
+    ]
+    if changed:
+        raise CalibrationError(
+            f"gptq rounds weights as they are, but {changed[0]} ({len(changed)} in all) is scaled, rotated or "
+            "shifted before it is rounded: fold that into the weights, or choose another algorithm"
+        )
 
 
 def _same_scales(quantizers: Quantizers, group: tuple[str, ...]) -> list[list[str]]:

@@ -14,14 +14,20 @@ from mtcore.calibration.quantizers import disabled, planned_quantizers, weight_t
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.errors import CalibrationError
 from mtcore.nn import TensorQuantizer
-from mtcore.numerics import tensor_amax
+from mtcore.numerics import four_over_six_qparams, tensor_amax
 from mtcore.plan import Plan, ScaleGroup
 
 
 class MaxOptions(BaseModel):
-    """`max` has no options."""
+    """Options of `max`.
+
+    four_over_six: each block of a weight in a two-level float format (NVFP4) puts its largest magnitude on 6 or on
+        4, whichever gives the smaller squared error; see `mtcore.numerics.four_over_six_qparams`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    four_over_six: bool = False
 
 
 def needs_data(plan: Plan) -> bool:
@@ -50,6 +56,21 @@ def run_max(run: CalibrationRun, options: MaxOptions) -> None:
             calibrate_weight(quantizer, weight_tensor(run.model, (module, slot)), f"{module}.{slot}")
     for group in run.plan.groups:
         share_amax(group, quantizers)
+    if options.four_over_six:
+        for (module, slot), quantizer in quantizers.items():
+            if quantizer.is_weight and quantizer.format.outer is not None:
+                choose_four_or_six(quantizer, weight_tensor(run.model, (module, slot)))
+
+
+def choose_four_or_six(quantizer: TensorQuantizer, weight: Tensor) -> None:
+    """Set the magnitudes of a calibrated weight quantizer so that its scales are those of four over six.
+
+    What is stored stays the plain format: a block that puts its amax on 4 looks like one of 6/4 times the amax.
+    """
+    fmt = quantizer.format
+    chosen = four_over_six_qparams(quantizer.matrix(weight.detach()), fmt, quantizer.outer_amax)
+    assert chosen.scale_2 is not None, "a two-level format without an outer scale"
+    quantizer.set_amax(chosen.multiplier() * fmt.target, chosen.scale_2 * fmt.outer_target)
 
 
 def observe_activations(

@@ -103,3 +103,12 @@ def test_a_data_loop_that_raises_leaves_nothing_behind(calibrate, model, batch):
     with pytest.raises(RuntimeError, match="disk"):
         calibrate(W4, broken)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_weight_that_is_scaled_before_rounding_is_refused_by_name(model, batch, data, specs, make_config):
+    plan = make_plan(model, make_config(W4), specs, analyze(model, batch))
+    converted, journal = convert(model, plan, specs)
+    converted[0].up.weight_quantizer.pre_quant_scale = torch.full((32,), 2.0)
+    steps = resolve_algorithms([AlgorithmStep("gptq")], {"gptq": GPTQ})
+    with pytest.raises(CalibrationError, match=r"0\.up\.weight \(1 in all\) is scaled"):
+        run_algorithms(converted, plan, steps, as_forward_loop(data), journal.parameters)

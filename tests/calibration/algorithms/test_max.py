@@ -7,6 +7,7 @@ from torch import nn
 from mtcore.calibration import as_forward_loop, resolve_algorithms, run_algorithms
 from mtcore.calibration.algorithms.max import MAX, needs_data
 from mtcore.errors import CalibrationError
+from mtcore.numerics import four_over_six_qparams
 from mtcore.plan import make_plan
 from mtcore.quantization.convert import convert
 from mtcore.recipe.setting import AlgorithmStep
@@ -96,3 +97,21 @@ def test_an_exception_in_the_loop_leaves_quantizers_enabled_and_unobserved(calib
     quantizer = model[0].gate.input_quantizer
     assert quantizer.enabled
     assert quantizer.observer is None
+
+
+def test_four_over_six_gives_the_scales_of_the_reference_and_a_smaller_error(model, specs, make_config):
+    plan = make_plan(model, make_config({"*weight_quantizer": "nvfp4"}), specs)
+    convert(model, plan, specs)
+    errors = []
+    for options in ({}, {"four_over_six": True}):
+        steps = resolve_algorithms([AlgorithmStep("max", options)], {"max": MAX})
+        run_algorithms(model, plan, steps, None)
+        layer = model[0].gate
+        errors.append((layer.weight_quantizer(layer.weight) - layer.weight).square().sum())
+    reference = four_over_six_qparams(layer.weight.detach(), layer.weight_quantizer.format)
+    stored = layer.weight_quantizer.quantize(layer.weight).qparams
+    assert torch.equal(stored.scale.view(torch.uint8), reference.scale.view(torch.uint8))
+    assert torch.allclose(
+        stored.scale_2, reference.scale_2, rtol=2**-23, atol=0
+    )  # the same, over one more rounding
+    assert errors[1] < errors[0]
