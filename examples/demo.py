@@ -75,12 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = time.perf_counter()
     torch.manual_seed(0)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    # GPTQ takes long on a larger model without a GPU.
+    recipes = [recipe for recipe in RECIPES if options.model == "tinylm" or not recipe.endswith("_best")]
     subject, data = choose(options.model), DataOptions(samples=options.samples)
 
     original = load_checkpoint(subject.source)
     held_out = default_registry().calibration_batches(subject.held_out, original, data)
     show_model(console, original, held_out)
-    show_plan(console, plan_model(original.model, RECIPES[0], inputs=original.example_inputs or None))
+    show_plan(console, plan_model(original.model, recipes[0], inputs=original.example_inputs or None))
     console.print("\n[bold]quantize → checkpoint → reload in transformers → score[/]")
     before = sum(2 * parameter.numel() for parameter in original.model.parameters())
     tokenizer = original.tokenizer
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [measure("bf16", before, in_fp32(original.model), tokenizer, held_out, subject.prompt)]
     del original  # a larger model should be in memory once
     with folder(options.keep) as out:
-        for recipe in RECIPES:
+        for recipe in recipes:
             summary = quantize_checkpoint(
                 subject.source, recipe, out / recipe, calib=subject.calibration, data=data
             )
@@ -101,11 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_rows(console, rows, subject.prompt)
 
     console.print(f"{time.perf_counter() - start:.0f} s in all")
-    drift = rows[1 + RECIPES.index("fp8_best")].perplexity / rows[0].perplexity - 1
-    if options.model == "tinylm" and abs(drift) >= FP8_LIMIT:
-        console.print(f"[bold red]fp8_best moves the perplexity by {drift:+.2%}; the limit is {FP8_LIMIT:.0%}[/]")
-        return 1
-    return 0
+    best = next((row for row in rows if row.name == "fp8_best"), None)
+    if best is None or abs(best.perplexity / rows[0].perplexity - 1) < FP8_LIMIT:
+        return 0
+    console.print(f"[bold red]fp8_best moves the perplexity by {FP8_LIMIT:.0%} or more[/]")
+    return 1
 
 
 def choose(name: str) -> Subject:

@@ -52,7 +52,7 @@ def test_names_that_only_look_like_routers_are_quantized(load, decide):
         ("nvfp4_weight_only", "nvfp4 (static)", "None"),
         ("fp8", "fp8 (static)", "fp8 (static)"),
         ("fp8_row", "fp8_row (static)", "fp8_row (dynamic)"),
-        ("int8", "int8_row (static)", "int8_row (dynamic)"),
+        ("int8", "int8_row (static)", "int8_row_full (dynamic)"),
         ("int8_static", "int8_row (static)", "int8 (static)"),
         ("int8_weight_only", "int8_row (static)", "None"),
         ("fp8_block", "fp8_128x128 (static)", "fp8_1x128 (dynamic)"),
