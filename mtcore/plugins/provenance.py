@@ -36,8 +36,26 @@ class Origin:
         return f"plugin {self.plugin!r}" + (f" ({package})" if package else "")
 
 
+class _FromOrigin:
+    """What is said of a plugin's origin, on everything that has one."""
+
+    origin: Origin
+
+    @property
+    def distribution(self) -> str:
+        return self.origin.distribution
+
+    @property
+    def version(self) -> str:
+        return self.origin.version
+
+    @property
+    def entry_point(self) -> str:
+        return self.origin.entry_point
+
+
 @dataclass(frozen=True)
-class PluginInfo:
+class PluginInfo(_FromOrigin):
     """A plugin that was loaded; what `mtopt plugins` shows.
 
     Attributes:
@@ -58,18 +76,6 @@ class PluginInfo:
     def name(self) -> str:
         return self.origin.plugin
 
-    @property
-    def distribution(self) -> str:
-        return self.origin.distribution
-
-    @property
-    def version(self) -> str:
-        return self.origin.version
-
-    @property
-    def entry_point(self) -> str:
-        return self.origin.entry_point
-
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -84,7 +90,7 @@ class PluginInfo:
 
 
 @dataclass(frozen=True)
-class LoadFailure:
+class LoadFailure(_FromOrigin):
     """A plugin that gives nothing, and why.
 
     Attributes:
@@ -106,18 +112,6 @@ class LoadFailure:
     @property
     def plugin(self) -> str:
         return self.origin.plugin
-
-    @property
-    def distribution(self) -> str:
-        return self.origin.distribution
-
-    @property
-    def version(self) -> str:
-        return self.origin.version
-
-    @property
-    def entry_point(self) -> str:
-        return self.origin.entry_point
 
     def __str__(self) -> str:
         return f"{self.origin} failed to load: {self.error}"
