@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -51,24 +51,41 @@ def recipe_options(command: F) -> F:
 
 
 def data_options(command: F) -> F:
-    """The options that say how much of a text is read, and in which pieces."""
+    """The options that say how data are read, how much of them, and in which pieces; for `chosen_data`."""
     for option in reversed(
         (
             click.option("--samples", type=click.IntRange(min=1), help="Chunks to take. [default: 32]"),
             click.option("--length", type=click.IntRange(min=2), help="Tokens a chunk. [default: 512]"),
             click.option("--batch-size", type=click.IntRange(min=1), help="Chunks a batch. [default: 4]"),
+            click.option(
+                "--calib-format",
+                "format",
+                metavar="KIND",
+                help="How the data are read: text, jsonl, parquet, ids, dataset. [default: by the name]",
+            ),
+            click.option(
+                "--text-field",
+                "field",
+                metavar="NAME",
+                help="Field of the records. [default: text, messages, input_ids]",
+            ),
+            click.option(
+                "--chat", is_flag=True, default=None, help="Records are conversations; use the chat template."
+            ),
+            click.option(
+                "--seed", type=int, help="Draw the chunks from all of the data, instead of the first ones."
+            ),
         )
     ):
         command = option(command)
     return command
 
 
-def chosen_data(samples: int | None, length: int | None, batch_size: int | None) -> DataOptions:
+def chosen_data(options: Mapping[str, Any]) -> DataOptions:
     """The data options of a line; what it left out keeps its default."""
     from mtcore.flow.data_options import DataOptions
 
-    given = {"samples": samples, "length": length, "batch_size": batch_size}
-    return DataOptions(**{name: value for name, value in given.items() if value is not None})
+    return DataOptions(**{name: value for name, value in options.items() if value is not None})
 
 
 def chosen_recipe(

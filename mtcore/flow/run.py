@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,14 @@ class _Run:
         with self.phase("load"):
             return self.registry.load_model(self.facts.source)
 
+    def batches(
+        self, calib: str | Iterable[Any] | None, loaded: LoadedModel, data: DataOptions | None
+    ) -> list[Any]:
+        """The calibration data in memory; empty where there are none."""
+        if isinstance(calib, str):
+            return self.registry.calibration_batches(calib, loaded, data or DataOptions())
+        return [] if calib is None else list(calib)
+
     def plan(self, loaded: LoadedModel, recipe: Config) -> Plan:
         if loaded.quantized_as is not None:
             raise ModelError(
@@ -114,7 +122,7 @@ def quantize_checkpoint(
     recipe: Config,
     out: Path,
     *,
-    calib: str | None = None,
+    calib: str | Iterable[Any] | None = None,
     dialect: str = "compressed-tensors",
     data: DataOptions | None = None,
     registry: Registry | None = None,
@@ -127,7 +135,8 @@ def quantize_checkpoint(
         source: what the model loaders know: a directory, a GGUF file, a hub id.
         recipe: what to do.
         out: directory to write; it appears whole at the end, or not at all.
-        calib: calibration data, as the plugins know it: a text file. Needed for static activation scales.
+        calib: calibration data: a name that the plugins know (a file, a dataset), or an iterable of batches.
+            Needed for static activation scales.
         dialect: name of an exporter.
         data: how much of the calibration data to use.
 
@@ -145,7 +154,7 @@ def quantize_checkpoint(
     exporter.check(plan, dialect)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     dtypes = widen_on_cpu(loaded.model)
-    batches = [] if calib is None else run.registry.calibration_batches(calib, loaded, data or DataOptions())
+    batches = run.batches(calib, loaded, data)
     tokens = sum(_tokens(batch) for batch in batches)
     with run.phase("calibrate", tokens or None, "tokens") as phase:
         loop: Data | None = None

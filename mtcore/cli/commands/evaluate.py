@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--text", metavar="FILE", help=f"Text to score. [default: {default_text.NAME}]")
 @data_options
-def evaluate(
-    model: str, text: str | None, samples: int | None, length: int | None, batch_size: int | None
-) -> Answer:
+def evaluate(model: str, text: str | None, **data: Any) -> Answer:
     """Perplexity of MODEL, quantized or not, on a text."""
     from mtcore import flow
 
@@ -38,13 +36,13 @@ def evaluate(
         evaluation = flow.evaluate_checkpoint(
             model,
             text=text or str(default_text.write_default_text(Path(folder))),
-            data=chosen_data(samples, length, batch_size),
+            data=chosen_data(data),
             registry=open_registry(),
             reporter=make_reporter(),
         )
     scored = text or default_text.NAME
-    data = {"model": model, "text": scored, **evaluation.to_json()}
-    return Answer(data, lambda console: _draw(console, model, scored, evaluation))
+    answer = {"model": model, "text": scored, **evaluation.to_json()}
+    return Answer(answer, lambda console: _draw(console, model, scored, evaluation))
 
 
 def _draw(console: Console, model: str, text: str, evaluation: Evaluation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 )
 @click.argument("model")
 @recipe_options
-@click.option("--calib", metavar="TEXT", help="Text file to calibrate on; static activation scales need one.")
+@click.option(
+    "--calib",
+    metavar="DATA",
+    help="What to calibrate on: a file of text, JSON lines, parquet or token ids, or datasets:NAME. "
+    "Static activation scales need it.",
+)
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="Directory of the new checkpoint."
 )
@@ -40,10 +45,8 @@ def quantize(
     calib: str | None,
     out: Path,
     dialect: str,
-    samples: int | None,
-    length: int | None,
-    batch_size: int | None,
     force: bool,
+    **data: Any,
 ) -> Answer:
     """Quantize MODEL (a checkpoint directory, a GGUF file or a hub id) and write a checkpoint.
 
@@ -58,7 +61,7 @@ def quantize(
         out,
         calib=calib,
         dialect=dialect,
-        data=chosen_data(samples, length, batch_size),
+        data=chosen_data(data),
         registry=registry,
         reporter=make_reporter(),
         overwrite=force,

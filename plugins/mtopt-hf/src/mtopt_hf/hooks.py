@@ -1,4 +1,4 @@
-"""What the plugin gives to mtcore: a loader, calibration batches from text, and the compressed-tensors dialect."""
+"""What the plugin gives to mtcore: a loader, calibration batches, and the compressed-tensors dialect."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def mtcore_load_model(source: str) -> LoadedModel | None:
 def mtcore_calibration_batches(
     source: str, loaded: LoadedModel, options: DataOptions
 ) -> list[dict[str, Any]] | None:
-    """Batches of a text file, for models that this plugin loaded."""
-    from mtopt_hf.batches import text_batches
+    """Batches of texts, records, conversations or token ids, for models that this plugin loaded."""
+    from mtopt_hf.data import calibration_batches
 
-    return text_batches(source, loaded, options) if loaded.loader == "hf" else None
+    return calibration_batches(source, loaded, options) if loaded.loader == "hf" else None
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -23,6 +24,21 @@ class HfTokenizer:
         """The text of `ids`, special tokens left out."""
         text = self.wrapped.decode(ids, skip_special_tokens=True)
         assert isinstance(text, str)
+        return text
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self.wrapped.chat_template)
+
+    def chat_text(self, messages: list[dict[str, Any]]) -> str:
+        """A conversation as the model's own chat template writes it, special tokens included.
+
+        Raises:
+            ValueError, TypeError, jinja2.TemplateError: the template does not take these messages.
+        """
+        text = self.wrapped.apply_chat_template(messages, tokenize=False)
+        if not isinstance(text, str):  # a list of conversations gives a list of texts
+            raise TypeError("one conversation was expected, not a list of them")
         return text
 
     @property

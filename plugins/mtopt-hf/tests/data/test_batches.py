@@ -1,7 +1,8 @@
-"""Calibration text: chunks that start a sequence, in order, the same every time; clear errors for bad files."""
+"""Chunks start a sequence, in order or drawn by a seed, the same every time; too few data are told."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from mtcore.errors import CalibrationError
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.loaded import LoadedModel
-from mtopt_hf.batches import text_batches
+from mtopt_hf.data import calibration_batches
 from mtopt_hf.load import load_model
 
 SMALL = DataOptions(samples=2, length=16, batch_size=1)
@@ -25,7 +26,7 @@ def loaded(llama_checkpoint: Path) -> LoadedModel:
 
 
 def test_chunks_begin_with_bos_and_continue_the_text(loaded: LoadedModel, text_file: Path) -> None:
-    batches = text_batches(str(text_file), loaded, DataOptions(samples=5, length=33, batch_size=2))
+    batches = calibration_batches(str(text_file), loaded, DataOptions(samples=5, length=33, batch_size=2))
     assert [tuple(batch["input_ids"].shape) for batch in batches] == [(2, 33), (2, 33), (1, 33)]
     rows = torch.cat([batch["input_ids"] for batch in batches])
     assert set(rows[:, 0].tolist()) == {256}
@@ -36,7 +37,7 @@ def test_chunks_begin_with_bos_and_continue_the_text(loaded: LoadedModel, text_f
 
 
 def test_same_file_gives_the_same_batches(loaded: LoadedModel, text_file: Path) -> None:
-    first, second = (text_batches(str(text_file), loaded, DataOptions(3, 16, 2)) for _ in range(2))
+    first, second = (calibration_batches(str(text_file), loaded, DataOptions(3, 16, 2)) for _ in range(2))
     assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(first, second, strict=True))
 
 
@@ -50,13 +51,13 @@ def test_model_without_a_begin_token_gets_text_only(loaded: LoadedModel, text_fi
         def decode(self, ids: list[int]) -> str:
             return bytes(ids).decode()
 
-    batches = text_batches(str(text_file), replace(loaded, tokenizer=NoBegin()), DataOptions(2, 10, 2))
+    batches = calibration_batches(str(text_file), replace(loaded, tokenizer=NoBegin()), DataOptions(2, 10, 2))
     assert bytes(batches[0]["input_ids"].flatten().tolist()).decode() == text_file.read_text()[:20]
 
 
 def error_of(source: Path | str, loaded: LoadedModel, options: DataOptions = SMALL) -> str:
     with pytest.raises(CalibrationError) as caught:
-        text_batches(str(source), loaded, options)
+        calibration_batches(str(source), loaded, options)
     return str(caught.value)
 
 
@@ -92,3 +93,24 @@ def test_model_without_a_tokenizer_is_named(loaded: LoadedModel, text_file: Path
 @pytest.mark.parametrize("options", [DataOptions(0, 16, 1), DataOptions(1, 1, 1), DataOptions(1, 16, 0)])
 def test_senseless_options_are_refused(loaded: LoadedModel, text_file: Path, options: DataOptions) -> None:
     assert "must be at least" in error_of(text_file, loaded, options)
+
+
+def test_a_seed_draws_other_chunks_of_the_data_and_repeats_itself(loaded: LoadedModel, text_file: Path) -> None:
+    def rows(seed: int | None) -> torch.Tensor:
+        options = DataOptions(samples=6, length=17, batch_size=6, seed=seed)
+        return calibration_batches(str(text_file), loaded, options)[0]["input_ids"]
+
+    every = calibration_batches(str(text_file), loaded, DataOptions(samples=675, length=17, batch_size=675))
+    known = {tuple(row) for row in every[0]["input_ids"].tolist()}
+    assert torch.equal(rows(1), rows(1))
+    assert not torch.equal(rows(1), rows(2))
+    assert not torch.equal(rows(1), rows(None))
+    assert all(tuple(row) in known for row in rows(1).tolist())
+
+
+def test_an_id_outside_of_the_vocabulary_is_named(loaded: LoadedModel, tmp_path: Path) -> None:
+    file = tmp_path / "ids.jsonl"
+    file.write_text(json.dumps([1] * 31 + [258]))
+    assert "token id 258 is outside of the model's vocabulary of 258" in error_of(
+        file, loaded, replace(SMALL, format="ids")
+    )
