@@ -239,7 +239,7 @@ def mtcore_before_phase(run: RunFacts, phase: str) -> None:
 
     Args:
         run: what the run was asked to do.
-        phase: "load", "plan", "calibrate", "export" or "evaluate".
+        phase: "load", "trace", "verify", "explain", "plan", "calibrate", "export" or "evaluate".
 
     Example:
         >>> from mtcore.plugins import Registry, RunFacts

@@ -6,8 +6,10 @@ from mtcore.flow.export import export_model
 from mtcore.flow.loaded import LoadedModel, Tokenizer
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.run import RunSummary, evaluate_checkpoint, load_checkpoint, plan_checkpoint, quantize_checkpoint
+from mtcore.flow.trace import CheckpointTrace, trace_checkpoint
 
 __all__ = [
+    "CheckpointTrace",
     "DataOptions",
     "Evaluation",
     "LoadedModel",
@@ -22,4 +24,5 @@ __all__ = [
     "perplexity",
     "plan_checkpoint",
     "quantize_checkpoint",
+    "trace_checkpoint",
 ]

@@ -2,6 +2,7 @@
 
 from mtcore.trace.analyzer import Analysis, analyze, shared_input_groups
 from mtcore.trace.channels import BlockGroup, SymGroup
+from mtcore.trace.explain import AxisPin, Explainer
 from mtcore.trace.folds import FoldGroup
 from mtcore.trace.graph import GraphCollection, NoGraphError
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
@@ -21,10 +22,12 @@ from mtcore.trace.symbols import CLType, Symbol, SymbolRules, SymInfo, SymMap
 __all__ = [
     "Analysis",
     "AttentionSite",
+    "AxisPin",
     "BlockGroup",
     "CLType",
     "CalledModule",
     "Count",
+    "Explainer",
     "Failure",
     "FoldCheck",
     "FoldGroup",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from mtcore.trace.channels import channel_groups
 from mtcore.trace.dependency import folds_of, solve
 from mtcore.trace.engine import LabelPlanes
-from mtcore.trace.explain import explain_scale
+from mtcore.trace.explain import Explainer
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
 from mtcore.trace.interpose import Call, around_module_calls
 from mtcore.trace.operands import OperandWatch
@@ -82,7 +83,12 @@ class Analysis:
         Raises:
             TraceError: the forward did not use this axis of the parameter as one with scales.
         """
-        return explain_scale(self.planes, self.solution, parameter, axis, index)
+        return self.explainer.scale(parameter, axis, index).way
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Answers questions about scales; made at the first one."""
+        return Explainer(self.planes, self.solution)
 
     def _forward(self) -> None:
         with (

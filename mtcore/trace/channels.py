@@ -35,7 +35,7 @@ class SymGroup:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Reads what `dataclasses.asdict` made, also after JSON."""
+        """Reads its part of `TraceReport.to_dict`, also after JSON."""
         members = tuple(map(Slices.from_dict, data["members"]))
         return cls(data["name"], data["size"], members, data["state"], data["reason"])
 

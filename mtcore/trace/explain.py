@@ -3,58 +3,103 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from mtcore.errors import TraceError
-from mtcore.trace.arena import Arena
+from mtcore.trace.arena import Role
 from mtcore.trace.engine import LabelPlanes
+from mtcore.trace.relations import Ints
 from mtcore.trace.solver import GAVE_WAY, Solution
 
 
-def explain_scale(
-    planes: LabelPlanes, solution: Solution, parameter: str, axis: int, index: int
-) -> tuple[str, ...]:
-    """The steps from a slice to its pin, each 'slice = slice: operation in module'; () when it is free."""
-    start = _node(planes.arena, parameter, axis, index)
-    if solution.label[start] != 0:
-        return ()
-    steps = _shortest(solution, start)
-    sites = planes.relations.sites
-    lines = []
-    for a, b, site in steps:
-        place = "it gives way, one of several free factors" if site == GAVE_WAY else str(sites[site])
-        right = "pinned" if b == 0 else f"goes with {planes.arena.describe(b)}"
-        lines.append(f"{planes.arena.describe(a)} {right}: {place}")
-    return tuple(lines)
+@dataclass(frozen=True)
+class AxisPin:
+    """How many of the `size` scales along `axes` of a parameter are pinned, and the way of one of them, `index`.
+
+    The last of `axes` is the axis in question; a stack of matrices has its leading axes too. `index` is flat over
+    `axes`. Every step of `way` is 'slice = slice: operation in module'; it is () when the scale at `index` is free.
+    """
+
+    parameter: str
+    axes: tuple[int, ...]
+    size: int
+    pinned: int
+    index: int
+    way: tuple[str, ...]
 
 
-def _node(arena: Arena, parameter: str, axis: int, index: int) -> int:
-    for role in arena.roles:
-        if arena.names[role.param] == parameter and role.axes[-1:] == (axis,) and 0 <= index < role.size:
-            return role.base + index
-    raise TraceError(f"the forward gave index {index} of axis {axis} of {parameter!r} no scale: was it used?")
+class Explainer:
+    """Answers questions about the scales of one solved forward."""
+
+    def __init__(self, planes: LabelPlanes, solution: Solution) -> None:
+        self._arena, self._label = planes.arena, solution.label
+        self._sites = planes.relations.sites
+        self._relations = _Relations(solution)
+
+    def scale(self, parameter: str, axis: int, index: int) -> AxisPin:
+        """The scale of one slice.
+
+        Raises:
+            TraceError: the forward did not use this axis of the parameter as one with scales.
+        """
+        for role in self._roles(parameter):
+            if role.axes[-1:] == (axis,) and 0 <= index < role.size:
+                return self._pin(role, index)
+        raise TraceError(f"the forward gave index {index} of axis {axis} of {parameter!r} no scale: was it used?")
+
+    def axes(self, parameters: Collection[str]) -> Iterator[AxisPin]:
+        """Every axis of these parameters that has scales, with the way of its first pinned one."""
+        for role in self._arena.roles:
+            if self._arena.names[role.param] in parameters:
+                yield self._pin(role, int(np.argmax(self._labels(role) == 0)))
+
+    def _roles(self, parameter: str) -> Iterator[Role]:
+        return (role for role in self._arena.roles if self._arena.names[role.param] == parameter)
+
+    def _labels(self, role: Role) -> Ints:
+        return self._label[role.base : role.base + role.size]
+
+    def _pin(self, role: Role, index: int) -> AxisPin:
+        labels = self._labels(role)
+        way = self._way(role.base + index) if labels[index] == 0 else ()
+        pinned = int((labels == 0).sum())
+        return AxisPin(self._arena.names[role.param], role.axes, role.size, pinned, index, way)
+
+    def _way(self, start: int) -> tuple[str, ...]:
+        lines = []
+        for a, b, site in self._relations.shortest(start):
+            place = "it gives way, one of several free factors" if site == GAVE_WAY else str(self._sites[site])
+            right = "pinned" if b == 0 else f"goes with {self._arena.describe(b)}"
+            lines.append(f"{self._arena.describe(a)} {right}: {place}")
+        return tuple(lines)
 
 
-def _shortest(solution: Solution, start: int) -> list[tuple[int, int, int]]:
-    """Breadth first over signed nodes, from `start` to 0 or to its own inverse."""
-    a = np.concatenate([solution.a, solution.b, -solution.a, -solution.b])
-    b = np.concatenate([solution.b, solution.a, -solution.b, -solution.a])
-    site = np.tile(solution.site, 4)
-    order = np.argsort(a, kind="stable")
-    a, b, site = a[order], b[order], site[order]
-    came: dict[int, tuple[int, int]] = {start: (start, GAVE_WAY)}
-    queue = deque([start])
-    while queue:
-        here = queue.popleft()
-        if here in (0, -start):
-            return _way_back(came, start, here)
-        low, high = np.searchsorted(a, here, side="left"), np.searchsorted(a, here, side="right")
-        for there, why in zip(b[low:high].tolist(), site[low:high].tolist(), strict=True):
-            if there not in came:
-                came[there] = (here, why)
-                queue.append(there)
-    raise AssertionError("a pinned node without a way to its pin")
+class _Relations:
+    """The solved relations as a graph over signed nodes."""
+
+    def __init__(self, solution: Solution) -> None:
+        a = np.concatenate([solution.a, solution.b, -solution.a, -solution.b])
+        b = np.concatenate([solution.b, solution.a, -solution.b, -solution.a])
+        order = np.argsort(a, kind="stable")
+        self._a, self._b, self._site = a[order], b[order], np.tile(solution.site, 4)[order]
+
+    def shortest(self, start: int) -> list[tuple[int, int, int]]:
+        """Breadth first from `start` to 0 or to its own inverse."""
+        came: dict[int, tuple[int, int]] = {start: (start, GAVE_WAY)}
+        queue = deque([start])
+        while queue:
+            here = queue.popleft()
+            if here in (0, -start):
+                return _way_back(came, start, here)
+            low, high = np.searchsorted(self._a, here, side="left"), np.searchsorted(self._a, here, side="right")
+            for there, why in zip(self._b[low:high].tolist(), self._site[low:high].tolist(), strict=True):
+                if there not in came:
+                    came[there] = (here, why)
+                    queue.append(there)
+        raise AssertionError("a pinned node without a way to its pin")
 
 
 def _way_back(came: dict[int, tuple[int, int]], start: int, end: int) -> list[tuple[int, int, int]]:

@@ -29,7 +29,7 @@ class FoldGroup:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FoldGroup:
-        """Reads what `dataclasses.asdict` made, also after JSON."""
+        """Reads its part of `TraceReport.to_dict`, also after JSON."""
         up, down = (tuple(map(Slices.from_dict, data[side])) for side in ("up", "down"))
         return cls(data["name"], data["size"], up, down)
 

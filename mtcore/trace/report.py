@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ from mtcore.trace.channels import BlockGroup, SymGroup
 from mtcore.trace.folds import FoldGroup
 from mtcore.trace.operands import AttentionSite, StackedWeight
 from mtcore.trace.shared_input import SharedInputGroup
+from mtcore.trace.slices import Slices
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,12 @@ class TraceReport:
         """How often a module was called, 0 when it was not."""
         return next((c.calls for c in self.called if c.name == module), 0)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report as JSON-able values; `from_dict` gives it back."""
+        return {"version": VERSION, **_plain(self)}
+
     def to_json(self) -> str:
-        return json.dumps({"version": VERSION, **dataclasses.asdict(self)})
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> TraceReport:
@@ -80,8 +86,20 @@ class TraceReport:
             StateError: the text is no report of this version.
         """
         try:
-            data: dict[str, Any] = json.loads(text)
-            if data.pop("version") != VERSION:
+            data = json.loads(text)
+        except ValueError as error:
+            raise _no_report(error) from error
+        return cls.from_dict(data)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TraceReport:
+        """Reads what `to_dict` made, also after JSON; other keys beside the report's are left alone.
+
+        Raises:
+            StateError: the data are no report of this version.
+        """
+        try:
+            if data["version"] != VERSION:
                 raise StateError(f"trace report of another version than {VERSION}: trace the model again")
             return cls(
                 model=data["model"],
@@ -103,5 +121,17 @@ class TraceReport:
                 rule_errors=tuple(Count(**item) for item in data["rule_errors"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise StateError(f"not a trace report ({problem}): trace the model again") from error
+            raise _no_report(error) from error
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts and tuples as lists, all the way down."""
+    if isinstance(value, Slices):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _no_report(error: Exception) -> StateError:
+    return StateError(f"not a trace report ({type(error).__name__}: {error}): trace the model again")

@@ -10,6 +10,7 @@ import numpy as np
 
 from mtcore.trace.arena import Arena
 from mtcore.trace.relations import Ints
+from mtcore.trace.runs import runs_from, runs_text
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,21 @@ class Slices:
     channels: tuple[int, ...]
     offset: float = 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values; the numbers as runs (`mtcore.trace.runs`), which stay short for wide models."""
+        return {
+            "parameter": self.parameter,
+            "axes": list(self.axes),
+            "indices": runs_text(self.indices),
+            "channels": runs_text(self.channels),
+            "offset": self.offset,
+        }
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Slices:
-        """Reads what `dataclasses.asdict` made, also after JSON."""
-        return cls(
-            data["parameter"], tuple(data["axes"]), tuple(data["indices"]), tuple(data["channels"]), data["offset"]
-        )
+        """Reads what `to_dict` made, also after JSON."""
+        indices, channels = runs_from(data["indices"]), runs_from(data["channels"])
+        return cls(data["parameter"], tuple(data["axes"]), indices, channels, data["offset"])
 
 
 @dataclass(frozen=True)
