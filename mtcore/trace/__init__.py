@@ -18,6 +18,7 @@ from mtcore.trace.rules import OpRules, builtin_rules
 from mtcore.trace.shared_input import SharedInputGroup
 from mtcore.trace.slices import Slices
 from mtcore.trace.symbols import CLType, Symbol, SymbolRules, SymInfo, SymMap
+from mtcore.trace.weightless import empty_weights
 
 __all__ = [
     "Analysis",
@@ -55,6 +56,7 @@ __all__ = [
     "apply_fold",
     "builtin_rules",
     "builtin_symbols",
+    "empty_weights",
     "example_inputs",
     "recursive_trace",
     "shared_input_groups",

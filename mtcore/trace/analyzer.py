@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mtcore.trace.channels import channel_groups
+from mtcore.trace.copies import copied_channels, copied_folds
 from mtcore.trace.dependency import folds_of, solve
 from mtcore.trace.engine import LabelPlanes
 from mtcore.trace.explain import Explainer
@@ -18,7 +19,8 @@ from mtcore.trace.operands import OperandWatch
 from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
 from mtcore.trace.rules import OpRules, builtin_rules
 from mtcore.trace.shared_input import InputReads, SharedInputGroup
-from mtcore.trace.state import quiet_forward
+from mtcore.trace.state import no_collections, quiet_forward
+from mtcore.trace.weightless import weights_put_aside
 
 
 def analyze(
@@ -27,13 +29,17 @@ def analyze(
     *,
     makers: Sequence[InputMaker] = (),
     rules: OpRules | None = None,
+    weightless: bool = False,
 ) -> TraceReport:
     """Runs one forward in eval mode without gradients and reports what it showed; the model stays as it was.
+
+    A model whose parameters are on the meta device is traced without values, see `mtcore.trace.weightless`.
 
     Args:
         inputs: as for `recursive_trace`.
         makers: makers of example inputs that are asked before the built-in ones.
         rules: rules of operations; None takes the built-in ones.
+        weightless: trace without values also where the parameters have some: a large model costs no arithmetic.
 
     Raises:
         TraceError: no inputs were given and none could be made. A forward that fails is reported instead.
@@ -43,13 +49,17 @@ def analyze(
         >>> [call.kind for call in report.called]
         ['Sequential', 'Linear', 'ReLU']
     """
-    return Analysis(model, inputs, makers=makers, rules=rules).report
+    return Analysis(model, inputs, makers=makers, rules=rules, weightless=weightless).report
 
 
 class Analysis:
     """The facts of one forward, with the relations behind them.
 
     `report` is the serialisable part; `planes` and `solution` answer questions about it.
+
+    Args:
+        weightless: as for `analyze`.
+        reuse: whether blocks that repeat others are recognised instead of analysed; the groups are the same.
     """
 
     def __init__(
@@ -59,19 +69,17 @@ class Analysis:
         *,
         makers: Sequence[InputMaker] = (),
         rules: OpRules | None = None,
+        reuse: bool = True,
+        weightless: bool = False,
     ) -> None:
         self.model = model
         self.inputs = example_inputs(model, makers) if inputs is None else TraceInputs.of(inputs)
         self._names = {id(module): name for name, module in model.named_modules()}
-        self._running: list[str] = []
-        self._calls: dict[str, int] = {}
-        self._failures: dict[str, str] = {}
-        self.planes = LabelPlanes(
-            model, rules or builtin_rules(), lambda: self._running[-1] if self._running else ""
-        )
-        self._reads = InputReads(model, self.planes.values)
-        self._operands = OperandWatch(model)
-        self._forward()
+        self._rules = rules or builtin_rules()
+        with weights_put_aside(model, wanted=weightless):
+            self._forward(reuse)
+            if self.planes.repeats is not None and self.planes.repeats.misled:
+                self._forward(reuse=False)
         self.solution = solve(self.planes, self._partly_called())
         self.report = self._report()
 
@@ -90,8 +98,15 @@ class Analysis:
         """Answers questions about scales; made at the first one."""
         return Explainer(self.planes, self.solution)
 
-    def _forward(self) -> None:
+    def _forward(self, reuse: bool) -> None:
+        self._running: list[str] = []
+        self._calls: dict[str, int] = {}
+        self._failures: dict[str, str] = {}
+        self.planes = LabelPlanes(self.model, self._rules, self._running_module, reuse=reuse)
+        self._reads = InputReads(self.model, self.planes.values)
+        self._operands = OperandWatch(self.model)
         with (
+            no_collections(),
             quiet_forward(self.model),
             self.planes,
             self._operands,
@@ -115,14 +130,16 @@ class Analysis:
         self._reads.note(module, args, kwargs)
         self._running.append(name)
         self._operands.enter(name)
+        self.planes.enter(name)
         try:
             return call(*args, **kwargs)
         except Exception as error:
             self._failures.setdefault(name, f"{type(error).__name__}: {error}")
             raise
         finally:
-            self._running.pop()
             self._operands.leave()
+            self.planes.leave(name)
+            self._running.pop()
 
     def _partly_called(self) -> set[str]:
         """Parameters of called members of module lists of which other members, of the same type, were not called.
@@ -147,16 +164,16 @@ class Analysis:
     def _report(self) -> TraceReport:
         symbols, blocks = channel_groups(self.planes.arena, self.planes.relations)
         modules = dict(self.model.named_modules())
-        trouble = self.planes.trouble
+        trouble, copies = self.planes.trouble, self.planes.copies
         return TraceReport(
             model=type(self.model).__name__,
             called=tuple(CalledModule(name, type(modules[name]).__name__, n) for name, n in self._calls.items()),
             uncalled=tuple(n for n, m in modules.items() if n not in self._calls and _owns_parameters(m)),
             failures=tuple(Failure(name, message) for name, message in self._failures.items()),
             shared_inputs=self._reads.groups(),
-            folds=folds_of(self.planes, self.solution),
-            symbols=symbols,
-            blocks=blocks,
+            folds=tuple(copied_folds(folds_of(self.planes, self.solution), copies)),
+            symbols=tuple(copied_channels(symbols, copies)),
+            blocks=tuple(copied_channels(blocks, copies)),
             attentions=self._operands.attentions,
             stacked=self._operands.stacked,
             unknown_ops=tuple(Count(op, n) for op, n in sorted(trouble.unknown.items())),

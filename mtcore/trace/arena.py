@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from mtcore.trace.planes import CONST, ParamView, Plane, compact
+from mtcore.trace.planes import CONST, WILD, ParamView, Plane, Shadow, compact, distinct
 
 Axes = tuple[int, ...]
 
@@ -98,6 +98,18 @@ class Arena:
         real = (labels > 0) & (labels < self.size) & (size > 0)
         moved = np.where(real, base + (labels - base) % np.maximum(size, 1), labels)
         return torch.from_numpy(moved).expand(plane.shape)
+
+    def names_any(self, parameters: Collection[str], shadow: Shadow) -> bool:
+        """Whether a label of a shadow belongs to one of the named parameters."""
+        if shadow.view is not None:
+            return self.names[shadow.view.param] in parameters
+        theirs = np.array([self.names[role.param] in parameters for role in self.roles] or [False])
+        for plane in (*shadow.scale, *shadow.dim):
+            labels = np.abs(distinct(plane))
+            real = labels[(labels != CONST) & (labels != WILD)]
+            if theirs[np.searchsorted(np.array(self._starts), real, side="right") - 1].any():
+                return True
+        return False
 
     def describe(self, node: int) -> str:
         """'layers.0.up.weight[axis 0: 17]'; a minus sign for a scale that divides."""

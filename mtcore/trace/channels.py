@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -38,6 +38,10 @@ class SymGroup:
         """Reads its part of `TraceReport.to_dict`, also after JSON."""
         members = tuple(map(Slices.from_dict, data["members"]))
         return cls(data["name"], data["size"], members, data["state"], data["reason"])
+
+    @staticmethod
+    def name_of(members: Iterable[Slices]) -> str:
+        return " + ".join(dict.fromkeys(part.parameter for part in members))
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -114,7 +118,7 @@ def _describe(
     block: Ints,
 ) -> tuple[str, int, tuple[Slices, ...], str, str]:
     members = tuple(slices_of(arena, family, i) for i in range(len(family.roles)))
-    name = " + ".join(dict.fromkeys(s.parameter for s in members))
+    name = SymGroup.name_of(members)
     nodes = np.concatenate(family.members)
     state, reason = SEARCHABLE, ""
     if bool(marks["frozen"][nodes].any()):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mtcore.errors import TraceError
 from mtcore.trace.arena import Role
+from mtcore.trace.copies import copies_of, original_of
 from mtcore.trace.engine import LabelPlanes
 from mtcore.trace.relations import Ints
 from mtcore.trace.solver import GAVE_WAY, Solution
@@ -32,10 +34,13 @@ class AxisPin:
 
 
 class Explainer:
-    """Answers questions about the scales of one solved forward."""
+    """Answers questions about the scales of one solved forward.
+
+    Of a parameter in a block that repeats another one, the answer is that one's, under this one's names.
+    """
 
     def __init__(self, planes: LabelPlanes, solution: Solution) -> None:
-        self._arena, self._label = planes.arena, solution.label
+        self._arena, self._label, self._copies = planes.arena, solution.label, planes.copies
         self._sites = planes.relations.sites
         self._relations = _Relations(solution)
 
@@ -45,6 +50,10 @@ class Explainer:
         Raises:
             TraceError: the forward did not use this axis of the parameter as one with scales.
         """
+        copy = original_of(parameter, self._copies)
+        if copy is not None:
+            original, name = copy
+            return _renamed(self.scale(original + parameter.removeprefix(name), axis, index), original, name)
         for role in self._roles(parameter):
             if role.axes[-1:] == (axis,) and 0 <= index < role.size:
                 return self._pin(role, index)
@@ -53,8 +62,14 @@ class Explainer:
     def axes(self, parameters: Collection[str]) -> Iterator[AxisPin]:
         """Every axis of these parameters that has scales, with the way of its first pinned one."""
         for role in self._arena.roles:
-            if self._arena.names[role.param] in parameters:
-                yield self._pin(role, int(np.argmax(self._labels(role) == 0)))
+            own = self._arena.names[role.param]
+            copies = [(o, n) for o, n in copies_of(own, self._copies) if n + own.removeprefix(o) in parameters]
+            if own not in parameters and not copies:
+                continue
+            pin = self._pin(role, int(np.argmax(self._labels(role) == 0)))
+            if own in parameters:
+                yield pin
+            yield from (_renamed(pin, original, name) for original, name in copies)
 
     def _roles(self, parameter: str) -> Iterator[Role]:
         return (role for role in self._arena.roles if self._arena.names[role.param] == parameter)
@@ -75,6 +90,12 @@ class Explainer:
             right = "pinned" if b == 0 else f"goes with {self._arena.describe(b)}"
             lines.append(f"{self._arena.describe(a)} {right}: {place}")
         return tuple(lines)
+
+
+def _renamed(pin: AxisPin, original: str, name: str) -> AxisPin:
+    whole = re.compile(rf"(?<![\w.]){re.escape(original)}(?![\w])")
+    way = tuple(whole.sub(lambda _: name, line) for line in pin.way)
+    return replace(pin, parameter=name + pin.parameter.removeprefix(original), way=way)
 
 
 class _Relations:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from mtcore.trace.arena import Arena
 from mtcore.trace.slices import Family, Slices, families, slices_of
@@ -28,7 +28,13 @@ class FoldGroup:
         return f"{self.name} ({self.size} channels)"
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> FoldGroup:
+    def of(cls, size: int, up: tuple[Slices, ...], down: tuple[Slices, ...]) -> Self:
+        """Names the group after its parameters."""
+        name = " → ".join(" + ".join(dict.fromkeys(s.parameter for s in side)) for side in (up, down))
+        return cls(name, size, up, down)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Reads its part of `TraceReport.to_dict`, also after JSON."""
         up, down = (tuple(map(Slices.from_dict, data[side])) for side in ("up", "down"))
         return cls(data["name"], data["size"], up, down)
@@ -64,8 +70,7 @@ def _group(arena: Arena, family: Family, offsets: Mapping[int, float]) -> FoldGr
     for i, sign in enumerate(family.signs):
         offset = offsets.get(arena.roles[family.roles[i]].param, 0.0)
         sides[sign * up_sign].append(slices_of(arena, family, i, offset))
-    name = " → ".join(" + ".join(dict.fromkeys(s.parameter for s in sides[sign])) for sign in (1, -1))
-    return FoldGroup(name, family.size, tuple(sides[1]), tuple(sides[-1]))
+    return FoldGroup.of(family.size, tuple(sides[1]), tuple(sides[-1]))
 
 
 def _produces(arena: Arena, family: Family) -> bool:

@@ -122,6 +122,8 @@ class OperandWatch(TorchFunctionMode):
             if name in ATTENTION_PRODUCTS:
                 self._note_product(call, factors, out)
             return
+        if not call.made_of:
+            return
         source = next((s for t in tensors_in((args, kwargs)) if (s := call.made_of.get(id(t))) is not None), None)
         if source is not None:
             kind = "softmax" if name in SOFTMAX and source[1] == "scores" else source[1]

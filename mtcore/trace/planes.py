@@ -142,3 +142,20 @@ def same(a: Plane, b: Plane) -> bool:
         and a.shape == b.shape
         and all(n <= 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))
     )
+
+
+def alike(a: Shadow, b: Shadow) -> bool:
+    """Whether two shadows have the same labels."""
+    if a is b:
+        return True
+    if a.wild != b.wild or (a.view is None) != (b.view is None):
+        return False
+    left, right = [(*s.scale, *s.dim, *(s.view.coords if s.view else ())) for s in (a, b)]
+    sizes = [(len(s.scale), len(s.dim), s.view and s.view.param) for s in (a, b)]
+    return sizes[0] == sizes[1] and all(map(_equal, left, right))
+
+
+def _equal(p: Plane, q: Plane) -> bool:
+    if same(p, q):
+        return True
+    return p.shape == q.shape and torch.equal(*compact([p, q]))

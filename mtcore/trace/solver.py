@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtcore.trace.relations import Ints, RelationStore, split_terms
+from mtcore.trace.relations import Ints, RelationStore, split_terms, unique
 
 
 def components(size: int, a: Ints, b: Ints) -> Ints:
@@ -93,7 +93,7 @@ def _weakest(sums: list[Ints], weak: Ints) -> Ints:
         nodes = np.abs(columns)
         rank = np.where(nodes == 0, np.iinfo(np.int64).max, weak[nodes] * (1 << 40) - nodes)
         chosen = nodes[np.argmin(rank, axis=0), np.arange(nodes.shape[1])]
-        pins.append(np.unique(chosen))
+        pins.append(unique(chosen))
     return np.concatenate(pins)
 
 

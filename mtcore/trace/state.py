@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,6 +36,18 @@ def quiet_forward(model: nn.Module) -> Iterator[None]:
             for buffer, before in buffers:
                 if buffer.device.type != "meta" and not bit_equal(buffer, before):
                     buffer.copy_(before)
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Without garbage collections: one over the heap of a model library takes longer than tracing a small model."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _shallow(attributes: dict[str, object]) -> dict[str, object]:

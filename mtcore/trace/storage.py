@@ -72,7 +72,7 @@ class StoragePlanes:
         memory = self._memories[storage_key(tensor)]
         memory.writes += 1
         geometry = _geometry(tensor)
-        if geometry == memory.geometry and _dense(tensor):
+        if geometry == memory.geometry and dense(tensor):
             memory.shadow, memory.lines = shadow, None
             return
         if memory.lines is None:
@@ -98,8 +98,10 @@ def _geometry(tensor: Tensor) -> Geometry:
     return tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.element_size()
 
 
-def _dense(tensor: Tensor) -> bool:
+def dense(tensor: Tensor) -> bool:
     """Whether the tensor is all that its storage holds."""
+    if tensor.layout is not torch.strided:
+        return False
     return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
 
 

@@ -31,13 +31,14 @@ MOST_TERMS = 4
 
 @dataclass
 class Call:
-    """One dispatched operation with the shadows of its tensor arguments."""
+    """One dispatched operation with the shadows of its tensor arguments, and the module that runs."""
 
     func: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    shadows: Mapping[int, Shadow]
+    shadows: Mapping[int, Shadow] = field(default_factory=dict)
     outs: Sequence[Tensor] = ()
+    module: str = ""
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,8 +140,9 @@ class RuleContext:
         dim = self.meet(x, y, x_shape, y_shape)
         if not left or not right:  # the labelled side was pinned
             return Shadow((), dim)
-        few, many = (left, right) if len(left) <= len(right) else (right, left)
-        few_wild = x.wild if few is left else y.wild
+        swap = len(left) > len(right) or (len(left) == len(right) and older(right[0], left[0]))
+        few, many = (right, left) if swap else (left, right)
+        few_wild = y.wild if swap else x.wild
         if not few_wild:
             return Shadow(few, dim)
         merged = _fill(few, many)
@@ -163,8 +165,7 @@ class RuleContext:
                 self._together(p, right[i])
                 self._freeze_unmatched(p, right[i])
                 matched.add(i)
-                finer, coarser = (right[i], p) if set(varying(p)) < set(varying(right[i])) else (p, right[i])
-                p = pick_channel(finer, coarser)
+                p = pick_channel(*_finer_first(p, right[i]))
             if not partners:
                 self._against_constant(p, y, y_shape)
             out.append(p)
@@ -352,6 +353,26 @@ def _nameless(plane: Plane) -> bool:
     """Whether it tells no channels apart: one label everywhere, of a scalar or of nothing."""
     labels = distinct(plane)
     return labels.size <= 1 or bool((labels == labels.flat[0]).all())
+
+
+def older(p: Plane, q: Plane) -> bool:
+    """Whether the parameters that `p` names were used before those of `q`.
+
+    Of labels that are known to be equal the older ones are kept, so that a residual stream is named by what began
+    it, and not by each block anew.
+    """
+    return _first_label(p) < _first_label(q)
+
+
+def _first_label(plane: Plane) -> int:
+    labels = distinct(plane)
+    return abs(int(labels.flat[0])) if labels.size else 0
+
+
+def _finer_first(p: Plane, q: Plane) -> tuple[Plane, Plane]:
+    """The plane that tells more channels apart; of equals the older one."""
+    mine, its = set(varying(p)), set(varying(q))
+    return (q, p) if mine < its or (mine == its and older(q, p)) else (p, q)
 
 
 def pick_channel(p: Plane, q: Plane) -> Plane:

@@ -54,6 +54,10 @@ class OpRules:
     def find(self, name: str) -> Rule | None:
         return self._rules.get(name)
 
+    def answers(self, name: str) -> bool:
+        """Whether something may answer instead of the operation."""
+        return name in self._replacements
+
     def forced(self, call: Call) -> Tensor | tuple[Tensor, ...] | None:
         """The answer that takes the operation's place, if there is one."""
         replacement = self._replacements.get(call.name)
