@@ -27,11 +27,13 @@ def fold_names(names: Sequence[str]) -> str:
         'layers.[0-3].up'
         >>> fold_names(["layers.0.up", "layers.2.up", "layers.3.up"])
         'layers.[0,2-3].up'
+        >>> fold_names([f"layers.{i}.up + layers.{i}.down" for i in range(4)])  # numbers that move together
+        'layers.[0-3].up + layers.[0-3].down'
     """
     numbers = [tuple(map(int, _NUMBER.findall(name))) for name in names]
-    axes = [sorted(set(axis)) for axis in zip(*numbers, strict=True)]
-    full = prod(map(len, axes)) == len(set(numbers))
-    spans = iter(_span(axis) if full else "*" for axis in axes)
+    axes = list(zip(*numbers, strict=True))
+    full = prod(len(set(axis)) for axis in set(axes)) == len(set(numbers))
+    spans = iter(_span(sorted(set(axis))) if full else "*" for axis in axes)
     return _NUMBER.sub(lambda _: next(spans), names[0])
 
 

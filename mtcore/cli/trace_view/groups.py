@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 SHARED, FOLD, CHANNELS, BLOCKS = "shared input", "fold", "channels", "blocks"
 LANES = (SHARED, FOLD, CHANNELS, BLOCKS)
 TIMES, DIVIDED = "\u00d7", "\u00f7"
+SHORT = 12
+"""Characters up to which indices are shown in a row; beyond, their number is."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,11 @@ class Member:
 
     @property
     def place(self) -> str:
-        """'[0]', or '[0,1: 24 of 48]'; nothing for a module."""
+        """'[0]', '[1: 0:32]' for indices that can be said shortly, '[0,1: 24 of 48]'; nothing for a module."""
         if not self.axes:
             return ""
-        return f"[{','.join(map(str, self.axes))}{': ' + self.share if self.share else ''}]"
+        part = self.indices if len(self.indices) <= SHORT else self.share
+        return f"[{','.join(map(str, self.axes))}{': ' + part if part else ''}]"
 
 
 @dataclass(frozen=True)
@@ -90,19 +94,22 @@ def _block_kind(report: TraceReport, block: BlockGroup) -> str:
     if stacks & set(block.parameters):
         return "experts"
     if any(all(name.startswith(f"{site.module}.") for name in block.parameters) for site in report.attentions):
-        sharing = _heads_sharing_values(report.symbols, block)
+        sharing = _query_heads(report.symbols, block)
         return f"key-value groups of {sharing} heads" if sharing > 1 else "heads"
     return BLOCKS
 
 
-def _heads_sharing_values(symbols: Sequence[SymGroup], block: BlockGroup) -> int:
-    """How many columns of the output projection read one row of the values: heads that share a key-value head."""
-    parameters = set(block.parameters)
-    columns = [
-        len(part.indices) // group.size
-        for group in symbols
-        if set(group.parameters) <= parameters
-        for part in group.members
-        if 1 in part.axes
-    ]
-    return max(columns, default=1)
+def _query_heads(symbols: Sequence[SymGroup], block: BlockGroup) -> int:
+    """How many query heads share a key-value head.
+
+    A channel of the values is one row of them, and as many columns of the output projection as heads read it; so it
+    is for keys and queries. In a group of such channels the parameters' shares tell the number.
+    """
+    ratios = [1]
+    for group in symbols:
+        if set(group.parameters) <= set(block.parameters):
+            counts = Counter[str]()
+            for part in group.members:
+                counts[part.parameter] += len(part.indices)
+            ratios.append(max(counts.values()) // min(counts.values()))
+    return max(ratios)

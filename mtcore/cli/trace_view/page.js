@@ -45,7 +45,7 @@ function choose(button) {
   const same = keys.group ? document.querySelectorAll('main [data-group="' + keys.group + '"]') : [button];
   for (const other of same) other.classList.add("on");
   if (keys.group) showGroup(facts[keys.group]);
-  if (keys.pin) showPin(facts[keys.pin]);
+  else showPin(facts[keys.pin]);
   panel.scrollTop = 0;
 }
 

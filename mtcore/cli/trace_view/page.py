@@ -87,7 +87,7 @@ def _row(row: Row, number: int) -> str:
     """A layer: its title, the owners and names of its columns, and a line for every lane."""
     layer, columns = row.layer, row.columns
     times = f'<span class="times">{TIMES}{len(layer.names)}</span>' if len(layer.names) > 1 else ""
-    widths = " ".join(f"minmax({max(5.0, 3.9 * len(c.parts)):.1f}rem, {max(1.3, len(c.parts))}fr)" for c in columns)
+    widths = " ".join(map(_width, columns))
     owners = []
     for owner, same in itertools.groupby(columns, key=lambda column: _shown(column)[0]):
         owners.append(f'<div class="owner" style="grid-column: span {len(list(same))}">{_breakable(owner)}</div>')
@@ -107,11 +107,22 @@ def _row(row: Row, number: int) -> str:
     )
 
 
+def _width(column: Column) -> str:
+    """The track of a column: wide enough for the parts of its fullest lane."""
+    pinned = [bool(part.pin and 0 < part.pin.pinned < part.pin.size) for part in column.parts]
+    places = len(column.parts) * max(
+        (len(marks) + (lane == FOLD and half))
+        for part, half in zip(column.parts, pinned, strict=True)
+        for lane, marks in (*part.marks.items(), ("", (None,)))
+    )
+    return f"minmax({max(5.0, 3.9 * places):.1f}rem, {max(1.3, places)}fr)"
+
+
 def _shown(column: Column) -> tuple[str, str]:
-    """What a column is called: the module for its weight, else the parameter; and what stands above it."""
-    if column.name == "weight" and column.owner:
+    """What stands above a column, and what it is called: a weight by its module, a bias by both names."""
+    if column.name in ("weight", "bias") and column.owner:
         owner, _, name = column.owner.rpartition(".")
-        return owner, name
+        return owner, name if column.name == "weight" else f"{name}.bias"
     return column.owner, column.name
 
 
@@ -152,23 +163,23 @@ _NONE = '<div class="cell none">·</div>'
 
 
 def _cell(part: Part, lane: str) -> str:
-    if lane in part.marks:
-        mark, member = part.marks[lane]
-        text = f"{member.sign} {mark.group.size}" if member.sign else str(mark.group.size)
-        return _button(mark, text, part.pin if lane == FOLD and part.pin and part.pin.pinned else None)
+    """A button for every group that indices of the axis are in, and one for those that are pinned."""
+    buttons = [
+        _button(mark, f"{member.sign} {mark.group.size}" if member.sign else str(mark.group.size))
+        for mark, member in part.marks.get(lane, ())
+    ]
     if lane == FOLD and part.pin and part.pin.pinned:
-        return f'<button class="cell pin" type="button" data-pin="{_pin_key(part.pin)}">pinned</button>'
-    return _NONE
+        buttons.append(f'<button class="cell pin" type="button" data-pin="{_pin_key(part.pin)}">pinned</button>')
+    return f'<div class="parts">{"".join(buttons)}</div>' if len(buttons) > 1 else buttons[0] if buttons else _NONE
 
 
-def _button(mark: Mark, text: str, pin: AxisPin | None = None) -> str:
+def _button(mark: Mark, text: str) -> str:
     first = WIDE_COLOUR if mark.wide else 3 * LANES.index(mark.group.lane)
     kinds = ["cell", f"c{(first + mark.number) % COLOURS}", mark.group.state]
     kind = " ".join(filter(None, [*kinds, "wide" if mark.wide else ""]))
-    pinned = f' data-pin="{_pin_key(pin)}"' if pin else ""
     title = escape(_title(mark))
     return (
-        f'<button class="{escape(kind)}" type="button" data-group="{mark.key}"{pinned} title="{title}">'
+        f'<button class="{escape(kind)}" type="button" data-group="{mark.key}" title="{title}">'
         f"{escape(text)}</button>"
     )
 
@@ -183,7 +194,7 @@ def _across(score: Score) -> str:
 
 
 def _drawn(column: Column, lane: str) -> bool:
-    return column.shared is not None if lane == SHARED else any(lane in part.marks for part in column.parts)
+    return column.shared is not None if lane == SHARED else any(part.marks.get(lane) for part in column.parts)
 
 
 def _facts(score: Score, trace: CheckpointTrace) -> str:

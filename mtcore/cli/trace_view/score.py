@@ -35,11 +35,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Part:
-    """One axis of a column's parameters, with the group of each lane and, where scales are pinned, the way."""
+    """One axis of a column's parameters: the groups in each lane that its indices are in, and its pins."""
 
     axes: Axes
     lengths: tuple[int, ...]
-    marks: Mapping[str, tuple[Mark, Member]]
+    marks: Mapping[str, tuple[tuple[Mark, Member], ...]]
     pin: AxisPin | None
 
 
@@ -135,7 +135,10 @@ def _column(
         Part(
             role,
             tuple(shapes[first][axis] for axis in role),
-            {mark.group.lane: (mark, member) for mark, member in inside if member.axes == role},
+            {
+                lane: tuple((mark, m) for mark, m in inside if m.axes == role and mark.group.lane == lane)
+                for lane in LANES
+            },
             pins.get((first, role)),
         )
         for role in sorted(axes, key=lambda role: role[-1:])

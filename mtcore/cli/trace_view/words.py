@@ -74,11 +74,17 @@ def problems(trace: CheckpointTrace) -> list[tuple[str, str]]:
     """What went wrong or was left out, as (what, detail)."""
     report = trace.report
     found = [("failed", f"{f.module or 'the model'}: {f.message}") for f in report.failures]
-    found += [("dropped", dropped) for dropped in (trace.proof.dropped if trace.proof else ())]
+    found += [
+        ("dropped", _counted(same)) for same in together(trace.proof.dropped if trace.proof else (), skeleton)
+    ]
     found += [("rule error", f"{c.what} ({c.times} times); its operands are pinned") for c in report.rule_errors]
     found += [("unknown op", f"{c.what} ({c.times} times); its operands are pinned") for c in report.unknown_ops]
     found += [("not called", fold_names(same)) for same in together(report.uncalled, skeleton)]
     return found
+
+
+def _counted(names: Sequence[str]) -> str:
+    return fold_names(names) + (f" ({len(names)} times)" if len(names) > 1 else "")
 
 
 def proof_in_words(trace: CheckpointTrace) -> str:

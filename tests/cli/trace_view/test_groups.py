@@ -24,16 +24,24 @@ def test_a_fold_says_what_is_multiplied_and_what_is_divided():
     (group,) = groups_of(TraceReport("Net", folds=(fold,)), SHAPES)
     assert [(member.sign, member.name, member.place) for member in group.members] == [
         ("\u00d7", "a.v", "[0]"),
-        ("\u00f7", "a.o", "[1: 4 of 8]"),
+        ("\u00f7", "a.o", "[1: 0:4]"),
     ]
-    assert group.members[1].indices == "0:4"
+    assert group.members[1].share == "4 of 8"
 
 
 def test_a_part_of_a_stack_is_counted_over_all_its_axes():
     part = Slices("m.w", (0, 1), (0, 1, 2, 6, 7, 8), (0, 1, 2, 3, 4, 5))
     (group,) = groups_of(TraceReport("Net", folds=(FoldGroup("f", 6, (part,), ()),)), SHAPES)
-    assert group.members[0].place == "[0,1: 6 of 12]"
-    assert group.members[0].indices == "0:3,6:9"
+    assert group.members[0].place == "[0,1: 0:3,6:9]"
+
+
+def test_indices_that_take_long_to_say_are_counted():
+    part = Slices("a.q", (0,), (0, 2, 3, 5, 6, 7), (0, 1, 2, 3, 4, 5))
+    (group,) = groups_of(TraceReport("Net", folds=(FoldGroup("f", 6, (part,), ()),)), {"a.q": (800, 4)})
+    assert group.members[0].place == "[0: 0,2:4,5:8]"
+    long = Slices("a.q", (0,), (*range(100, 800, 101), 1, 3, 4), tuple(range(10)))
+    (group,) = groups_of(TraceReport("Net", folds=(FoldGroup("f", 10, (long,), ()),)), {"a.q": (800, 4)})
+    assert group.members[0].place == "[0: 10 of 800]"
 
 
 def test_a_shared_input_is_a_group_of_modules():
@@ -71,6 +79,19 @@ def test_blocks_of_an_attention_are_heads():
 
 def test_heads_that_share_keys_and_values_are_named_with_their_number():
     assert [group.kind for group in groups_of(*attention(2))][-1] == "key-value groups of 2 heads"
+
+
+def test_queries_keys_and_values_in_one_parameter_share_nothing():
+    qkv, out = (
+        rows("a.qkv", 24, tuple(i % 8 // 4 for i in range(24))),
+        rows("a.out", 8, (0,) * 4 + (1,) * 4, axis=1),
+    )
+    scores = SymGroup("qk", 8, (rows("a.qkv", 16, tuple(i % 8 for i in range(16))),), "dynamic", "")
+    value = Slices("a.qkv", (0,), tuple(range(16, 24)), tuple(range(8)))
+    values = SymGroup("vo", 8, (value, rows("a.out", 8, tuple(range(8)), axis=1)), "dynamic", "")
+    block = BlockGroup("heads", 2, (qkv, out), "searchable", "")
+    report = TraceReport("Net", symbols=(scores, values), blocks=(block,), attentions=(AttentionSite("a", "sdpa"),))
+    assert [group.kind for group in groups_of(report, {"a.qkv": (24, 8), "a.out": (8, 8)})][-1] == "heads"
 
 
 def test_blocks_of_a_stack_are_experts_and_other_blocks_are_blocks():
