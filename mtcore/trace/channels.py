@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from mtcore.trace.arena import Arena
-from mtcore.trace.relations import Ints, RelationStore
+from mtcore.trace.relations import Ints, RelationStore, Site
 from mtcore.trace.slices import Family, Slices, families, slices_of
 from mtcore.trace.solver import components
 
@@ -21,7 +21,7 @@ class SymGroup:
     """`size` channels; channel i is removed from every slice in `members`, or from none.
 
     `state`: searchable (any channel can go), dynamic (it follows something else: a block it belongs to, or
-    a statistic that changes with the number of channels), constant (it cannot go).
+    a statistic that changes with the number of channels), constant (it cannot go; `reason` names the operation).
     """
 
     name: str
@@ -67,13 +67,13 @@ def channel_groups(arena: Arena, store: RelationStore) -> tuple[tuple[SymGroup, 
     channels_in_block = np.bincount(block[np.unique(aligned)], minlength=size)
     channel[0] = block[0] = 0
     sym = tuple(
-        SymGroup(*_describe(arena, family, channel, marks, channels_in_block, block))
+        SymGroup(*_describe(arena, family, channel, marks, channels_in_block, block, store.sites))
         for family in families(arena, channel)
         if len(family.roles) > 1 and family.size > 1
     )
     real = np.where(channels_in_block[block] > 1, block, 0)
     blocks = tuple(
-        BlockGroup(*_describe(arena, family, block, marks, None, block))
+        BlockGroup(*_describe(arena, family, block, marks, None, block, store.sites))
         for family in families(arena, real)
         if len(family.roles) > 1 and family.size > 1
     )
@@ -102,10 +102,10 @@ def _between_stacks(arena: Arena, a: Ints, b: Ints) -> tuple[Ints, Ints]:
 
 
 def _marked(edges: Any, size: int) -> Ints:
-    """Node by node, 1 + the site that marked it, or 0."""
+    """Node by node, 1 + the first site that marked it, or 0."""
     nodes, _, sites = edges.arrays()
     marks = np.zeros(size, np.int64)
-    marks[nodes] = sites + 1
+    marks[nodes[::-1]] = sites[::-1] + 1
     return marks
 
 
@@ -116,13 +116,16 @@ def _describe(
     marks: Mapping[str, Ints],
     channels_in_block: Ints | None,
     block: Ints,
+    sites: Sequence[Site],
 ) -> tuple[str, int, tuple[Slices, ...], str, str]:
     members = tuple(slices_of(arena, family, i) for i in range(len(family.roles)))
     name = SymGroup.name_of(members)
     nodes = np.concatenate(family.members)
     state, reason = SEARCHABLE, ""
-    if bool(marks["frozen"][nodes].any()):
-        state, reason = CONSTANT, "frozen"
+    frozen = marks["frozen"][nodes]
+    if bool(frozen.any()):
+        first = int(frozen[frozen > 0].min()) - 1
+        state, reason = CONSTANT, f"{sites[first].op} needs them"
     elif bool(marks["reduced"][nodes].any()):
         state, reason = DYNAMIC, "a statistic over the channels"
     elif channels_in_block is not None and bool((channels_in_block[block[nodes]] > 1).any()):

@@ -128,3 +128,9 @@ def test_a_subclass_with_its_own_forward_has_no_symbols_until_registered():
     rules.unregister(Other)
     assert rules.find(Other(2, 2)) is None
     assert SymbolRules().find(nn.Linear(2, 2)) is None
+
+
+def test_a_constant_group_names_the_operation_that_needs_its_channels():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    constant = {group.size: group.reason for group in analyze(model).symbols if group.state == "constant"}
+    assert constant == {3: "output needs them"}
