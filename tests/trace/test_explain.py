@@ -40,5 +40,5 @@ def test_an_axis_that_only_partly_is_pinned_is_counted_from_its_first_pin():
 
 
 def test_an_index_beyond_the_axis_is_refused(explainer):
-    with pytest.raises(TraceError, match="index 6 of axis 0 of '0.weight'"):
+    with pytest.raises(TraceError, match=r"index 6 of axis 0 of '0\.weight'"):
         explainer.scale("0.weight", 0, 6)
