@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from forward_inputs import example_inputs
+from overrides import OVERRIDES, VOCABULARY
+from randomise import randomise
+from torch import nn
 from transformers.models.auto import modeling_auto as auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-VOCABULARY, WIDTH, TOKENS, IMAGE = 128, 32, 12, 32
+WIDTH, IMAGE = 32, 32
 
 KINDS = {
     "causal_lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
@@ -81,8 +83,13 @@ SIZES: list[tuple[str, int]] = [
     (r"model_max_length|context_length", 128),
     (r"original_max_position_embeddings", 64),
     (r"image_size|crop_size", IMAGE),
+    (r"num_queries|num_detection_tokens", 8),
+    (r"audio_hidden_size|encoder_hidden_dim", WIDTH),
+    (r"classifier_proj_size|(decoder_)?subsampling_conv_channels|num_denoising", WIDTH),
     (r"codebook_size|block_multiple_of", 32),
 ]
+DEPTHS = r"depths?|layer_depths|stage_num_blocks|layers"
+WIDTHS = r"(encoder_)?hidden_sizes|widths|embed_dims|embedding_sizes|conv_dim"
 TOKEN_IDS = {
     "pad_token_id": 0,
     "bos_token_id": 1,
@@ -111,6 +118,10 @@ class Architecture:
         cls = getattr(transformers, self.class_name)
         model = cls._from_config(config, **kwargs) if hasattr(cls, "_from_config") else cls(config)
         return randomise(model).eval()
+
+    def inputs(self, model: nn.Module) -> dict[str, Any]:
+        """Keyword arguments of one forward."""
+        return example_inputs(self.kind, self.name, model)
 
 
 def architectures(kinds: tuple[str, ...] = tuple(KINDS)) -> Iterator[Architecture]:
@@ -149,12 +160,14 @@ def _small(fields: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         if name in per_layer:
             out[name] = [_number(name.removesuffix("_per_layer"), v) for v in (value[i] for i in keep)]
         elif isinstance(value, dict) and ("hidden_size" in value or "model_type" in value):
-            sub = _small(value, overrides.get(name, {}) if isinstance(overrides.get(name), dict) else {})
-            out[name] = {**sub, **({"model_type": value["model_type"]} if "model_type" in value else {})}
+            own = overrides.get(name, {}) if isinstance(overrides.get(name), dict) else {}
+            out[name] = {**_said_by_parent(value), **_small(value, own)}
         elif name in TOKEN_IDS or (name.endswith(("_token_id", "_token_index")) and isinstance(value, int)):
             out[name] = TOKEN_IDS.get(name, 100 + len(out) % 20) if value is not None else None
-        elif re.fullmatch(r"depths?|layer_depths|stage_num_blocks|layers", name) and isinstance(value, list):
-            out[name] = [1] * len(value) if all(type(v) is int for v in value) else value
+        elif re.fullmatch(DEPTHS, name) and _whole_numbers(value):
+            out[name] = [1] * len(value)
+        elif re.fullmatch(WIDTHS, name) and _whole_numbers(value):
+            out[name] = _narrower(value)
         elif type(value) is int:
             small = _number(name, value)
             if small != value:
@@ -175,6 +188,32 @@ def _small(fields: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     return {**out, **{k: v for k, v in overrides.items() if not isinstance(v, dict) or k not in out}}
 
 
+def _said_by_parent(value: dict[str, Any]) -> dict[str, Any]:
+    """What a nested config says besides its own class's defaults: sizes, names, flags, chosen stages."""
+    kind = value.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        return {"model_type": kind} if kind else {}
+    usual = CONFIG_MAPPING[kind]().to_dict()
+    said = {k: v for k, v in value.items() if v != usual.get(k) and (type(v) in (str, bool, int) or _words(v))}
+    return {**{k: _number(k, v) for k, v in said.items()}, "model_type": kind}
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(type(v) in (str, bool) for v in value)
+
+
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 1 and all(type(v) is int for v in value)
+
+
+def _narrower(widths: Sequence[int]) -> list[int]:
+    """Widths of stages halved together while the narrowest keeps 16 channels and all stay multiples of 8."""
+    small = list(widths)
+    while min(small) >= 32 and all(n % 16 == 0 for n in small):
+        small = [n // 2 for n in small]
+    return small
+
+
 def _number(name: str, value: Any) -> Any:
     if type(value) is not int or value <= 0:
         return value
@@ -188,134 +227,3 @@ def _one_of_each(lists: list[list[Any]], count: int) -> list[int]:
         seen.setdefault(repr([values[i] for values in lists]), i)
     keep = sorted(seen.values())[:4]
     return keep if len(keep) > 1 else [0, 1]
-
-
-def randomise(model: nn.Module) -> nn.Module:
-    """Parameters large and different enough that a wrong fold shows: vectors get noise, matrices std >= 0.12."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if not parameter.is_floating_point():
-                continue
-            if sum(n > 1 for n in parameter.shape) < 2:
-                parameter.add_(0.3 * noise)
-            else:
-                std = float(parameter.std()) if parameter.isfinite().all() else 0.0
-                parameter.copy_(noise * max(0.12, min(std, 1.0)))
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None:
-                module.running_mean.normal_(0, 0.3, generator=generator)
-                module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return model
-
-
-def example_inputs(arch: Architecture, model: nn.Module) -> dict[str, Any]:
-    """Keyword arguments of one forward, by the names in its signature."""
-    generator = torch.Generator().manual_seed(2)
-    names = inspect.signature(model.forward).parameters
-    config = model.config
-    ids = torch.randint(4, 90, (2, TOKENS), generator=generator)
-    inputs: dict[str, Any] = {}
-    main = getattr(model, "main_input_name", "input_ids")
-    if arch.kind in ("vision", "detection") or main == "pixel_values":
-        size = getattr(config, "image_size", None) or IMAGE
-        size = size if isinstance(size, (tuple, list)) else (size, size)
-        inputs["pixel_values"] = torch.randn(2, getattr(config, "num_channels", 3), *size, generator=generator)
-    elif main == "input_features" and "input_features" in names:
-        bins = getattr(config, "num_mel_bins", None) or getattr(config, "input_feat_per_channel", 80)
-        frames = 2 * getattr(config, "max_source_positions", 64)
-        inputs["input_features"] = torch.randn(2, bins, frames, generator=generator)
-    elif main == "input_values":
-        inputs["input_values"] = torch.randn(2, 4000, generator=generator)
-    else:
-        inputs["input_ids"] = ids
-    if "decoder_input_ids" in names and arch.kind == "seq2seq":
-        inputs["decoder_input_ids"] = ids[:, :8]
-    if "use_cache" in names or ("kwargs" in names and arch.kind == "causal_lm"):
-        inputs["use_cache"] = False
-    inputs.update(INPUTS.get(arch.name, lambda model, ids: {})(model, ids))
-    return inputs
-
-
-QSA = {
-    "indexer_budget": 8,
-    "indexer_compress_ratio": 2,
-    "indexer_n_heads": 2,
-    "indexer_kv_heads": 1,
-    "indexer_head_dim": 8,
-}
-OVERRIDES: dict[str, dict[str, Any]] = {
-    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 2},
-    "reformer": {
-        "is_decoder": True,
-        "axial_pos_shape": [4, 32],
-        "axial_pos_embds_dim": [16, 16],
-        "attn_layers": ["local", "local"],
-        "local_attn_chunk_length": 4,
-        "lsh_attn_chunk_length": 4,
-    },
-    "swin": {"embed_dim": 24},
-    "swinv2": {"embed_dim": 24},
-    "donut-swin": {"embed_dim": 24},
-    "efficientnet": {"hidden_dim": 2560},
-    "mobilevitv2": {"image_size": 64},
-    "wav2vec2-bert": {"vocab_size": VOCABULARY},
-    "wav2vec2-conformer": {"vocab_size": VOCABULARY},
-    "esm": {"vocab_size": VOCABULARY, "pad_token_id": 0, "mask_token_id": 3},
-    "encoder/reformer": {
-        "is_decoder": False,
-        "axial_pos_shape": [4, 32],
-        "axial_pos_embds_dim": [16, 16],
-        "attn_layers": ["local", "local"],
-        "local_attn_chunk_length": 4,
-    },
-    "neomme": {"head_dim": 16},
-    "xmod": {"default_language": "en_XX"},
-    "gemma3n_text": {"num_kv_shared_layers": 0},
-    "gemma4_unified_assistant": {"num_kv_shared_layers": 0},
-    "gemma4_assistant": {"hidden_size_per_layer_input": 0},
-    "blt": {"encoder_hash_byte_group_vocab": 64},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
-    "cohere_compass_text": {
-        "layer_types": ["sliding_attention", "full_attention"],
-        "rope_parameters": {
-            k: {"rope_type": "default", "rope_theta": 1e4} for k in ("sliding_attention", "full_attention")
-        },
-    },
-    "zamba": {
-        "layers_block_type": ["linear_attention", "hybrid"] * 2,
-        "num_hidden_layers": 4,
-        "attention_hidden_size": 64,
-        "attention_head_dim": 16,
-    },
-    "zamba2": {
-        "layers_block_type": ["linear_attention", "hybrid"] * 2,
-        "num_hidden_layers": 4,
-        "attention_hidden_size": 64,
-        "attention_head_dim": 16,
-        "hybrid_layer_ids": [1, 3],
-        "n_mamba_heads": 8,
-        "mamba_headdim": 8,
-        "mamba_ngroups": 1,
-    },
-    "nemotron": {"num_key_value_heads": 2},
-    "qwen4_exp": QSA,
-    "qwen4_exp_text": QSA,
-    "dbrx": {
-        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
-        "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
-    },
-    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
-}
-
-
-def _codebooks(model: nn.Module, ids: Tensor) -> dict[str, Any]:
-    return {"input_ids": ids.repeat_interleave(model.config.num_codebooks, 0)}
-
-
-INPUTS: dict[str, Callable[[nn.Module, Tensor], dict[str, Any]]] = {
-    "imagegpt": lambda model, ids: {"pixel_values": None, "input_ids": ids},
-    "musicgen": _codebooks,
-    "musicgen_melody": _codebooks,
-}

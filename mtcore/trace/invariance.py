@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from mtcore.trace.inputs import TraceInputs
 from mtcore.trace.slices import Slices
 from mtcore.trace.state import quiet_forward
 from mtcore.trace.structure import map_tensors, tensors_in
+from mtcore.trace.widen import widened
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,13 @@ class Invariance:
 
 
 def run(model: nn.Module, inputs: TraceInputs, *, double: bool = False) -> list[Tensor]:
-    """The output tensors of one quiet forward, floating-point inputs cast to float64 if wanted."""
+    """The output tensors of one quiet forward; `double` computes it in float64 all through."""
 
     def cast(tensor: Tensor) -> Tensor:
         return tensor.double() if double and tensor.is_floating_point() else tensor.clone()
 
     args, kwargs = map_tensors(inputs.args, cast), map_tensors(dict(inputs.kwargs), cast)
-    with quiet_forward(model):
+    with quiet_forward(model), widened() if double else nullcontext():
         torch.manual_seed(0)
         return [tensor.detach().clone() for tensor in tensors_in(model(*args, **kwargs))]
 
