@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from mtcore.trace.planes import Shadow
@@ -54,12 +55,14 @@ def attend(
     turned = [*shapes[1][:-2], shapes[1][-1], shapes[1][-2]]
     keys = Shadow(tuple(p.mT for p in y.scale), tuple(p.mT for p in y.dim), y.wild)
     scores = context.contract(x, keys, shapes[0], turned)
-    if isinstance(mask, Tensor):
-        context.pin(context.get(mask))
-        context.freeze(context.get(mask))
     context.pin(scores)
-    score_shape = [*shapes[0][:-1], shapes[1][-2]]
-    out = context.contract(Shadow((), scores.dim), z, score_shape, shapes[2])
+    score_shape = torch.Size([*shapes[0][:-1], shapes[1][-2]])
+    channels = scores.dim
+    if isinstance(mask, Tensor):  # added to the scores: a bias for each head goes with its head
+        bias = context.get(mask)
+        context.pin(bias)
+        channels = context.meet(Shadow((), channels), Shadow((), bias.dim, bias.wild), score_shape, mask.shape)
+    out = context.contract(Shadow((), channels), z, score_shape, shapes[2])
     return _heads_first(out, heads_last)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow, first, varying
+from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow, first, repeats, varying
 from mtcore.trace.rules.context import Call, RuleContext
 from mtcore.trace.rules.registry import OpRules, aten
 
@@ -175,10 +175,23 @@ def pad(context: RuleContext, call: Call) -> Shadow:
     if not any(call.args[1]):
         return shadow
     padded = apply(shadow, lambda p: call.func(p, call.args[1], fill))
+    shape = call.outs[0].shape
+    dim = tuple(_pad_channels(plane, call.args[1], shape, fill) for plane in shadow.dim)
     rest = (
         tuple(torch.where(p == WILD, CONST, p) for p in padded.scale[1:]) if not shadow.wild else padded.scale[1:]
     )
-    return Shadow((*padded.scale[:1], *rest), padded.dim, shadow.wild or fill == WILD)
+    return Shadow((*padded.scale[:1], *rest), dim, shadow.wild or fill == WILD)
+
+
+def _pad_channels(plane: Plane, amounts: Sequence[int], shape: torch.Size, fill: int) -> Plane:
+    """What is padded along positions belongs to the channel there; along channels it belongs to none."""
+    along = list(amounts)
+    for axis in range(plane.dim()):
+        place = 2 * (plane.dim() - 1 - axis)
+        if place < len(along) and repeats(plane, axis):
+            along[place : place + 2] = [0, 0]
+            plane = plane.narrow(axis, 0, min(1, plane.shape[axis]))
+    return torch.ops.aten.constant_pad_nd(plane, along, fill).expand(shape)  # type: ignore[no-any-return]
 
 
 def embedding(context: RuleContext, call: Call) -> Shadow:

@@ -17,6 +17,7 @@ def register(rules: OpRules) -> None:
     rules.add("aten::_fused_rms_norm", lambda c, call: over_last(c, call, 2, None))
     rules.add("aten::rms_norm", lambda c, call: over_last(c, call, 2, None))
     rules.add("aten::native_group_norm", group_norm)
+    rules.add(["aten::_weight_norm", "aten::_weight_norm_interface"], weight_norm)
     batch = "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm"
     rules.add([f"aten::{name}" for name in batch.split()], batch_norm)
 
@@ -49,6 +50,17 @@ def batch_norm(context: RuleContext, call: Call) -> Shadow:
     """With running statistics: each channel has its own, which removal removes too."""
     x, weight, bias = call.args[:3]
     return affine(context, context.get(x), weight, bias, x.shape, axis=1)
+
+
+def weight_norm(context: RuleContext, call: Call) -> list[Shadow]:
+    """g * v / |v|, the length of v taken along all axes but one: v keeps its values, the product scales with g."""
+    v, g = call.args[:2]
+    axis = call.arg(2, "dim", 0) % v.dim()
+    layout = [(a,) for a in (0, 1) if v.shape[a] > 1] if v.dim() > 2 else None  # a kernel, as convolutions use it
+    direction = context.get(v, layout)
+    context.pin(direction)
+    mark_statistic(context, direction, [a for a in range(v.dim()) if a != axis])
+    return [context.multiply(Shadow((), direction.dim), context.get(g), v.shape, g.shape)]
 
 
 def affine(
