@@ -7,7 +7,7 @@ from torch import nn
 
 
 def randomise(model: nn.Module) -> nn.Module:
-    """Parameters large and different enough that a wrong fold shows: vectors get noise, matrices std >= 0.12, kernels keep variance."""
+    """Large and different enough that a wrong fold shows: vectors get noise, matrices std 0.12, kernels more."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -18,7 +18,8 @@ def randomise(model: nn.Module) -> nn.Module:
                 parameter.add_(0.3 * noise)
             else:
                 std = float(parameter.std()) if parameter.isfinite().all() else 0.0
-                kernel = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 3 else 0.0  # keeps deep stacks alive
+                # kernels keep the variance, or a deep stack of them goes silent
+                kernel = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 3 else 0.0
                 parameter.copy_(noise * max(0.12, kernel, min(std, 1.0)))
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None:

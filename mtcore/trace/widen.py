@@ -28,7 +28,7 @@ def widened() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _Widen():  # type: ignore[no-untyped-call]
+        with _Widen():
             yield
     finally:
         torch.set_default_dtype(before)

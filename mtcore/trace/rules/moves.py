@@ -34,6 +34,7 @@ def register(rules: OpRules) -> None:
     rules.add("aten::as_strided", as_strided)
     rules.add("aten::index", index)
     rules.add("aten::im2col", im2col)
+    rules.add("aten::col2im", col2im)
     rules.add("aten::constant_pad_nd", pad)
     rules.add("aten::embedding", embedding)
     rules.add("aten::view_as_complex", view_as_complex)
@@ -60,16 +61,19 @@ def reshape(context: RuleContext, call: Call) -> Shadow:
         return NOTHING
     raw = context.raw(source)
     done = apply(raw, lambda plane: plane.reshape(shape))
-    if len(shape) > source.dim():
-        for before, after in zip(raw.dim, done.dim, strict=True):
-            _split_channels(context, before, after)
+    for before, after in zip(raw.dim, done.dim, strict=True):
+        _split_channels(context, before, after)
     return done
 
 
 def _split_channels(context: RuleContext, before: Plane, after: Plane) -> None:
-    """Channels that a reshape splits into lines (heads): the code knows the length of a line, so lines go whole."""
+    """Channels that a reshape splits into lines (heads): the code knows the length of a line, so lines go whole.
+
+    There may be one line only: [batch, tokens, channels] becomes [batch, tokens, 1, channels].
+    """
     axes = varying(after)
-    if len(axes) > max(1, len(varying(before))):
+    one_line = after.shape == (*before.shape[:-1], 1, before.shape[-1]) and before.dim() > 2
+    if len(axes) > max(1, len(varying(before))) or (one_line and axes == [after.dim() - 1]):
         context.relations.block(after, first(after, axes[-1:]).expand(after.shape), context.site)
 
 
@@ -167,6 +171,16 @@ def im2col(context: RuleContext, call: Call) -> Shadow:
         return NOTHING
     padded = apply(shadow, lambda p: call.func(p.double(), *call.args[1:]).long())
     return padded  # a padded zero reads as a constant: fewer groups, never a wrong one
+
+
+def col2im(context: RuleContext, call: Call) -> Shadow:
+    """Patches back to their places; where they overlap they are summed, and nothing is claimed."""
+    shadow = context.get(call.args[0])
+    kernel, dilation, stride = call.args[2], call.args[3], call.args[5]
+    if shadow.wild or any(d > 1 for d in dilation) or any(s < k for s, k in zip(stride, kernel, strict=True)):
+        context.opaque(shadow)
+        return NOTHING
+    return apply(shadow, lambda p: call.func(p.double(), *call.args[1:]).long())
 
 
 def pad(context: RuleContext, call: Call) -> Shadow:
