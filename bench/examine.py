@@ -15,7 +15,7 @@ from torch import nn
 from mtcore.trace import TraceInputs, recursive_trace
 from mtcore.trace.analyzer import Analysis
 from mtcore.trace.invariance import Invariance
-from mtcore.trace.removal import check_removal
+from mtcore.trace.removal import Trial, check_removal
 from mtcore.trace.structure import tensors_in
 
 NOISE = {True: 1e-12, False: 1e-5}
@@ -103,6 +103,7 @@ def folds(analysis: Analysis, invariance: Invariance) -> dict[str, Any]:
 def removals(analysis: Analysis) -> dict[str, Any]:
     """A quarter of the channels (blocks) of every searchable group removed, compared with the masked model."""
     out: dict[str, Any] = {"problems": []}
+    trial = Trial.of(analysis.model, analysis.inputs)
     for what, groups in (("channels", analysis.report.symbols), ("blocks", analysis.report.blocks)):
         counts = Counter(g.state for g in groups if g.state != "searchable")
         wanted = [g for g in groups if g.state == "searchable"]
@@ -112,7 +113,7 @@ def removals(analysis: Analysis) -> dict[str, Any]:
             if time.process_time() - start > REMOVAL_S / 2:
                 counts["not tried"] = len(wanted) - i
                 break
-            check = check_removal(analysis.model, analysis.inputs, group)
+            check = check_removal(analysis.model, analysis.inputs, group, trial=trial)
             counts[check.outcome] += 1
             if check.outcome not in (*GOOD, "single"):
                 out["problems"].append(f"{what} {check.outcome} {str(group)[:160]} {check.error:.1e}")

@@ -3,7 +3,7 @@
     pip install nvidia-modelopt==0.47.0      # in an environment of its own
     python bench/peers_trace.py --json bench/results/peers_trace.json
 
-Its `recursive_trace` never raises: where a module cannot be traced it is taken as a leaf and its children are traced.
+Its `recursive_trace` never raises: a module that cannot be traced is taken as a leaf and its children are traced.
 A model counts here when it could be traced itself.
 """
 

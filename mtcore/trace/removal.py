@@ -35,21 +35,27 @@ class RemovalCheck:
 
 
 def check_removal(
-    model: nn.Module, inputs: TraceInputs, group: SymGroup, channels: Sequence[int] | None = None
+    model: nn.Module,
+    inputs: TraceInputs,
+    group: SymGroup,
+    channels: Sequence[int] | None = None,
+    *,
+    trial: Trial | None = None,
 ) -> RemovalCheck:
     """Removes channels from a copy and compares with a copy in which they are zero.
 
     Args:
         channels: which to remove; None takes the first quarter, at least one.
+        trial: `Trial.of(model, inputs)`, where several groups of one model are checked.
     """
     chosen = set(range(max(1, group.size // 4)) if channels is None else channels)
     if len(chosen) >= group.size:
         return RemovalCheck(group.name, "single")
-    trial = _Trial.of(model, inputs)
+    trial = trial or Trial.of(model, inputs)
     masked_model = copy.deepcopy(trial.model)
     mask(masked_model, group, chosen)
     masked = trial.run(masked_model)
-    effect = max(map(distance, masked, trial.run(trial.model)), default=0.0)
+    effect = max(map(distance, masked, trial.plain), default=0.0)
     small = copy.deepcopy(trial.model)
     try:
         sizes = remove(small, group, chosen)
@@ -74,21 +80,21 @@ def check_removal(
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """A model in double precision where it runs so, with its inputs."""
+class Trial:
+    """A model in double precision where it runs so, with its inputs and its outputs."""
 
     model: nn.Module
     inputs: TraceInputs
     double: bool
+    plain: Sequence[Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module, inputs: TraceInputs) -> _Trial:
+    def of(cls, model: nn.Module, inputs: TraceInputs) -> Trial:
         double = copy.deepcopy(model).double()
         try:
-            run(double, inputs, double=True)
+            return cls(double, inputs, True, run(double, inputs, double=True))
         except Exception:  # noqa: BLE001  some kernels have no double form, whatever they raise
-            return cls(model, inputs, False)
-        return cls(double, inputs, True)
+            return cls(model, inputs, False, run(model, inputs))
 
     def run(self, model: nn.Module) -> list[Tensor]:
         return run(model, self.inputs, double=self.double)
