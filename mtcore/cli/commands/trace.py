@@ -41,7 +41,9 @@ def _writable_file(ctx: click.Context, param: click.Parameter, path: Path | None
     metavar="FILE",
     help="Safetensors file with the tensors of one forward, by argument name. [default: small inputs are made]",
 )
-@click.option("--verify", is_flag=True, help="Prove the fold groups by random scales; drop what fails.")
+@click.option(
+    "--verify", is_flag=True, help="Prove the fold groups by random scales, on a float64 copy; drop what fails."
+)
 @click.option("--removals", is_flag=True, help="With --verify: also remove channels and blocks, and compare.")
 @click.option(
     "--explain",

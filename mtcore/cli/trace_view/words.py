@@ -73,7 +73,10 @@ def summary(trace: CheckpointTrace) -> str:
 def problems(trace: CheckpointTrace) -> list[tuple[str, str]]:
     """What went wrong or was left out, as (what, detail)."""
     report = trace.report
-    found = [("failed", f"{f.module or 'the model'}: {f.message}") for f in report.failures]
+    found = [  # the innermost module; those around it fail with the same message
+        ("failed", f"{same[0].module or 'the model'}: {same[0].message}")
+        for same in together(report.failures, lambda failure: failure.message)
+    ]
     found += [
         ("dropped", _counted(same)) for same in together(trace.proof.dropped if trace.proof else (), skeleton)
     ]

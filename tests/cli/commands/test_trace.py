@@ -81,7 +81,7 @@ def test_a_forward_that_fails_is_shown_and_fails(model, mtopt):
     model.layers[1] = nn.Linear(5, 4)
     shown = mtopt("trace", "zoo")
     assert shown.code == 1
-    assert "failed the model: RuntimeError" in shown.out
+    assert "failed layers.1: RuntimeError" in shown.out
 
 
 def test_a_page_is_written(model, mtopt, tmp_path):

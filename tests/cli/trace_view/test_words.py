@@ -9,13 +9,13 @@ def test_every_problem_is_named():
     report = TraceReport(
         "Net",
         uncalled=("layers.0.x", "layers.1.x"),
-        failures=(Failure("", "ValueError: no"),),
+        failures=(Failure("layers.2", "ValueError: no"), Failure("", "ValueError: no")),
         unknown_ops=(Count("aten::odd", 2),),
         rule_errors=(Count("aten::bad: TypeError", 1),),
     )
     trace = CheckpointTrace("zoo", report, {}, Proof(report, ("fold a: outputs change",), 0.0))
     assert problems(trace) == [
-        ("failed", "the model: ValueError: no"),
+        ("failed", "layers.2: ValueError: no"),
         ("dropped", "fold a: outputs change"),
         ("rule error", "aten::bad: TypeError (1 times); its operands are pinned"),
         ("unknown op", "aten::odd (2 times); its operands are pinned"),
