@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from mtcore.trace.arena import Arena
-from mtcore.trace.relations import Ints, RelationStore, Site
+from mtcore.trace.relations import Ints, RelationStore, Site, unique
 from mtcore.trace.slices import Family, Slices, families, slices_of
 from mtcore.trace.solver import components
 
@@ -64,7 +64,7 @@ def channel_groups(arena: Arena, store: RelationStore) -> tuple[tuple[SymGroup, 
     block = components(size, np.concatenate([tie_a, block_a]), np.concatenate([tie_b, block_b]))
     marks = {name: _marked(edges, size) for name, edges in (("frozen", store.frozen), ("reduced", store.reduced))}
     aligned = components(size, tie_a, tie_b)
-    channels_in_block = np.bincount(block[np.unique(aligned)], minlength=size)
+    channels_in_block = np.bincount(block[unique(aligned)], minlength=size)
     channel[0] = block[0] = 0
     sym = tuple(
         SymGroup(*_describe(arena, family, channel, marks, channels_in_block, block, store.sites))

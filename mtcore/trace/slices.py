@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtcore.trace.arena import Arena
-from mtcore.trace.relations import Ints
+from mtcore.trace.relations import Ints, unique
 from mtcore.trace.runs import runs_from, runs_text
 
 
@@ -80,7 +80,7 @@ def families(arena: Arena, label: Ints) -> list[Family]:
     out = []
     for begin, end in zip(edges, [*edges[1:], by_family.size], strict=True):
         here = by_family[begin:end]
-        kinds = np.unique(kind[here])
+        kinds = unique(kind[here])
         parts = [here[kind[here] == k] for k in kinds]
         out.append(
             Family(
@@ -89,7 +89,7 @@ def families(arena: Arena, label: Ints) -> list[Family]:
                 tuple(1 - 2 * (int(k) % 2) for k in kinds),
                 tuple(nodes[p] for p in parts),
                 tuple(rank[owner[p]] for p in parts),
-                np.unique(classes[here]),
+                unique(classes[here]),
             )
         )
     return sorted(out, key=lambda f: int(f.classes[0]))

@@ -12,25 +12,20 @@ from mtcore.trace.relations import Ints, RelationStore, split_terms, unique
 def components(size: int, a: Ints, b: Ints) -> Ints:
     """The smallest member of every node's connected component, for edges (a[i], b[i]).
 
-    Hook and jump: every root is hooked to a smaller neighbouring root, then all paths are halved until flat.
+    Hook and jump: every root is hooked to its smallest neighbouring root, then all paths are halved until flat.
 
     Example:
         >>> components(5, np.array([0, 3]), np.array([2, 4])).tolist()
         [0, 1, 0, 3, 3]
     """
     root = np.arange(size, dtype=np.int64)
-    while a.size:
-        ra, rb = root[a], root[b]
-        live = ra != rb
-        if not live.any():
-            break
-        a, b = ra[live], rb[live]
-        root[np.maximum(a, b)] = np.minimum(a, b)
-        while True:
-            jumped = root[root]
-            if np.array_equal(jumped, root):
-                break
+    high, low = np.maximum(a, b), np.minimum(a, b)
+    while (live := high != low).any():
+        high, low = high[live], low[live]
+        np.minimum.at(root, high, low)  # the smallest: a hub with many neighbours would need a round for each
+        while not np.array_equal(jumped := root[root], root):
             root = jumped
+        high, low = np.maximum(root[high], root[low]), np.minimum(root[high], root[low])
     return root
 
 
