@@ -152,7 +152,9 @@ def main() -> None:
     print(table(rows))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine(), "torch": torch.__version__, "rows": rows}, indent=1))
+        options.json.write_text(
+            json.dumps({"machine": machine(), "torch": torch.__version__, "rows": rows}, indent=1)
+        )
 
 
 if __name__ == "__main__":
