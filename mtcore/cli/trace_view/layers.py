@@ -39,6 +39,10 @@ class Layer:
         """A name without that of the layer."""
         return name.removeprefix(f"{self.names[0]}.") if self.names[0] else name
 
+    def full(self, name: str) -> str:
+        """A name in the first layer as one that stands for all of them."""
+        return self.title + name.removeprefix(self.names[0]) if self.names[0] else name
+
 
 @dataclass(frozen=True)
 class Layers:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mtcore.cli.fold import fold_names, skeleton
@@ -95,17 +95,18 @@ class _Marks:
     def __init__(self, layers: Layers) -> None:
         self.every: list[Mark] = []
         self._of: dict[str, list[tuple[Mark, Member]]] = {}
-        self._add(layers.across, "across layers", wide=True)
+        self._add(layers.across, "across layers", str, wide=True)
         for layer in layers.layers:
-            self._add(layer.groups, layer.title)
+            self._add(layer.groups, layer.title, layer.full)
 
     def of(self, name: str) -> Sequence[tuple[Mark, Member]]:
         return self._of.get(name, ())
 
-    def _add(self, groups: Iterable[Group], where: str, *, wide: bool = False) -> None:
+    def _add(self, groups: Iterable[Group], where: str, full: Callable[[str], str], *, wide: bool = False) -> None:
         numbers = dict.fromkeys(LANES, 0)
         for folded, same in fold_groups(groups):
-            mark = Mark(f"g{len(self.every)}", folded, where, numbers[folded.lane], len(same), wide)
+            named = replace(folded, members=tuple(replace(m, name=full(m.name)) for m in folded.members))
+            mark = Mark(f"g{len(self.every)}", named, where, numbers[folded.lane], len(same), wide)
             numbers[folded.lane] += 1
             self.every.append(mark)
             for group in same:
