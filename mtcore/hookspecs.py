@@ -23,7 +23,7 @@ What holds for all hooks:
   yours. An exception ends the run; it is raised as it is, with a note that names the plugin.
 - Hook wrappers are refused.
 
-More `records` hooks (symbols, trace rules, observers, kernels, searchers) come with the rooms that read them.
+More `records` hooks (symbols, trace rules, observers, searchers) come with the rooms that read them.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import click
     from torch import Tensor, nn
 
+    from mtcore.backends.spec import KernelSpec
     from mtcore.calibration.spec import AlgorithmSpec
     from mtcore.export.spec import ExporterSpec
     from mtcore.flow.data_options import DataOptions
@@ -182,6 +183,29 @@ def mtcore_quant_modules() -> Iterable[QuantModuleSpec]:
         ...         yield QuantModuleSpec("mine.Scaled", Scaled, QuantScaled)
         >>> Registry.load([Plugin()], discover=False).quant_modules["mine.Scaled"].original is Scaled
         True
+    """
+    raise NotImplementedError
+
+
+@_records("kernels", "kernel", "mtcore.backends.spec:KernelSpec")
+def mtcore_kernels() -> Iterable[KernelSpec]:
+    """Implementations of the operations in `mtcore.backends.OPERATIONS`, for devices and formats of their choice.
+
+    Called once a registry. When a plan is carried out, every record of an operation that it needs is asked whether
+    it refuses, and the first of the highest priority that does not is used; why others were not is kept. Codes and
+    scales must equal those of `mtcore.numerics` bit for bit: `mtcore.testing.KernelContract` checks it.
+
+    Example:
+        >>> from mtcore.backends import KernelSpec, reference
+        >>> from mtcore.plugins import Registry
+        >>> def refuses(use):
+        ...     return None if use.device.type == "cuda" else "needs a CUDA GPU"
+        >>> class Plugin:
+        ...     @hookimpl
+        ...     def mtcore_kernels(self):
+        ...         yield KernelSpec("mine.fake_quantize", "fake_quantize", refuses, reference.fake_quantize)
+        >>> Registry.load([Plugin()], discover=False).kernels["mine.fake_quantize"].op
+        'fake_quantize'
     """
     raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from mtcore.builtin.calibration import mtcore_algorithms
 from mtcore.builtin.formats import mtcore_formats
+from mtcore.builtin.kernels import mtcore_kernels
 from mtcore.builtin.layers import mtcore_quant_modules
 from mtcore.builtin.recipes import mtcore_recipes
 from mtcore.builtin.trace import mtcore_trace_model
@@ -12,6 +13,7 @@ __all__ = [
     "MTCORE_HOOK_API",
     "mtcore_algorithms",
     "mtcore_formats",
+    "mtcore_kernels",
     "mtcore_quant_modules",
     "mtcore_recipes",
     "mtcore_trace_model",

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from mtcore.backends import KernelChoice
+from mtcore.backends.reference import qparams_of
 from mtcore.errors import CalibrationError, FormatError
 from mtcore.formats import TensorFormat
 from mtcore.nn.gradients import Gradient, with_gradient
@@ -19,12 +21,10 @@ from mtcore.numerics import (
     QParams,
     QTensor,
     block_amax,
-    dynamic_qparams,
     fake_quantize,
     qparams_from_amax,
     qparams_from_range,
     quantize,
-    tensor_amax,
 )
 from mtcore.recipe.setting import Mode
 
@@ -51,6 +51,7 @@ class TensorQuantizer(QuantizerState):
         observer: while set, every matrix is shown to it: the quantizer calibrates.
         rotation: a Hadamard transform of the columns, or None.
         gradient: what flows back through the rounding.
+        kernel: rounds tensors on its device, bit for bit as `mtcore.numerics` does; None: numerics itself.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class TensorQuantizer(QuantizerState):
         self.gradient: Gradient = gradient
         self.enabled = True
         self.observer: Observer | None = None
+        self.kernel: KernelChoice | None = None
 
     @property
     def is_weight(self) -> bool:
@@ -107,9 +109,9 @@ class TensorQuantizer(QuantizerState):
         if not self.enabled or x.numel() == 0:
             stays = self.pre_quant_scale is None and (self.rotation is None or self.rotation.back)
             return x if stays else self._put_back(matrix, x)
-        qparams = self.qparams(x, matrix=matrix.detach())
-        fake = fake_quantize(matrix.detach(), qparams)
+        fake, qparams = self._rounded(x, matrix.detach())
         if torch.is_grad_enabled() and (matrix.requires_grad or self.learns_amax):
+            qparams = qparams or self.qparams(x, matrix=matrix.detach())
             fake = with_gradient(matrix, fake, qparams, self.gradient, self.amax if self.learns_amax else None)
         return self._put_back(fake, x)
 
@@ -129,20 +131,11 @@ class TensorQuantizer(QuantizerState):
         Raises:
             CalibrationError: a static scale was never calibrated.
         """
-        if not self.calibrated:
-            raise CalibrationError(
-                f"a quantizer in {self.format.name} ({self.mode}) has no calibrated amax: run a calibration, or "
-                "choose mode dynamic"
-            )
+        self._check_calibrated()
         matrix = self.matrix(x.detach()) if matrix is None else matrix
         if self.low is not None and self.high is not None:
             return qparams_from_range(self.low, self.high, self.format)
-        if self.amax is None:
-            return dynamic_qparams(matrix, self.format, self.outer_amax)
-        outer = self.outer_amax
-        if outer is None and self.format.outer is not None:
-            outer = tensor_amax(matrix)
-        return qparams_from_amax(self.amax.detach().clamp(min=0), self.format, outer)
+        return qparams_of(matrix, self.amax, self.outer_amax, self.format)
 
     def calibrated_qparams(self) -> QParams | None:
         """What an activation slot stores: its calibrated scales; None where everything is dynamic.
@@ -213,6 +206,23 @@ class TensorQuantizer(QuantizerState):
         amax = self.outer_amax if self.outer_amax is not None else self.amax
         shown = "" if amax is None or amax.is_meta else f", amax={amax.max().item():.4g}"
         return f"{self.format.name}, {self.mode}{shown}{state}"
+
+    def _rounded(self, x: Tensor, matrix: Tensor) -> tuple[Tensor, QParams | None]:
+        """The fake-quantized matrix, and the scales where they were worked out apart."""
+        kernel = self.kernel
+        if kernel is not None and matrix.device.type == kernel.use.device.type:
+            self._check_calibrated()
+            amax = None if self.amax is None else self.amax.detach()
+            return kernel.kernel.run(matrix, amax, self.outer_amax, kernel.key), None
+        qparams = self.qparams(x, matrix=matrix)
+        return fake_quantize(matrix, qparams), qparams
+
+    def _check_calibrated(self) -> None:
+        if not self.calibrated:
+            raise CalibrationError(
+                f"a quantizer in {self.format.name} ({self.mode}) has no calibrated amax: run a calibration, or "
+                "choose mode dynamic"
+            )
 
     def _put_back(self, matrix: Tensor, like: Tensor) -> Tensor:
         if self.bias is not None:

@@ -70,7 +70,7 @@ def tensor_amax(x: Tensor) -> Tensor:
     if not x.numel():
         return torch.zeros((), device=x.device)
     low, high = torch.aminmax(x)  # one pass and no temporary, unlike abs().amax()
-    return torch.maximum(-low, high).float()
+    return torch.maximum(-low, high).float().abs()  # of zeros, -low is -0.0
 
 
 def _reduce_blocks(x: Tensor, block: Block, reduce: Callable[[Tensor], Tensor]) -> Tensor:

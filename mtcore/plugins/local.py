@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mtcore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from mtcore.backends.gemm import GemmRegistry
+    from mtcore.backends.spec import KernelSpec
     from mtcore.calibration.spec import AlgorithmSpec
     from mtcore.nn.spec import QuantModuleSpec
 
@@ -17,23 +20,31 @@ class LocalAdditions:
 
     Attributes:
         quant_modules, algorithms: records by name.
-        changes: how often something was added or removed.
+        changes: how often something was added or removed, kernels of the `gemm_registry` included.
     """
 
     def __init__(self) -> None:
         self.quant_modules: dict[str, QuantModuleSpec] = {}
         self.algorithms: dict[str, AlgorithmSpec] = {}
-        self.changes = 0
+        self._changes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.quant_modules or self.algorithms or _gemm_registry())
+
+    @property
+    def changes(self) -> int:
+        gemm = _gemm_registry()
+        return self._changes + (0 if gemm is None else gemm.changes)
 
     def add_quant_module(self, spec: QuantModuleSpec) -> None:
         """Add a quantized layer, or replace the local one of this name."""
         self.quant_modules[spec.name] = spec
-        self.changes += 1
+        self._changes += 1
 
     def add_algorithm(self, spec: AlgorithmSpec) -> None:
         """Add a calibration algorithm, or replace the local one of this name."""
         self.algorithms[spec.name] = spec
-        self.changes += 1
+        self._changes += 1
 
     def remove(self, name: str) -> None:
         """Take every local record of this name back; KeyError if there is none."""
@@ -41,15 +52,25 @@ class LocalAdditions:
             raise KeyError(name)
         self.quant_modules.pop(name, None)
         self.algorithms.pop(name, None)
-        self.changes += 1
+        self._changes += 1
 
     @hookimpl
     def mtcore_quant_modules(self) -> Iterable[QuantModuleSpec]:
         return tuple(self.quant_modules.values())
 
     @hookimpl
+    def mtcore_kernels(self) -> Iterable[KernelSpec]:
+        return tuple(_gemm_registry() or ())
+
+    @hookimpl
     def mtcore_algorithms(self) -> Iterable[AlgorithmSpec]:
         return tuple(self.algorithms.values())
+
+
+def _gemm_registry() -> GemmRegistry | None:
+    """The registry of kernels of this process; None as long as nobody imported it, and so registered nothing."""
+    module = sys.modules.get("mtcore.backends.gemm")
+    return None if module is None else module.gemm_registry
 
 
 LOCAL = LocalAdditions()

@@ -23,6 +23,7 @@ from mtcore.plugins.provenance import LoadFailure, Origin, PluginInfo
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from mtcore.backends.spec import KernelSpec
     from mtcore.calibration.spec import AlgorithmSpec
     from mtcore.export.spec import ExporterSpec
     from mtcore.flow.data_options import DataOptions
@@ -38,7 +39,7 @@ class Registry:
     """Catalogs by kind, the plugins that filled them, and the hooks that are asked during a run.
 
     Attributes:
-        recipes, formats, quant_modules, algorithms, exporters: records by name, read-only.
+        recipes, formats, quant_modules, kernels, algorithms, exporters: records by name, read-only.
         plugins: what was loaded, and what each contributes.
         failures: what was not, and why.
 
@@ -50,6 +51,7 @@ class Registry:
     recipes: Catalog[RecipeSpec]
     formats: Catalog[TensorFormat]
     quant_modules: Catalog[QuantModuleSpec]
+    kernels: Catalog[KernelSpec]
     algorithms: Catalog[AlgorithmSpec]
     exporters: Catalog[ExporterSpec]
     plugins: tuple[PluginInfo, ...]
@@ -183,7 +185,7 @@ def default_registry() -> Registry:
 
 @lru_cache(maxsize=1)
 def _default_registry(changes: int) -> Registry:
-    return Registry.load((LOCAL,) if LOCAL.quant_modules or LOCAL.algorithms else ())
+    return Registry.load((LOCAL,) if LOCAL else ())
 
 
 def _hint(found: FoundPlugins) -> str:

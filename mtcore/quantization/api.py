@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mtcore.plugins import Registry, default_registry
 from mtcore.quantization.attached import Quantized, attach, detach, is_quantized, quantized_of
 from mtcore.quantization.collect import collect_artifact
 from mtcore.quantization.convert import convert
+from mtcore.quantization.kernels import assign_kernels
 from mtcore.quantization.state import load_state, save_state
 from mtcore.recipe import load_config
 from mtcore.recipe.setting import QuantizeConfig
@@ -77,11 +79,12 @@ def apply_plan(
     loop = None if forward_loop is None else as_forward_loop(forward_loop)
     root, journal = convert(model, plan, registry.quant_modules)
     try:
+        kernels = assign_kernels(root, registry.kernels)
         run_algorithms(root, plan, steps, loop, journal.parameters)
     except BaseException:
         journal.undo()
         raise
-    attach(root, Quantized(plan, journal))
+    attach(root, Quantized(plan, journal, kernels))
     return root
 
 
@@ -176,7 +179,10 @@ def load(
     Raises:
         StateError: the files are missing or damaged, or do not fit the model, which is as it was then.
     """
-    return load_state(directory, model, (registry or default_registry()).quant_modules, device=device)
+    registry = registry or default_registry()
+    root = load_state(directory, model, registry.quant_modules, device=device)
+    attach(root, replace(quantized_of(root), kernels=assign_kernels(root, registry.kernels)))
+    return root
 
 
 def undo(model: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from mtcore.backends import KernelChoice
 from mtcore.errors import StateError
 from mtcore.plan import Plan
 from mtcore.quantization.journal import Journal
@@ -15,10 +16,17 @@ _ATTRIBUTE = "_mtcore_quantized"
 
 @dataclass(frozen=True)
 class Quantized:
-    """Kept on the root of a quantized model."""
+    """Kept on the root of a quantized model.
+
+    Attributes:
+        plan: what was done.
+        journal: undoes it.
+        kernels: what computes it on the device where the model was, each use once.
+    """
 
     plan: Plan
     journal: Journal
+    kernels: tuple[KernelChoice, ...] = ()
 
 
 def attach(model: nn.Module, quantized: Quantized) -> None:

@@ -23,6 +23,7 @@ pytest.register_assert_rewrite(
     "mtcore.testing.compare",
     "mtcore.testing.exporters",
     "mtcore.testing.formats",
+    "mtcore.testing.kernels",
     "mtcore.testing.loaders",
     "mtcore.testing.quant_modules",
 )
@@ -31,6 +32,7 @@ from mtcore.testing.algorithms import AlgorithmContract  # noqa: E402
 from mtcore.testing.compare import assert_same_bits, assert_within_ulps, same_bits  # noqa: E402
 from mtcore.testing.exporters import ExporterContract  # noqa: E402
 from mtcore.testing.formats import FormatContract  # noqa: E402
+from mtcore.testing.kernels import KernelContract  # noqa: E402
 from mtcore.testing.loaders import ModelLoaderContract  # noqa: E402
 from mtcore.testing.quant_modules import QuantModuleContract  # noqa: E402
 from mtcore.testing.toy import ToyModel, toy_batches, toy_config, toy_plan  # noqa: E402
@@ -39,6 +41,7 @@ __all__ = [
     "AlgorithmContract",
     "ExporterContract",
     "FormatContract",
+    "KernelContract",
     "ModelLoaderContract",
     "QuantModuleContract",
     "ToyModel",

@@ -28,6 +28,7 @@ from mtcore.numerics import (
     qparams_from_amax,
     qparams_from_range,
     quantize,
+    tensor_amax,
 )
 from mtcore.numerics.pack import packed_cols
 
@@ -279,3 +280,7 @@ def test_a_compiler_takes_it_as_one_graph_with_the_same_bits(name):
 
     torch.compiler.reset()
     assert same_bits(torch.compile(fake, fullgraph=True, backend="eager")(x), fake(x))
+
+
+def test_the_amax_of_zeros_is_a_positive_zero():
+    assert not torch.signbit(tensor_amax(torch.zeros(3)))

@@ -1,0 +1,94 @@
+"""The operations in plain torch: thin wrappers of `mtcore.numerics` with the arguments that kernels take."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtcore import numerics
+from mtcore.backends.keys import format_of_key
+from mtcore.formats import Block, TensorFormat
+from mtcore.numerics import QParams, QTensor, dynamic_qparams, qparams_from_amax, tensor_amax
+
+NOTHING_2 = 0
+"""Elements of the `scale_2` of a format that has no outer scale: an operation returns tensors only."""
+
+
+def qparams_of(x: Tensor, amax: Tensor | None, outer_amax: Tensor | None, fmt: TensorFormat) -> QParams:
+    """Scales from magnitudes where they are known, else from the matrix.
+
+    Args:
+        x: [rows, cols], any float dtype.
+        amax: fp32 [grid rows, grid cols], the largest magnitude of each block; negative ones count as 0. None: x's.
+        outer_amax: fp32 [], that of the tensor, for formats with two levels; None: x's.
+        fmt: a symmetric format.
+    """
+    if amax is None:
+        return dynamic_qparams(x, fmt, outer_amax)
+    if outer_amax is None and fmt.outer is not None:
+        outer_amax = tensor_amax(x)
+    return qparams_from_amax(amax.detach().clamp(min=0), fmt, outer_amax)
+
+
+def fake_quantize(x: Tensor, amax: Tensor | None, outer_amax: Tensor | None, format: str) -> Tensor:
+    """x as `format` represents it: same shape and dtype. Arguments as in `qparams_of`."""
+    return numerics.fake_quantize(x, qparams_of(x, amax, outer_amax, format_of_key(format)))
+
+
+def quantize(
+    x: Tensor, amax: Tensor | None, outer_amax: Tensor | None, format: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes and scales as `QTensor` holds them: qdata, scale, and scale_2 (no elements where there is none)."""
+    q = numerics.quantize(x, qparams_of(x, amax, outer_amax, format_of_key(format)))
+    scale_2 = q.qparams.scale_2
+    none = torch.empty(NOTHING_2, device=x.device)
+    # A result of an operation must not share memory with an argument or a constant.
+    return q.qdata, q.qparams.scale.contiguous(), none if scale_2 is None else scale_2.clone()
+
+
+def dequantize(
+    qdata: Tensor, scale: Tensor, scale_2: Tensor | None, cols: int, dtype: torch.dtype, format: str
+) -> Tensor:
+    """The matrix [rows, cols] in `dtype` that codes and scales stand for."""
+    return numerics.dequantize(_qtensor(qdata, scale, scale_2, cols, dtype, format))
+
+
+def block_amax(x: Tensor, rows: int, cols: int) -> Tensor:
+    """The largest magnitude of each block of `rows` × `cols` (-1: the whole axis), fp32 [grid rows, grid cols]."""
+    return numerics.block_amax(x, Block(rows, cols)).contiguous()
+
+
+def linear(
+    x: Tensor,
+    qdata: Tensor,
+    scale: Tensor,
+    scale_2: Tensor | None,
+    input_amax: Tensor | None,
+    input_outer_amax: Tensor | None,
+    bias: Tensor | None,
+    format: str,
+    input_format: str,
+) -> Tensor:
+    """x Wᵀ + bias with a stored weight: dequantized, in the dtype of x; and x fake-quantized where it has a format.
+
+    Args:
+        x: [tokens, in features].
+        qdata, scale, scale_2: of the weight [out features, in features] in `format`.
+        input_amax, input_outer_amax: calibrated magnitudes of x, as in `qparams_of`.
+        bias: [out features] or None.
+        input_format: a format key; "" where x is not quantized.
+    """
+    weight = dequantize(qdata, scale, scale_2, x.shape[-1], x.dtype, format)
+    if input_format:
+        x = fake_quantize(x, input_amax, input_outer_amax, input_format)
+    return F.linear(x, weight, bias)
+
+
+def _qtensor(
+    qdata: Tensor, scale: Tensor, scale_2: Tensor | None, cols: int, dtype: torch.dtype, format: str
+) -> QTensor:
+    fmt = format_of_key(format)
+    outer = None if scale_2 is None or fmt.outer is None else scale_2
+    rows = qdata.shape[0]
+    return QTensor(qdata, QParams(fmt, scale, outer), rows, cols, torch.Size((rows, cols)), dtype)

@@ -1,0 +1,1 @@
+"""Kernels in Triton for the operations of `mtcore.backends`, as a plugin."""

@@ -1,0 +1,1 @@
+"""What kernels are made of: functions that run inside a program on the GPU."""

@@ -1,0 +1,76 @@
+"""Scales on the GPU: from the largest magnitude of a block to what its codes are multiplied by."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from mtopt_kernels.device.element import bits_of, decode_float, encode_magnitude, from_bits
+
+
+@triton.jit
+def fp32_scale(unit, amax, zero_block: tl.constexpr):
+    """A scale of 0 becomes `zero_block`; infinity becomes NaN, so that a broken block shows."""
+    return tl.where(amax == float("inf"), float("nan"), tl.where(unit == 0.0, zero_block, unit))
+
+
+@triton.jit
+def outer_scale(outer_amax, F: tl.constexpr):
+    """The outer scale of a tensor with this largest magnitude, fp32."""
+    return fp32_scale(tl.div_rn(outer_amax, F.outer_target), outer_amax, F.outer_zero)
+
+
+@triton.jit
+def power_codes(amax, F: tl.constexpr):
+    """The exponents of scales that are powers of two, int32; 255 (NaN) where amax is not finite."""
+    if F.rule == "up":
+        bits = bits_of(tl.div_rn(amax, F.target))
+        field = bits >> 23
+        enough = tl.where(field == 0, 1 << 22, 0)  # up to 2^-127 a subnormal ratio needs no more than field 0
+        field += ((bits & 0x7FFFFF) > enough).to(tl.int32)
+    elif F.rule == "floor":
+        field = (bits_of(amax) >> 23) - F.target_exponent
+    else:
+        field = ((bits_of(amax) + F.carry) >> 23) - F.target_exponent
+    code = tl.minimum(tl.maximum(field, 0), 254)
+    code = tl.where(amax == 0.0, F.zero_code, code)
+    return tl.where(bits_of(amax) >= 0x7F800000, 255, code)
+
+
+@triton.jit
+def power_values(code):
+    """The fp32 value of exponents; 2^-127 is subnormal."""
+    value = from_bits(tl.where(code == 0, 1 << 22, code << 23))
+    return tl.where(code == 255, float("nan"), value)
+
+
+@triton.jit
+def stored_scale(amax, scale_2, F: tl.constexpr):
+    """What is stored of a block's scale: fp32, or a code as int32.
+
+    Args:
+        amax: fp32, not negative or NaN.
+        scale_2: the outer scale; 1.0 where the format has none.
+    """
+    if F.scale == "fp32":
+        return fp32_scale(tl.div_rn(amax, F.target), amax, F.zero_block)
+    elif F.scale == "power":
+        return power_codes(amax, F)
+    else:
+        unit = tl.div_rn(amax, F.target * scale_2)
+        broken = (unit != unit) | (bits_of(amax) >= 0x7F800000)
+        clamped = tl.minimum(tl.maximum(unit, F.scale_low), F.scale_high)
+        code = encode_magnitude(tl.where(amax == 0.0, F.zero_block, clamped), F.s_mantissa_bits, F.s_lowest)
+        return tl.where(broken & (amax != 0.0), 127, code)
+
+
+@triton.jit
+def multiplier(stored, scale_2, F: tl.constexpr):
+    """What codes are multiplied by, fp32, from what is stored."""
+    if F.scale == "fp32":
+        return stored
+    elif F.scale == "power":
+        return power_values(stored)
+    else:
+        value = tl.where(stored == 127, float("nan"), decode_float(stored, 8, F.s_mantissa_bits, F.s_lift))
+        return value * scale_2

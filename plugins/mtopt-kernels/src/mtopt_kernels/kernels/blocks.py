@@ -1,0 +1,167 @@
+"""Blocks along a row: formats whose scales belong to K consecutive elements (NVFP4, MX, INT4, FP8 1x128)."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from mtopt_kernels.device.element import (
+    cast,
+    decode_element,
+    divider,
+    encode_units,
+    from_bits,
+    magnitude_bits,
+    quotient,
+    readable,
+    round_units,
+)
+from mtopt_kernels.device.scale import multiplier, outer_scale, stored_scale
+
+
+@triton.jit
+def block_places(n_blocks, cols, row_stride, grid_cols, K: tl.constexpr, TILE: tl.constexpr, WHOLE: tl.constexpr):
+    """Where the TILE blocks of this program lie: block indices, element offsets [TILE, K] and which exist.
+
+    WHOLE: the matrix is contiguous and made of whole blocks, so that block b starts at element b · K.
+    """
+    first = tl.program_id(0).to(tl.int64) * TILE
+    local = tl.arange(0, TILE)
+    within = tl.arange(0, K)
+    alive = first + local < n_blocks
+    if WHOLE:
+        offsets = local[:, None] * K + within[None, :]
+        return first, local, first * K, offsets, alive[:, None] & (within >= 0)[None, :], alive
+    else:
+        block = first + local
+        row = block // grid_cols
+        col = (block - row * grid_cols)[:, None] * K + within[None, :]
+        return first, local, first * 0, row[:, None] * row_stride + col, alive[:, None] & (col < cols), alive
+
+
+@triton.jit
+def amax_of_blocks(x):
+    """The largest magnitude along axis 1, fp32; NaN if there is one."""
+    return from_bits(tl.max(magnitude_bits(x), axis=1))
+
+
+@triton.jit
+def blocks_kernel(
+    x_ptr,
+    amax_ptr,
+    outer_ptr,
+    out_ptr,
+    scale_ptr,
+    scale_2_ptr,
+    n_blocks,
+    cols,
+    row_stride,
+    out_stride,
+    grid_cols,
+    F: tl.constexpr,
+    K: tl.constexpr,
+    TILE: tl.constexpr,
+    WHOLE: tl.constexpr,
+    GIVEN: tl.constexpr,
+    CODES: tl.constexpr,
+):
+    """Fake-quantize, or write codes and scales (CODES), with the amax of each block GIVEN or taken from x."""
+    first, local, base, offsets, mask, alive = block_places(n_blocks, cols, row_stride, grid_cols, K, TILE, WHOLE)
+    x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
+    if GIVEN:
+        amax = tl.load(amax_ptr + first + local, mask=alive, other=0.0)
+        amax = tl.where(amax < 0.0, 0.0, amax)
+    else:
+        amax = amax_of_blocks(x)
+    scale_2 = 1.0
+    if F.outer:
+        scale_2 = outer_scale(tl.load(outer_ptr), F)
+    stored = stored_scale(amax, scale_2, F)
+    times = multiplier(stored, scale_2, F)
+    power, divisor, inverse, high, low = divider(times, F)
+    x = readable(x, F, GIVEN)
+    units = quotient(x, power[:, None], divisor[:, None], inverse[:, None], high[:, None], low[:, None], F)
+    if CODES:
+        tl.store(scale_ptr + first + local, stored.to(scale_ptr.dtype.element_ty), mask=alive)
+        if F.outer:
+            tl.store(scale_2_ptr, scale_2, mask=tl.program_id(0) == 0)
+        codes = encode_units(units, x, (times == times)[:, None], F)
+        if F.e_bits == 4:
+            low, high = tl.split(tl.reshape(codes, (TILE, K // 2, 2)))
+            pairs = local[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
+            if WHOLE:
+                at, keep = base // 2 + pairs, alive[:, None] & (pairs >= 0)
+            else:
+                block = first + local
+                row = block // grid_cols
+                byte = (block - row * grid_cols)[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
+                at, keep = row[:, None] * out_stride + byte, alive[:, None] & (byte < out_stride)
+            tl.store(out_ptr + at, (low | (high << 4)).to(tl.uint8), mask=keep)
+        else:
+            if WHOLE:
+                at = base + offsets
+            else:
+                block = first + local
+                row = block // grid_cols
+                at = offsets + row[:, None] * (out_stride - row_stride)
+            tl.store(out_ptr + at, codes.to(tl.uint8), mask=mask)
+    else:
+        if WHOLE:
+            at = base + offsets
+        else:
+            block = first + local
+            row = block // grid_cols
+            at = offsets + row[:, None] * (out_stride - row_stride)
+        values = round_units(units, x, F) * times[:, None]
+        tl.store(out_ptr + at, cast(values, out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def dequantize_blocks_kernel(
+    codes_ptr,
+    scale_ptr,
+    scale_2_ptr,
+    out_ptr,
+    n_blocks,
+    cols,
+    codes_stride,
+    grid_cols,
+    F: tl.constexpr,
+    K: tl.constexpr,
+    TILE: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """The values of stored codes; the result is contiguous."""
+    first, local, base, offsets, mask, alive = block_places(n_blocks, cols, cols, grid_cols, K, TILE, WHOLE)
+    scale_2 = 1.0
+    if F.outer:
+        scale_2 = tl.load(scale_2_ptr)
+    stored = tl.load(scale_ptr + first + local, mask=alive, other=0)
+    if F.scale != "fp32":
+        stored = stored.to(tl.int32)
+    times = multiplier(stored, scale_2, F)
+    if F.e_bits == 4:
+        if WHOLE:
+            pairs = local[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
+            at, keep = base // 2 + pairs, alive[:, None] & (pairs >= 0)
+        else:
+            block = first + local
+            row = block // grid_cols
+            byte = (block - row * grid_cols)[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
+            at, keep = row[:, None] * codes_stride + byte, alive[:, None] & (byte < codes_stride)
+        packed = tl.load(codes_ptr + at, mask=keep, other=0).to(tl.int32)
+        codes = tl.reshape(tl.join(packed & 15, packed >> 4), (TILE, K))
+    else:
+        codes = tl.load(codes_ptr + base + offsets, mask=mask, other=0).to(tl.int32)
+    values = decode_element(codes, F) * times[:, None]
+    tl.store(out_ptr + base + offsets, cast(values, out_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def blocks_amax_kernel(
+    x_ptr, out_ptr, n_blocks, cols, row_stride, grid_cols, K: tl.constexpr, TILE: tl.constexpr, WHOLE: tl.constexpr
+):
+    """The amax of each block."""
+    first, local, base, offsets, mask, alive = block_places(n_blocks, cols, row_stride, grid_cols, K, TILE, WHOLE)
+    x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
+    tl.store(out_ptr + first + local, amax_of_blocks(x), mask=alive)

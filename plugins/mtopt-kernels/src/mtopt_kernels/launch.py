@@ -1,0 +1,200 @@
+"""Launching: which kernel computes an operation on a matrix, and on how many programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import triton
+from torch import Tensor
+
+from mtcore.backends import reference
+from mtcore.backends.operations import code_dtype, scale_dtype
+from mtcore.formats import PER_ROW, PER_TENSOR, Block
+from mtcore.numerics.pack import packed_cols
+from mtopt_kernels.constants import Known, known
+from mtopt_kernels.kernels.amax import rows_amax_kernel
+from mtopt_kernels.kernels.blocks import blocks_amax_kernel, blocks_kernel, dequantize_blocks_kernel
+from mtopt_kernels.kernels.rows import dequantize_rows_kernel, rows_kernel
+from mtopt_kernels.kernels.tiles import dequantize_tiles_kernel, tiles_amax_kernel, tiles_kernel
+
+TILE_ELEMENTS = 4096
+"""Elements of one program of a kernel that streams through a matrix."""
+LONGEST_ROW = 32768
+"""Elements of a row that a program holds at once; longer ones are read twice."""
+
+
+def fake_quantize(x: Tensor, amax: Tensor | None, outer_amax: Tensor | None, format: str) -> Tensor:
+    """See `mtcore.backends.reference.fake_quantize`."""
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if x.numel():
+        _quantize_into(x, amax, outer_amax, known(format), out, None, None)
+    return out
+
+
+def quantize(
+    x: Tensor, amax: Tensor | None, outer_amax: Tensor | None, format: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `mtcore.backends.reference.quantize`."""
+    if not x.numel():
+        return reference.quantize(x, amax, outer_amax, format)
+    fmt = known(format).fmt
+    rows, cols = x.shape
+    qdata = torch.empty((rows, packed_cols(cols, fmt.element.bits)), dtype=torch.uint8, device=x.device)
+    scale = torch.empty(fmt.block.grid(rows, cols), dtype=_byte(scale_dtype(fmt.inner.element)), device=x.device)
+    scale_2 = torch.empty(() if fmt.outer is not None else (0,), dtype=torch.float32, device=x.device)
+    _quantize_into(x, amax, outer_amax, known(format), qdata, scale, scale_2)
+    return qdata.view(code_dtype(fmt.element)), scale.view(scale_dtype(fmt.inner.element)), scale_2
+
+
+def dequantize(
+    qdata: Tensor, scale: Tensor, scale_2: Tensor | None, cols: int, dtype: torch.dtype, format: str
+) -> Tensor:
+    """See `mtcore.backends.reference.dequantize`."""
+    fmt, constants = known(format)
+    rows = qdata.shape[0]
+    out = torch.empty((rows, cols), dtype=dtype, device=qdata.device)
+    if not out.numel():
+        return out
+    codes, block = qdata.contiguous().view(torch.uint8), fmt.block
+    stored = scale.contiguous().view(_byte(scale.dtype))
+    if block in (PER_ROW, PER_TENSOR):
+        flat = block == PER_TENSOR
+        rows, cols = (1, rows * cols) if flat else (rows, cols)
+        high, wide, col_tiles, programs = _row_tiles(rows, cols)
+        dequantize_rows_kernel[(programs,)](
+            codes, stored, out, rows, cols, col_tiles, constants, high, wide, flat, num_warps=8
+        )
+    elif block.rows == 1:
+        whole, tile, programs, grid_cols = _block_tiles(rows, cols, block.cols, contiguous=True)
+        dequantize_blocks_kernel[(programs,)](
+            codes, stored, scale_2, out, rows * grid_cols, cols, codes.shape[1], grid_cols, constants, block.cols,
+            tile, whole, num_warps=4,
+        )  # fmt: skip
+    else:
+        grid_rows, grid_cols = block.grid(rows, cols)
+        dequantize_tiles_kernel[(grid_rows * grid_cols,)](
+            codes, stored, out, rows, cols, grid_cols, constants, block.rows, block.cols, num_warps=8
+        )
+    return out
+
+
+def block_amax(x: Tensor, rows: int, cols: int) -> Tensor:
+    """See `mtcore.backends.reference.block_amax`."""
+    block = Block(rows, cols)
+    grid_rows, grid_cols = block.grid(*x.shape)
+    if block in (PER_ROW, PER_TENSOR) or not x.numel():
+        amax = torch.zeros((grid_rows, grid_cols), dtype=torch.float32, device=x.device)
+        if x.numel():
+            _rows_amax(x, amax, per_tensor=block == PER_TENSOR)
+        return amax
+    amax = torch.empty((grid_rows, grid_cols), dtype=torch.float32, device=x.device)
+    x = _streamable(x)
+    if block.rows == 1:
+        whole, tile, programs, _ = _block_tiles(*x.shape, cols, contiguous=x.is_contiguous())
+        blocks_amax_kernel[(programs,)](
+            x, amax, grid_rows * grid_cols, x.shape[1], x.stride(0), grid_cols, cols, tile, whole, num_warps=4
+        )
+    else:
+        tiles_amax_kernel[(grid_rows * grid_cols,)](
+            x, amax, *x.shape, x.stride(0), grid_cols, rows, cols, num_warps=8
+        )
+    return amax
+
+
+def _quantize_into(
+    x: Tensor,
+    amax: Tensor | None,
+    outer_amax: Tensor | None,
+    what: Known,
+    out: Tensor,
+    scale: Tensor | None,
+    scale_2: Tensor | None,
+) -> None:
+    """Fill `out` with fake-quantized values, or with codes where `scale` is there to be filled as well."""
+    fmt, constants = what
+    block, codes = fmt.block, scale is not None
+    x = _streamable(x)
+    rows, cols = x.shape
+    if amax is not None:
+        amax = _on_grid(amax, block.grid(rows, cols))
+    if block == PER_TENSOR:
+        amax = block_amax(x, -1, -1) if amax is None else amax
+        if x.is_contiguous():
+            rows, cols = 1, rows * cols
+        high, wide, col_tiles, programs = _row_tiles(rows, cols)
+        rows_kernel[(programs,)](
+            x, amax, out, scale, rows, cols, x.stride(0), col_tiles, constants, high, wide, "tensor", codes,
+            num_warps=8,
+        )  # fmt: skip
+    elif block == PER_ROW:
+        if amax is None and cols > LONGEST_ROW:
+            amax = block_amax(x, 1, -1)
+        how = "own" if amax is None else "row"
+        high, wide, col_tiles, programs = _whole_rows(rows, cols) if amax is None else _row_tiles(rows, cols)
+        rows_kernel[(programs,)](
+            x, amax, out, scale, rows, cols, x.stride(0), col_tiles, constants, high, wide, how, codes,
+            num_warps=8 if high * wide <= 16384 else 16,
+        )  # fmt: skip
+    elif block.rows == 1:
+        if fmt.outer is not None and outer_amax is None:
+            outer_amax = block_amax(x, -1, -1)
+        whole, tile, programs, grid_cols = _block_tiles(rows, cols, block.cols, contiguous=x.is_contiguous())
+        blocks_kernel[(programs,)](
+            x, amax, outer_amax, out, scale, scale_2, rows * grid_cols, cols, x.stride(0), out.shape[1], grid_cols,
+            constants, block.cols, tile, whole, amax is not None, codes, num_warps=4,
+        )  # fmt: skip
+    else:
+        grid_rows, grid_cols = block.grid(rows, cols)
+        tiles_kernel[(grid_rows * grid_cols,)](
+            x, amax, out, scale, rows, cols, x.stride(0), grid_cols, constants, block.rows, block.cols,
+            amax is not None, codes, num_warps=8,
+        )  # fmt: skip
+
+
+def _rows_amax(x: Tensor, amax: Tensor, *, per_tensor: bool) -> None:
+    x = _streamable(x)
+    rows, cols = x.shape
+    if per_tensor and x.is_contiguous():
+        rows, cols = 1, rows * cols
+    wide = min(max(triton.next_power_of_2(cols), 16), 4096)
+    loop = min(4, triton.cdiv(cols, wide))
+    chunks = triton.cdiv(cols, wide * loop)
+    rows_amax_kernel[(rows * chunks,)](
+        x, amax.view(torch.int32), cols, x.stride(0), chunks, wide, loop, per_tensor, num_warps=4
+    )
+
+
+def _row_tiles(rows: int, cols: int) -> tuple[int, int, int, int]:
+    """Height and width of a program's tile, tiles along a row, and programs."""
+    wide = min(max(triton.next_power_of_2(cols), 16), TILE_ELEMENTS)
+    high = min(TILE_ELEMENTS // wide, triton.next_power_of_2(rows))
+    col_tiles = triton.cdiv(cols, wide)
+    return high, wide, col_tiles, triton.cdiv(rows, high) * col_tiles
+
+
+def _whole_rows(rows: int, cols: int) -> tuple[int, int, int, int]:
+    wide = max(triton.next_power_of_2(cols), 16)
+    high = min(max(TILE_ELEMENTS // wide, 1), triton.next_power_of_2(rows))
+    return high, wide, 1, triton.cdiv(rows, high)
+
+
+def _block_tiles(rows: int, cols: int, k: int, *, contiguous: bool) -> tuple[bool, int, int, int]:
+    """Whether the matrix is one run of whole blocks, blocks of a program, programs, and blocks along a row."""
+    grid_cols = triton.cdiv(cols, k)
+    tile = max(1, TILE_ELEMENTS // 2 // k)
+    return contiguous and cols % k == 0, tile, triton.cdiv(rows * grid_cols, tile), grid_cols
+
+
+def _streamable(x: Tensor) -> Tensor:
+    """x itself where the elements of a row lie side by side, else a copy."""
+    return x if x.stride(1) == 1 or (x.shape[1] == 1 and x.is_contiguous()) else x.contiguous()
+
+
+def _on_grid(amax: Tensor, grid: Iterable[int]) -> Tensor:
+    return amax.float().expand(*grid).contiguous()
+
+
+def _byte(dtype: torch.dtype) -> torch.dtype:
+    """What kernels read and write instead: Triton's own float8 types are not bit-exact in its interpreter."""
+    return torch.float32 if dtype == torch.float32 else torch.uint8

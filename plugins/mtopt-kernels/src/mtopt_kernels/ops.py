@@ -1,0 +1,44 @@
+"""The plugin's torch operations: `torch.ops.mtopt_kernels.*`. Triton is imported when the first one runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mtcore.backends import BLOCK_AMAX, DEQUANTIZE, FAKE_QUANTIZE, QUANTIZE
+
+NAMESPACE = "mtopt_kernels"
+
+
+def _launcher(name: str) -> Any:
+    def launch(*arguments: Any) -> Any:
+        from mtopt_kernels import launch as launching
+
+        return getattr(launching, name)(*arguments)
+
+    return launch
+
+
+_FAKE_QUANTIZE = FAKE_QUANTIZE.implement(NAMESPACE, _launcher("fake_quantize"))
+_QUANTIZE = QUANTIZE.implement(NAMESPACE, _launcher("quantize"))
+_DEQUANTIZE = DEQUANTIZE.implement(NAMESPACE, _launcher("dequantize"))
+_BLOCK_AMAX = BLOCK_AMAX.implement(NAMESPACE, _launcher("block_amax"))
+
+
+def fake_quantize(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.fake_quantize`."""
+    return _FAKE_QUANTIZE(*arguments)
+
+
+def quantize(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.quantize`."""
+    return _QUANTIZE(*arguments)
+
+
+def dequantize(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.dequantize`."""
+    return _DEQUANTIZE(*arguments)
+
+
+def block_amax(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.block_amax`."""
+    return _BLOCK_AMAX(*arguments)

@@ -1,0 +1,75 @@
+"""The plugin's kernels as records, with what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import torch
+
+from mtcore.backends import KernelSpec, Use
+from mtcore.formats import PER_ROW, PER_TENSOR, WHOLE
+from mtopt_kernels import ops
+from mtopt_kernels.constants import refusal
+
+OLDEST = (8, 0)
+"""The compute capability from which on Triton 3.6 is made for NVIDIA's GPUs."""
+
+
+def kernel_specs() -> Iterator[KernelSpec]:
+    """All records."""
+    yield from streaming_specs()
+
+
+def streaming_specs() -> Iterator[KernelSpec]:
+    """Kernels that read a matrix once."""
+    yield KernelSpec("triton.fake_quantize", "fake_quantize", on_gpu(refuses_streaming), ops.fake_quantize)
+    yield KernelSpec("triton.quantize", "quantize", on_gpu(refuses_codes), ops.quantize)
+    yield KernelSpec("triton.dequantize", "dequantize", on_gpu(refuses_codes), ops.dequantize)
+    yield KernelSpec("triton.block_amax", "block_amax", on_gpu(refuses_amax), ops.block_amax)
+
+
+def on_gpu(refuses: Callable[[Use], str | None]) -> Callable[[Use], str | None]:
+    """What is wrong with the device, or else with the rest of a use."""
+
+    def refuses_both(use: Use) -> str | None:
+        return refuses_device(use) or refuses(use)
+
+    return refuses_both
+
+
+def refuses_device(use: Use) -> str | None:
+    """What is wrong with a device."""
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if use.device.type != "cuda":
+        return "needs a CUDA GPU"
+    if torch.cuda.get_device_capability(use.device) < OLDEST:
+        return "needs sm_80"
+    return None
+
+
+def refuses_streaming(use: Use) -> str | None:
+    """What is wrong for kernels that read a matrix once and write something of its shape."""
+    return refusal(use.format) or refuses_amax(use)
+
+
+def refuses_codes(use: Use) -> str | None:
+    """The same for those that read or write codes."""
+    fmt = use.format
+    if fmt.element.bits != 8 and (fmt.element.bits != 4 or fmt.block.rows != 1 or fmt.block == PER_ROW):
+        return f"has no kernel for codes of {fmt.element.bits} bits in blocks of {fmt.block}"
+    return refuses_streaming(use)
+
+
+def refuses_amax(use: Use) -> str | None:
+    """What is wrong with a block."""
+    block = use.format.block
+    if block in (PER_ROW, PER_TENSOR):
+        return None
+    extents = (block.rows, block.cols)
+    if WHOLE in extents or any(extent & (extent - 1) for extent in extents) or block.cols < 16:
+        return f"has no kernel for blocks of {block}"
+    if block.rows * block.cols > 2**14 or (block.rows > 1 and use.format.outer is not None):
+        return f"has no kernel for blocks of {block}"
+    return None

@@ -1,0 +1,45 @@
+"""The contract of the memory-bound kernels, in Triton's interpreter; collected by test_streaming.py."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mtcore.backends import Use
+from mtcore.formats import builtin_formats
+from mtcore.testing import KernelContract
+from mtopt_kernels import launch, specs
+
+NAMES = ("fp8", "fp8_row", "fp8_128x128", "nvfp4", "mxfp8_e5m2", "mxfp4_half_up", "mxint8_floor", "int4_b128_full")
+"""Every kernel, kind of element, kind of scale and rule of rounding."""
+FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
+KERNELS = {spec.op: spec for spec in specs.streaming_specs()}
+
+
+def served(use):
+    """What the kernel refuses apart from the device."""
+    refused = specs.refuses_codes if use.op in ("quantize", "dequantize") else specs.refuses_streaming
+    return refused(Use(use.op, use.format, torch.device("meta")))
+
+
+def interpreted(op):
+    return replace(KERNELS[op], run=getattr(launch, op), refuses=served)
+
+
+CASES = [
+    pytest.param(op, name, id=f"{op}-{name}")
+    for op in KERNELS
+    for name in NAMES
+    if served(Use(op, FORMATS[name], torch.device("cpu"))) is None
+]
+
+
+@pytest.mark.parametrize(("op", "name"), CASES)
+class TestStreaming(KernelContract):
+    @pytest.fixture
+    def kernel(self, op):
+        return interpreted(op)
+
+    @pytest.fixture
+    def fmt(self, name):
+        return FORMATS[name]

@@ -1,0 +1,52 @@
+"""The plugin's records: what they serve, what they refuse and why, and that loading them imports no Triton."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mtcore.backends import Use, choose_kernel
+from mtcore.formats import builtin_formats
+from mtcore.plugins import Registry
+from mtopt_kernels import hooks, specs
+from mtopt_kernels.constants import refusal
+
+FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
+CPU = torch.device("cpu")
+
+
+def test_on_a_machine_without_a_gpu_the_reference_is_chosen_and_the_reason_is_given():
+    kernels = Registry.load([hooks], discover=False, strict=True).kernels
+    choice = choose_kernel(Use("fake_quantize", FORMATS["nvfp4"], CPU), kernels.values())
+    assert str(choice) == "fake_quantize nvfp4: torch.fake_quantize (cpu); triton.fake_quantize: needs a CUDA GPU"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("int4_b128_asym", "zero points"),
+        ("int4_b128_fp8", "two stages"),
+        ("nf4", "element nf4"),
+    ],
+)
+def test_a_format_without_a_kernel_is_refused_with_its_reason(name, reason):
+    assert reason in refusal(FORMATS[name])
+
+
+def test_codes_that_are_no_byte_and_no_nibble_are_refused():
+    reason = specs.refuses_codes(Use("quantize", FORMATS["mxfp6_e2m3"], CPU))
+    assert reason == "has no kernel for codes of 6 bits in blocks of 1x32"
+
+
+def test_every_float_and_block_integer_format_of_the_catalog_is_served():
+    refused = {name for name, fmt in FORMATS.items() if specs.refuses_streaming(Use("fake_quantize", fmt, CPU))}
+    assert refused == {name for name in FORMATS if "asym" in name} | {"int4_b128_fp8", "nf4"}
+
+
+def test_collecting_the_records_imports_no_triton():
+    code = (
+        "import sys; from mtcore.plugins import Registry; from mtopt_kernels import hooks; "
+        "Registry.load([hooks], discover=False, strict=True); sys.exit('triton' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
