@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import shlex
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from mtcore.cli.trace_view.groups import BLOCKS, CHANNELS, DIVIDED, FOLD, LANES, SHARED, TIMES, Member
+from mtcore.cli.trace_view.facts import axes_text, facts_json, heading_of, pin_key, shortened
+from mtcore.cli.trace_view.groups import FOLD, LANES, SHARED, TIMES
 from mtcore.cli.trace_view.score import Column, Mark, Part, Row, Score, make_score
-from mtcore.cli.trace_view.words import members_in_words, pin_in_words, problems, proof_in_words
+from mtcore.cli.trace_view.words import members_in_words, problems, proof_in_words
 
 if TYPE_CHECKING:
     from mtcore.flow import CheckpointTrace
-    from mtcore.trace import AxisPin
 
 COLOURS, WIDE_COLOUR = 10, 7
 """Classes c0 to c9 of page.css, and where those of groups across layers begin; each lane begins elsewhere."""
@@ -50,7 +48,7 @@ def page(trace: CheckpointTrace) -> str:
         problems=_problems(trace),
         rows="\n".join(_row(row, number) for number, row in enumerate(score.rows)),
         across=_across(score),
-        facts=_facts(score, trace),
+        facts=facts_json(score, trace),
         css=(_HERE / "page.css").read_text(encoding="utf-8"),
         script=(_HERE / "page.js").read_text(encoding="utf-8"),
     )
@@ -109,12 +107,8 @@ def _row(row: Row, number: int) -> str:
 
 def _width(column: Column) -> str:
     """The track of a column: wide enough for the parts of its fullest lane."""
-    pinned = [bool(part.pin and 0 < part.pin.pinned < part.pin.size) for part in column.parts]
-    places = len(column.parts) * max(
-        (len(marks) + (lane == FOLD and half))
-        for part, half in zip(column.parts, pinned, strict=True)
-        for lane, marks in (*part.marks.items(), ("", (None,)))
-    )
+    fullest = max((len(_buttons(part, lane)) for part in column.parts for lane in part.marks), default=1)
+    places = len(column.parts) * max(1, fullest)
     return f"minmax({max(5.0, 3.9 * places):.1f}rem, {max(1.3, places)}fr)"
 
 
@@ -143,7 +137,7 @@ def _cells(columns: tuple[Column, ...], number: int, draw: Any) -> str:
 
 def _axis(part: Part) -> str:
     return (
-        f'<div class="axis">{_axes(part.axes)} {TIMES.join(map(str, part.lengths))}</div>'
+        f'<div class="axis">{axes_text(part.axes)} {TIMES.join(map(str, part.lengths))}</div>'
         if part.axes
         else "<div></div>"
     )
@@ -163,21 +157,28 @@ _NONE = '<div class="cell none">·</div>'
 
 
 def _cell(part: Part, lane: str) -> str:
-    """A button for every group that indices of the axis are in, and one for those that are pinned."""
+    buttons = _buttons(part, lane)
+    return f'<div class="parts">{"".join(buttons)}</div>' if len(buttons) > 1 else buttons[0] if buttons else _NONE
+
+
+def _buttons(part: Part, lane: str) -> list[str]:
+    """One for every group that indices of the axis are in, and one for those that are pinned."""
     buttons = [
         _button(mark, f"{member.sign} {mark.group.size}" if member.sign else str(mark.group.size))
         for mark, member in part.marks.get(lane, ())
     ]
     if lane == FOLD and part.pin and part.pin.pinned:
-        buttons.append(f'<button class="cell pin" type="button" data-pin="{_pin_key(part.pin)}">pinned</button>')
-    return f'<div class="parts">{"".join(buttons)}</div>' if len(buttons) > 1 else buttons[0] if buttons else _NONE
+        buttons.append(
+            f'<button class="cell pin" type="button" data-pin="{escape(pin_key(part.pin))}">pinned</button>'
+        )
+    return buttons
 
 
 def _button(mark: Mark, text: str) -> str:
     first = WIDE_COLOUR if mark.wide else 3 * LANES.index(mark.group.lane)
     kinds = ["cell", f"c{(first + mark.number) % COLOURS}", mark.group.state]
     kind = " ".join(filter(None, [*kinds, "wide" if mark.wide else ""]))
-    title = escape(_title(mark))
+    title = escape(heading_of(mark))
     return (
         f'<button class="{escape(kind)}" type="button" data-group="{mark.key}" title="{title}">'
         f"{escape(text)}</button>"
@@ -188,71 +189,13 @@ def _across(score: Score) -> str:
     if not score.across:
         return ""
     chips = "".join(
-        _button(mark, f"{_title(mark)}: {_short(members_in_words(mark.group))}") for mark in score.across
+        _button(mark, f"{heading_of(mark)}: {shortened(members_in_words(mark.group))}") for mark in score.across
     )
     return f'<section class="layer"><h2>across layers</h2><div class="across">{chips}</div></section>'
 
 
 def _drawn(column: Column, lane: str) -> bool:
     return column.shared is not None if lane == SHARED else any(part.marks.get(lane) for part in column.parts)
-
-
-def _facts(score: Score, trace: CheckpointTrace) -> str:
-    """What the panel shows, by key, as JSON that cannot end the script element that it stands in."""
-    facts: dict[str, Any] = {mark.key: _group_facts(mark) for mark in score.marks}
-    for pin in trace.pins:
-        if pin.pinned:
-            command = f"mtopt trace {shlex.quote(trace.source)} --explain {shlex.quote(pin.parameter)}"
-            where = f":{pin.axes[-1]}:INDEX" if pin.axes else ""
-            facts[_pin_key(pin)] = {"text": pin_in_words(pin), "way": list(pin.way), "command": command + where}
-    return json.dumps(facts, ensure_ascii=True).replace("<", "\\u003c")
-
-
-def _group_facts(mark: Mark) -> dict[str, Any]:
-    group = mark.group
-    several = f"; {mark.count} such groups {'in all' if mark.wide else 'a layer'}" if mark.count > 1 else ""
-    lines = [f"{'Reaches across layers' if mark.wide else f'In {mark.where}'}{several}."]
-    if group.state:
-        lines.append(f"State: {group.state}{' (' + group.reason + ')' if group.reason else ''}.")
-    sides = {
-        "": "Members",
-        TIMES: "Multiplied by the scales",
-        DIVIDED: "Divided by the scales",
-    }
-    members = [
-        [heading, [[member.name, _place(member)] for member in group.members if member.sign == sign]]
-        for sign, heading in sides.items()
-        if any(member.sign == sign for member in group.members)
-    ]
-    return {"title": _title(mark), "lines": lines, "members": members}
-
-
-def _title(mark: Mark) -> str:
-    group = mark.group
-    what = {SHARED: "modules", BLOCKS: "blocks"}.get(group.lane, "channels")
-    kind = "Channels" if group.kind == CHANNELS else group.kind.capitalize()
-    return f"{kind}: {group.size:,} {what}" if kind != "Channels" else f"{group.size:,} channels"
-
-
-def _place(member: Member) -> str:
-    if not member.axes:
-        return ""
-    axes = f"axis\u00a0{member.axes[-1]}" + (
-        f" of every matrix (axes {_axes(member.axes)})" if member.axes[1:] else ""
-    )
-    return f"{axes}, {member.share}: {_short(member.indices)}" if member.share else axes
-
-
-def _short(text: str, limit: int = 120) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def _axes(axes: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, axes))}]"
-
-
-def _pin_key(pin: AxisPin) -> str:
-    return escape(f"p {pin.parameter} {_axes(pin.axes)}")
 
 
 def _breakable(name: str) -> str:

@@ -56,6 +56,8 @@ def test_a_hostile_name_is_text_and_nothing_else(net, traced):
     assert "img" not in tags.tags
     assert tags.tags.count("script") == 2
     assert not any(name.startswith("on") for name, _ in tags.attributes)
+    assert set(tags.values("data-pin")) <= set(json.loads(tags.facts))
+    assert any(HOSTILE in value for value in tags.values("data-pin"))
     assert any(HOSTILE in text for text in strings(json.loads(tags.facts)))
     assert any(value.startswith(f"{HOSTILE}.[0-1]") for value in tags.values("data-name"))
 
