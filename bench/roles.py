@@ -68,8 +68,8 @@ def roles(model: nn.Module, inputs: Mapping[str, Any], report: TraceReport, inva
                 mark(role, parent, found=any(set(names) <= group for group in shared))
     for role, chains in CHAINS.items():
         for parent, (first, second) in _instances(linear, chains):
-            if _scales(model, invariance, first, second):
-                mark(role, parent, found=_linked(report, first, second))
+            if any(bool(x.any()) for x in read[first]) and _scales(model, invariance, first, second):
+                mark(role, parent, found=_linked(model, report, first, second))
     for parent, (first, second) in _instances(linear, WIDTHS):
         mark("mlp_dim", parent, found=_one_width(model, report, first, second))
     if (stream := _stream(model, report, read)) is not None:
@@ -140,23 +140,26 @@ def _scales(model: nn.Module, invariance: Invariance, first: str, second: str) -
     if not isinstance(head, int) or rows % head:
         return False
     channel = torch.arange(rows).view(-1, head).repeat_interleave(columns // rows, 0).flatten()
-    up = [Slices(f"{first}.weight", (0,), tuple(range(rows)), tuple(range(rows)))]
-    if a.bias is not None:
-        up.append(Slices(f"{first}.bias", (0,), tuple(range(rows)), tuple(range(rows))))
-    down = Slices(f"{second}.weight", (1,), tuple(range(columns)), tuple(channel.tolist()))
+    up = [Slices(_name(model, p), (0,), tuple(range(rows)), tuple(range(rows))) for p in a.parameters()]
+    down = Slices(_name(model, b.weight), (1,), tuple(range(columns)), tuple(channel.tolist()))
     check = invariance.check(FoldGroup(f"{first} → {second}", rows, tuple(up), (down,)))
     return check.exact and check.effect > 1e-9
 
 
-def _linked(report: TraceReport, first: str, second: str) -> bool:
-    a, b = f"{first}.weight", f"{second}.weight"
+def _name(model: nn.Module, parameter: Tensor) -> str:
+    """The first name of a parameter, which may have several."""
+    return next(name for name, p in model.named_parameters() if p is parameter)
+
+
+def _linked(model: nn.Module, report: TraceReport, first: str, second: str) -> bool:
+    a, b = (_name(model, model.get_submodule(n).weight) for n in (first, second))
     sides = [({s.parameter for s in g.up}, {s.parameter for s in g.down}) for g in report.folds]
     return any((a in up and b in down) or (b in up and a in down) for up, down in sides)
 
 
 def _one_width(model: nn.Module, report: TraceReport, first: str, second: str) -> bool:
     """Whether every input channel of the second lies in a group with the first."""
-    a, b = f"{first}.weight", f"{second}.weight"
+    a, b = (_name(model, model.get_submodule(n).weight) for n in (first, second))
     together = [g for g in report.symbols if {a, b} <= set(g.parameters)]
     covered = {(s.axes, i) for g in together for s in g.members if s.parameter == b for i in s.indices}
     weight = model.get_parameter(b)
@@ -186,16 +189,14 @@ def _stream(model: nn.Module, report: TraceReport, read: Mapping[str, Any]) -> l
     if not stacks or names[id(embedding)] not in read:
         return None
     stack = stacks[0][0]
-    blocks = [{f"{stack}.{i}.{p}" for p, _ in m.named_parameters()} for i, m in enumerate(stacks[0][1])]
+    first_names = {id(p): n for n, p in model.named_parameters()}
+    blocks = [{first_names[id(p)] for p in block.parameters()} for block in stacks[0][1]]
     order = list(read)
     after = order[max(order.index(n) for n in order if n.startswith(f"{stack}.")) + 1 :]
-    norms = [n for n in after if [tuple(p.shape) for _, p in _own(model, n)][:1] == [(width,)]]
-    last = [{f"{norms[0]}.{p}" for p, _ in _own(model, norms[0])}] if norms else []
-    return [{f"{names[id(embedding)]}.weight"}, *blocks, *last]
-
-
-def _own(model: nn.Module, name: str) -> list[tuple[str, Tensor]]:
-    return list(model.get_submodule(name).named_parameters(recurse=False))
+    own = [list(model.get_submodule(n).parameters(recurse=False)) for n in after]
+    norms = [parameters for parameters in own if parameters and tuple(parameters[0].shape) == (width,)]
+    last = [{first_names[id(p)] for p in norms[0]}] if norms else []
+    return [{first_names[id(embedding.weight)]}, *blocks, *last]
 
 
 def _in_one_group(report: TraceReport, parts: list[set[str]]) -> bool:

@@ -53,6 +53,15 @@ def run_graph(record: ModuleRecord, module: nn.Module, inputs: list[Any]) -> Any
     remaining = iter(inputs)
 
     def load(arg: Any) -> Any:
+        """The value of an argument, in lists and dicts that a module may write into, as it may in a forward."""
+        if isinstance(arg, fx.Node):
+            return values[arg]
+        if isinstance(arg, tuple) and not hasattr(arg, "_fields"):
+            return tuple(map(load, arg))
+        if isinstance(arg, list):
+            return list(map(load, arg))
+        if isinstance(arg, dict):
+            return {key: load(value) for key, value in arg.items()}
         return fx.node.map_arg(arg, lambda node: values[node])
 
     for node in record.graph.nodes:

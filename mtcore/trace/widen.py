@@ -45,7 +45,28 @@ class _Widen(TorchFunctionMode):
         if func in (Tensor.float, Tensor.half, Tensor.bfloat16):
             return args[0].double()
         wide = {key: _wide(value) for key, value in (kwargs or {}).items()}
+        if getattr(func, "__name__", "") in ("grouped_mm", "_grouped_mm") and args[0].dtype == torch.float64:
+            return _grouped_mm(*map(_wide, args), **wide)
         return func(*map(_wide, args), **wide)
+
+
+def _grouped_mm(
+    x: Tensor,
+    weight: Tensor,
+    *,
+    offs: Tensor | None = None,
+    bias: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """x [rows, K] @ weight [groups, K, N], `offs` the ends of the groups' rows: torch's kernel knows no float64."""
+    if offs is None or bias is not None or x.dim() != 2 or weight.dim() != 3:
+        raise NotImplementedError("grouped product in float64 of other ranks than 2 and 3, or with a bias")
+    out = x.new_zeros(x.shape[0], weight.shape[2])
+    start = 0
+    for group, end in enumerate(offs.tolist()):
+        out[start:end] = x[start:end] @ weight[group]
+        start = end
+    return out
 
 
 def _wide(value: Any) -> Any:

@@ -177,3 +177,12 @@ def test_tensors_inside_a_vmap_are_recorded(x):
 
     graphs = recursive_trace(model := Net(body), x)
     assert graphs.failure_msg(model) is None
+
+
+def test_a_module_that_writes_into_the_list_it_is_given_replays(x):
+    def double_first(self, items):
+        items[0] = items[0] * 2
+        return items[0]
+
+    inner = Net(double_first)
+    assert recursive_trace(model := Net(lambda self, t: self.inner([t, t + 1]) + t, inner=inner), x).replay(model)

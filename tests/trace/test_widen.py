@@ -52,3 +52,21 @@ def test_a_model_that_computes_in_float32_is_proved_in_float64():
     invariance = Invariance(Upcast(), TraceInputs((x,)))
     assert invariance.double
     assert all(out.dtype == torch.float64 for out in invariance._expected)
+
+
+def test_a_grouped_product_is_that_of_its_groups_in_float64():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 16, generator=generator, dtype=torch.float64)
+    weight = torch.randn(3, 16, 8, generator=generator, dtype=torch.float64)
+    ends = torch.tensor([2, 2, 5], dtype=torch.int32)
+    with widened():
+        out = torch._grouped_mm(x, weight, offs=ends)
+    assert torch.equal(out[:2], x[:2] @ weight[0])
+    assert torch.equal(out[2:5], x[2:5] @ weight[2])
+    assert not out[5:].any()
+
+
+def test_a_grouped_product_of_other_ranks_says_what_it_cannot():
+    x = torch.ones(2, 16, 16, dtype=torch.float64)
+    with widened(), pytest.raises(NotImplementedError, match="grouped product"):
+        torch._grouped_mm(x, x)

@@ -187,8 +187,10 @@ class RuleContext:
             self.relations.tie(p, q, self.site)
             return
         many, few, common = (p, q, sorted(b)) if b < a else (q, p, sorted(a))
-        self.relations.share(p, q, self.site)
+        if _agrees(few, first(many, sorted((a | b) - set(common))), wild=False):
+            return  # the line's own statistic
         if max(a | b) in common:  # a number for each channel within a line
+            self.relations.share(p, q, self.site)
             self.relations.block(many, first(many, common).expand(many.shape), self.site)
         else:  # a number for each line
             self.relations.block(many, few, self.site)

@@ -8,7 +8,7 @@ from mtcore.trace.rules.registry import OpRules, aten
 
 SUMS = ["aten::sum", "aten::nansum"]
 STATISTICS = aten("mean amax amin linalg_vector_norm norm logsumexp")
-SPREADS = aten("var std var_mean std_mean prod all any")
+SPREADS = aten("var std var_mean std_mean prod all any _is_all_true _is_any_true")
 PICKS = aten("max min median mode aminmax")
 ORDERS = aten("topk sort argsort argmax argmin kthvalue")
 SOFTMAX = aten("_softmax softmax _log_softmax log_softmax _safe_softmax")
