@@ -2,18 +2,20 @@
 
 from mtcore.calibration.builtin import builtin_algorithms
 from mtcore.calibration.edits import ParameterEdits
-from mtcore.calibration.loop import Data, as_forward_loop, calibration_mode, forward_batch
-from mtcore.calibration.observers import AmaxObserver
+from mtcore.calibration.loop import Data, ForwardLoop, as_forward_loop, calibration_mode, forward_batch
 from mtcore.calibration.run import resolve_algorithms, run_algorithms
-from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.calibration.statistics import Needs, Statistics, TensorStatistics
 
 __all__ = [
     "AlgorithmSpec",
-    "AmaxObserver",
     "CalibrationRun",
     "Data",
     "ForwardLoop",
+    "Needs",
     "ParameterEdits",
+    "Statistics",
+    "TensorStatistics",
     "as_forward_loop",
     "builtin_algorithms",
     "calibration_mode",

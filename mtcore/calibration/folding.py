@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.calibration.edits import ParameterEdits
+from mtcore.calibration.spec import CalibrationRun
 from mtcore.nn import QuantModule
 from mtcore.trace import FoldGroup, Slices
 
@@ -72,6 +73,39 @@ def fold(model: nn.Module, edits: ParameterEdits, where: ScaledInput, scales: Te
     for sides, by in ((where.group.up, 1.0 / factor), (where.group.down, factor)):
         for side in sides:
             _scale_slices(model, edits, side, by)
+
+
+def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None:
+    """`fold`, and tell the run's statistics, so that no data need run for what can be worked out.
+
+    The inputs of the consumers are divided by the scales. Of the other values that a fold changes (what lies
+    between the producers and the consumers, and inputs of layers that are scaled in part) the statistics are
+    forgotten.
+    """
+    fold(run.model, run.edits, where, scales)
+    statistics = run.statistics
+    statistics.divide({(name, "input"): where.columns(name, scales) for name in where.consumers})
+    producers, readers = where.group.up, where.group.down
+    if not where.columns_divided:
+        producers, readers = readers, producers
+    other = {
+        side.parameter.rpartition(".")[0]
+        for side in readers
+        if (dims := run.model.get_parameter(side.parameter).dim()) > 1 and dims - 1 in side.axes
+    } - set(where.consumers)
+    # Behind a norm lie only its readers. Behind a matrix may lie anything: attention, activation functions.
+    between = any(run.model.get_parameter(side.parameter).dim() > 1 for side in producers)
+    statistics.forget(
+        [
+            (module, slot)
+            for module, slot in statistics
+            if module in other or (between and not _is_linear_input(run.model, module, slot))
+        ]
+    )
+
+
+def _is_linear_input(model: nn.Module, module: str, slot: str) -> bool:
+    return slot == "input" and isinstance(model.get_submodule(module), nn.Linear)
 
 
 def _scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tensor) -> None:

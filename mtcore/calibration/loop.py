@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtcore.calibration.spec import ForwardLoop
 from mtcore.errors import CalibrationError
 from mtcore.trace import TraceInputs
+
+ForwardLoop = Callable[[nn.Module], object]
+"""Runs the model on all calibration data; what it returns is ignored."""
 
 Data = ForwardLoop | Iterable[Any]
 """Calibration data as users give it: a function that runs the model, or an iterable of batches."""

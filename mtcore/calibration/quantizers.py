@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from mtcore.calibration.spec import CalibrationRun
 from mtcore.nn import QuantModule, TensorQuantizer
+
+if TYPE_CHECKING:
+    from mtcore.calibration.spec import CalibrationRun
 
 Quantizers = Mapping[tuple[str, str], TensorQuantizer]
 """By (module name, slot)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
@@ -9,9 +11,15 @@ from torch import nn
 
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
+from mtcore.calibration.statistics import Needs, Site, Statistics, joined
 from mtcore.errors import RecipeError, UnknownNameError, look_up
 from mtcore.plan import Plan
 from mtcore.recipe.setting import AlgorithmStep
+
+LOG = logging.getLogger(__name__)
+
+Resolved = Sequence[tuple[AlgorithmSpec, BaseModel]]
+"""Steps of a recipe: algorithms with their validated options."""
 
 
 def resolve_algorithms(
@@ -44,15 +52,31 @@ def resolve_algorithms(
 def run_algorithms(
     model: nn.Module,
     plan: Plan,
-    resolved: Sequence[tuple[AlgorithmSpec, BaseModel]],
+    resolved: Resolved,
     forward_loop: ForwardLoop | None,
     edits: ParameterEdits | None = None,
+    statistics: Statistics | None = None,
 ) -> None:
     """Run resolved steps in order on a converted model.
 
+    What all steps want to know is gathered in one run of the data, before the first step.
+
     Args:
         edits: where changed parameters are written down; for a caller who wants to put them back.
+        statistics: of the model as it is now, with what it takes to gather more; from the loop where None.
     """
     edits = ParameterEdits() if edits is None else edits
+    first = CalibrationRun(model, plan, forward_loop, edits, statistics)
+    shared = first.statistics
+    wanted = wanted_statistics(first, resolved)
+    if wanted:
+        shared.need(wanted)
     for spec, options in resolved:
-        spec.run(CalibrationRun(model, plan, forward_loop, edits.nested()), options)
+        started = time.perf_counter()
+        spec.run(CalibrationRun(model, plan, forward_loop, edits.nested(), shared), options)
+        LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
+
+
+def wanted_statistics(run: CalibrationRun, resolved: Resolved) -> dict[Site, Needs]:
+    """What all steps together want to know."""
+    return joined(spec.statistics(run, options) for spec, options in resolved if spec.statistics is not None)

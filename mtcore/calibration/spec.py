@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from mtcore.calibration.edits import ParameterEdits
+from mtcore.calibration.loop import ForwardLoop as ForwardLoop
+from mtcore.calibration.statistics import Statistics, Wanted, gather
 from mtcore.plan.plan import Plan
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-ForwardLoop = Callable[[nn.Module], object]
-"""Runs the model on all calibration data; what it returns is ignored."""
-
 
 @dataclass(frozen=True)
 class CalibrationRun:
-    """What a driver works on: a converted model, its plan, and the data.
+    """What a driver works on: a converted model, its plan, and what the data tell.
 
     Attributes:
         model: holds quantizers where the plan says so; a driver sets their amax (and only documented others).
@@ -28,12 +28,24 @@ class CalibrationRun:
         forward_loop: runs the model on the data; None where the caller gave no data.
         edits: through which a driver changes parameters, and only through it, so that they can be put back; its
             originals are the values at the start of this step.
+        gathered: statistics that earlier steps share, or None.
     """
 
     model: nn.Module
     plan: Plan
     forward_loop: ForwardLoop | None
     edits: ParameterEdits = field(default_factory=ParameterEdits)
+    gathered: Statistics | None = None
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Statistics of the unquantized model: ask with `need`, then read by (module, slot)."""
+        if self.gathered is not None:
+            return self.gathered
+        loop = self.forward_loop
+        if loop is None:
+            return Statistics(None)
+        return Statistics(lambda wanted: gather(self.model, loop, wanted, self.plan.shared_inputs))
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,11 @@ class AlgorithmSpec:
         summary: one line for listings.
         options: pydantic model of its options; unknown keys are refused, so that a misspelling is found while
             planning.
-        needs_data: whether this plan cannot be calibrated without a forward loop.
+        needs_data: whether this plan cannot be calibrated without data.
         run: the driver.
+        statistics: what it wants to know of which values; asked on the converted model, before any data runs, so
+            that one run of the data serves all steps of a recipe. A driver that decides from these alone can be run
+            again without data. None: the driver runs the data itself (`run.forward_loop`).
     """
 
     name: str
@@ -54,6 +69,7 @@ class AlgorithmSpec:
     options: type[BaseModel]
     needs_data: Callable[[Plan], bool]
     run: Callable[[CalibrationRun, Any], None]
+    statistics: Callable[[CalibrationRun, Any], Wanted] | None = None
 
 
 Batches = Iterable[Any]

@@ -11,6 +11,7 @@ scale, ±inf saturates, and NaN stays NaN where the element has a NaN and become
 from mtcore.numerics.blocks import (
     block_amax,
     block_range,
+    column_amax,
     from_blocks,
     tensor_amax,
     to_blocks,
@@ -29,6 +30,7 @@ __all__ = [
     "QTensor",
     "block_amax",
     "block_range",
+    "column_amax",
     "decode",
     "dequantize",
     "dynamic_qparams",

@@ -60,14 +60,15 @@ def make_plan(
             findings.extend(shape_findings(planned, module, specs[planned.spec]))
     modules, left = without_orphans(modules, read_by_parents)
     findings.extend(left)
-    grouped, groups = scale_groups(modules, trace.shared_inputs if trace is not None else ())
+    shared = trace.shared_inputs if trace is not None else ()
+    grouped, groups = scale_groups(modules, shared)
     coverage = measure_coverage(model, grouped)
     if trace is None:
         findings.append(Finding("warning", "trace", f"no scales are shared: {untraced}"))
     findings.extend(_rule_findings(book))
     findings.extend(coverage_findings(model, grouped, coverage, config.max_unquantized))
     folds = trace.folds if trace is not None else ()
-    return Plan(config.name, grouped, groups, config.algorithm, tuple(findings), coverage, folds)
+    return Plan(config.name, grouped, groups, config.algorithm, tuple(findings), coverage, folds, shared)
 
 
 def _rule_findings(book: RuleBook) -> Iterable[Finding]:

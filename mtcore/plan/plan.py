@@ -8,7 +8,7 @@ from typing import Literal
 
 from mtcore.formats import TensorFormat
 from mtcore.recipe.setting import AlgorithmStep, Mode
-from mtcore.trace import FoldGroup
+from mtcore.trace import FoldGroup, SharedInputGroup
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class Coverage:
 class Plan:
     """Every module that holds parameters, with its decision and the rule that made it.
 
-    `folds` are facts of the trace, for algorithms that scale channels; they are not saved with the plan.
+    `folds`, for algorithms that scale channels, and `shared_inputs`, for values that are looked at once, are facts
+    of the trace; they are not saved with the plan.
     """
 
     recipe: str
@@ -111,6 +112,7 @@ class Plan:
     findings: tuple[Finding, ...]
     coverage: Coverage
     folds: tuple[FoldGroup, ...] = field(default=(), compare=False, repr=False)
+    shared_inputs: tuple[SharedInputGroup, ...] = field(default=(), compare=False, repr=False)
 
     def __iter__(self) -> Iterator[ModulePlan]:
         return iter(self.modules)

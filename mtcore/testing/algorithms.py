@@ -12,6 +12,7 @@ from torch import nn
 
 from mtcore.calibration import as_forward_loop
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
+from mtcore.calibration.statistics import Statistics, gather
 from mtcore.errors import CalibrationError
 from mtcore.formats import PER_TENSOR, Float32Element, IntElement, Scale, TensorFormat
 from mtcore.nn import QuantModule, TensorQuantizer
@@ -83,6 +84,15 @@ class AlgorithmContract:
         assert first.keys() == again.model.state_dict().keys()
         for name, value in again.model.state_dict().items():
             assert_same_bits(value, first[name], f"{name} of a second run")
+
+    def test_the_statistics_that_it_declares_are_enough(self, case: Case) -> None:
+        if case.algorithm.statistics is None:
+            return
+        case.calibrate()
+        again = case.again()
+        again.calibrate_from_statistics()
+        for name, value in again.model.state_dict().items():
+            assert_same_bits(value, case.model.state_dict()[name], f"{name}, decided from statistics alone")
 
     def test_it_leaves_no_trace_but_its_results(self, case: Case) -> None:
         before = case.traces()
@@ -158,6 +168,17 @@ class Case:
     def calibrate(self, loop: ForwardLoop | None = as_forward_loop(toy_batches())) -> None:  # noqa: B008  a constant
         """Run the algorithm."""
         self.algorithm.run(CalibrationRun(self.model, self.plan, loop), self.options)
+
+    def calibrate_from_statistics(self) -> None:
+        """Run the algorithm without data, on the statistics that it declares."""
+        assert self.algorithm.statistics is not None
+        run = CalibrationRun(self.model, self.plan, None)
+        wanted = self.algorithm.statistics(run, self.options)
+        loop = as_forward_loop(toy_batches())
+        known = gather(self.model, loop, wanted, self.plan.shared_inputs)
+        self.algorithm.run(
+            CalibrationRun(self.model, self.plan, None, gathered=Statistics(None, known)), self.options
+        )
 
     def quantizers(self) -> dict[str, TensorQuantizer]:
         """Quantizers by `<module>.<slot>`."""

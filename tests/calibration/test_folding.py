@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from mtcore.calibration import CalibrationRun, as_forward_loop
 from mtcore.calibration.edits import ParameterEdits
-from mtcore.calibration.folding import fold, scaled_inputs
+from mtcore.calibration.folding import fold, fold_inputs, scaled_inputs
+from mtcore.calibration.statistics import AMAX
 from mtcore.plan import make_plan
 from mtcore.quantization.convert import convert
+from mtcore.recipe.setting import QuantizeConfig
 from mtcore.trace import FoldGroup, Slices, analyze
 
 
@@ -67,3 +70,27 @@ def test_a_layer_only_some_of_whose_columns_are_reached_is_left_out():
     layer.weight = nn.Parameter(torch.ones(3, 2))
     group = FoldGroup("g", 1, (), (Slices("layer.weight", (1,), (0,), (0,)),))
     assert list(scaled_inputs([group], {"layer": layer})) == []
+
+
+def test_folding_tells_the_statistics_and_forgets_what_it_cannot_work_out(folded, batch):
+    model, _, places = folded
+    plan = make_plan(model, QuantizeConfig("none", ()), {})
+    run = CalibrationRun(model, plan, as_forward_loop([batch]))
+    inputs = {(f"0.{name}", "input"): AMAX for name in ("gate", "up", "down")}
+    run.statistics.need({**inputs, ("0.up", "output"): AMAX})
+    before = {site: statistics.amax for site, statistics in run.statistics.items()}
+    norm, every = places["0.gate", "0.up"], tuple(range(48))
+    group = FoldGroup("g", 48, (Slices("0.up.weight", (0,), every, every),),
+                      (Slices("0.down.weight", (1,), every, every),))  # fmt: skip
+    (middle,) = scaled_inputs([group], {"0.down": model[0].down})
+    scales = torch.linspace(0.25, 4.0, norm.group.size)
+    fold_inputs(run, norm, scales)
+    assert set(run.statistics) == set(before)
+    for site in (("0.gate", "input"), ("0.up", "input")):
+        assert torch.equal(run.statistics[site].amax, before[site] / norm.columns(site[0], scales))
+    fold_inputs(run, middle, torch.full((middle.group.size,), 2.0))
+    assert (
+        "0.up",
+        "output",
+    ) not in run.statistics  # it lies between the producer's rows and the consumer's columns
+    assert torch.equal(run.statistics["0.down", "input"].amax, before["0.down", "input"] / 2)

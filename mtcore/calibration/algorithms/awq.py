@@ -10,13 +10,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.folding import ScaledInput, fold, scaled_inputs
-from mtcore.calibration.inputs import InputStatistics, collect_inputs
+from mtcore.calibration.folding import ScaledInput, fold_inputs, scaled_inputs
 from mtcore.calibration.math import awq_scales, product_error, smoothing_scales
 from mtcore.calibration.math.awq import Rounding, ScaleChoice
 from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.calibration.statistics import Needs, Site, Statistics, joined
 from mtcore.nn import QuantModule
 from mtcore.numerics import dynamic_qparams, fake_quantize
 from mtcore.plan import Plan
@@ -45,6 +46,13 @@ def needs_data(plan: Plan) -> bool:
     return True
 
 
+def wanted(run: CalibrationRun, options: AwqOptions) -> dict[Site, Needs]:
+    """Sizes and a sample of what linear layers read, and the magnitudes that `max` wants."""
+    layers = linear_layers(run.model, dict(planned_quantizers(run)))
+    needs = Needs(moments=True, sample=options.sample)
+    return joined(({(name, "input"): needs for name in layers}, max_algorithm.wanted(run, MaxOptions())))
+
+
 def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
     """Scale every input that a fold of the trace reaches, then set every amax as `max` does.
 
@@ -53,10 +61,10 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
     """
     quantizers = dict(planned_quantizers(run))
     layers = linear_layers(run.model, quantizers)
-    statistics = collect_inputs(run, quantizers, layers, sample=options.sample)
+    run.statistics.need(wanted(run, options))
     reached = 0
     for where in scaled_inputs(run.plan.folds, layers):
-        choice = _choose(where, layers, quantizers, statistics, options)
+        choice = _choose(where, layers, quantizers, run.statistics, options)
         LOG.info(
             "awq: %s: alpha %.2f, error %.4g of %.4g",
             where.group,
@@ -64,7 +72,7 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
             choice.error,
             choice.unscaled_error,
         )
-        fold(run.model, run.edits, where, choice.scales)
+        fold_inputs(run, where, choice.scales)
         reached += len(where.consumers)
     LOG.info("awq: scaled the inputs of %d of %d linear layers", reached, len(layers))
     run_max(run, MaxOptions())
@@ -74,14 +82,14 @@ def _choose(
     where: ScaledInput,
     layers: Mapping[str, QuantModule],
     quantizers: Quantizers,
-    statistics: Mapping[str, InputStatistics],
+    statistics: Statistics,
     options: AwqOptions,
 ) -> ScaleChoice:
     """Try the published scales of AWQ and of SmoothQuant, with every exponent of the grid."""
     names = list(where.consumers)
     weights = {name: layers[name].get_parameter("weight").detach().float() for name in names}
-    mean = where.channels_of({name: statistics[name].mean for name in names})
-    amax = where.channels_of({name: statistics[name].amax for name in names})
+    mean = where.channels_of({name: statistics[name, "input"].mean for name in names})
+    amax = where.channels_of({name: statistics[name, "input"].amax for name in names})
     size = where.channels_of({name: weights[name].abs().amax(0) for name in names})
     candidates: list[tuple[float, Tensor]] = []
     for number in range(1, options.grid + 1):
@@ -90,7 +98,7 @@ def _choose(
     sums = torch.zeros(len(candidates) + 1, device=mean.device)
     for name in names:
         error = product_error(
-            statistics[name].rows(options.sample),
+            statistics[name, "input"].rows(options.sample),
             _rounding(quantizers, (name, "input"), options.judge != "weights"),
         )
         rounding = _rounding(quantizers, (name, "weight"), options.judge != "inputs")
@@ -111,5 +119,10 @@ def _rounding(quantizers: Quantizers, key: tuple[str, str], wanted: bool) -> Rou
 
 
 AWQ = AlgorithmSpec(
-    "awq", "channel scales under which rounding costs least, found on a grid", AwqOptions, needs_data, run_awq
+    "awq",
+    "channel scales under which rounding costs least, found on a grid",
+    AwqOptions,
+    needs_data,
+    run_awq,
+    wanted,
 )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from mtcore.calibration.loop import calibration_mode
-from mtcore.calibration.observers import AmaxObserver
-from mtcore.calibration.quantizers import disabled, planned_quantizers, weight_tensor
+from mtcore.calibration.quantizers import Quantizers, planned_quantizers, weight_tensor
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.calibration.statistics import AMAX, Needs, Site, TensorStatistics
 from mtcore.errors import CalibrationError
+from mtcore.formats import WHOLE
 from mtcore.nn import TensorQuantizer
 from mtcore.numerics import four_over_six_qparams, tensor_amax
 from mtcore.plan import Plan, ScaleGroup
+
+Decide = Callable[[Site, TensorQuantizer, TensorStatistics], tuple[Tensor | None, Tensor | None]]
 
 
 class MaxOptions(BaseModel):
@@ -48,14 +50,8 @@ def run_max(run: CalibrationRun, options: MaxOptions) -> None:
             finite. The message names the tensors; quantizers keep what they had.
     """
     quantizers = dict(planned_quantizers(run))
-    observers = observe_activations(run, quantizers)
-    for key, observer in observers.items():
-        quantizers[key].set_amax(observer.amax, observer.outer_amax)
-    for (module, slot), quantizer in quantizers.items():
-        if quantizer.is_weight:
-            calibrate_weight(quantizer, weight_tensor(run.model, (module, slot)), f"{module}.{slot}")
-    for group in run.plan.groups:
-        share_amax(group, quantizers)
+    set_activations(run, quantizers, max_of)
+    set_weights(run, quantizers)
     if options.four_over_six:
         for (module, slot), quantizer in quantizers.items():
             if quantizer.is_weight and quantizer.format.outer is not None:
@@ -73,30 +69,54 @@ def choose_four_or_six(quantizer: TensorQuantizer, weight: Tensor) -> None:
     quantizer.set_amax(chosen.multiplier() * fmt.target, chosen.scale_2 * fmt.outer_target)
 
 
-def observe_activations(
-    run: CalibrationRun, quantizers: Mapping[tuple[str, str], TensorQuantizer]
-) -> dict[tuple[str, str], AmaxObserver]:
-    """Run the data once, unquantized, and give the magnitudes of every activation that needs them."""
-    wanted = {key: q for key, q in quantizers.items() if not q.is_weight and q.mode != "dynamic"}
-    if not wanted:
-        return {}
-    if run.forward_loop is None:
-        names = ", ".join(".".join(key) for key in list(wanted)[:3])
-        raise CalibrationError(
-            f"{len(wanted)} activations have scales that must be calibrated ({names}, …): give calibration data "
-            "(forward_loop, or --calib), or choose a recipe with dynamic activations"
-        )
-    observers = {key: AmaxObserver(quantizer) for key, quantizer in wanted.items()}
-    try:
-        for key, observer in observers.items():
-            quantizers[key].observer = observer
-        with disabled(quantizers.values()), calibration_mode(run.model):
-            run.forward_loop(run.model)
-    finally:
-        for key in observers:
-            quantizers[key].observer = None
-    _check(observers)
-    return observers
+def static_activations(quantizers: Quantizers) -> dict[Site, TensorQuantizer]:
+    """The activation quantizers whose scales are fixed beforehand, at least in part."""
+    return {site: q for site, q in quantizers.items() if not q.is_weight and q.mode != "dynamic"}
+
+
+def wanted(run: CalibrationRun, options: BaseModel) -> dict[Site, Needs]:
+    """The magnitudes of every activation whose scales are fixed beforehand."""
+    return dict.fromkeys(static_activations(dict(planned_quantizers(run))), AMAX)
+
+
+def set_activations(run: CalibrationRun, quantizers: Quantizers, decide: Decide, needs: Needs = AMAX) -> None:
+    """Set the amax of every activation whose scales are fixed beforehand.
+
+    Args:
+        decide: from a quantizer and its statistics to (amax, outer amax), of which a level that the quantizer does
+            not fix is None.
+        needs: statistics that `decide` reads.
+
+    Raises:
+        CalibrationError: as in `Statistics.need`.
+    """
+    activations = static_activations(quantizers)
+    if not activations:
+        return
+    run.statistics.need(dict.fromkeys(activations, needs))
+    for site, quantizer in activations.items():
+        quantizer.set_amax(*decide(site, quantizer, run.statistics[site]))
+
+
+def max_of(
+    site: Site, quantizer: TensorQuantizer, statistics: TensorStatistics
+) -> tuple[Tensor | None, Tensor | None]:
+    """The largest magnitudes, of the blocks and of the tensor."""
+    fmt = quantizer.format
+    fixed = quantizer.mode == "static" and fmt.block.rows == WHOLE
+    return (
+        statistics.block_amax(fmt.block) if fixed else None,
+        None if fmt.outer is None else statistics.tensor_amax,
+    )
+
+
+def set_weights(run: CalibrationRun, quantizers: Quantizers) -> None:
+    """Fix what the scales of weights need of the whole tensor, and give the slots of every scale group one amax."""
+    for (module, slot), quantizer in quantizers.items():
+        if quantizer.is_weight:
+            calibrate_weight(quantizer, weight_tensor(run.model, (module, slot)), f"{module}.{slot}")
+    for group in run.plan.groups:
+        share_amax(group, quantizers)
 
 
 def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor, name: str) -> None:
@@ -110,7 +130,7 @@ def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor, name: str) -> N
     _set_tensor_amax(quantizer, amax)
 
 
-def share_amax(group: ScaleGroup, quantizers: Mapping[tuple[str, str], TensorQuantizer]) -> None:
+def share_amax(group: ScaleGroup, quantizers: Quantizers) -> None:
     """Give all slots of a group the largest of their per-tensor magnitudes."""
     members = [quantizers[name, group.slot] for name in group.modules]
     known = [_tensor_amax(member) for member in members]
@@ -132,19 +152,6 @@ def _set_tensor_amax(quantizer: TensorQuantizer, amax: Tensor) -> None:
         quantizer.set_amax(quantizer.amax, amax)
 
 
-def _check(observers: Mapping[tuple[str, str], AmaxObserver]) -> None:
-    unseen = [".".join(key) for key, observer in observers.items() if not observer.batches]
-    if unseen:
-        raise CalibrationError(
-            f"the calibration data never reached {len(unseen)} quantizers ({', '.join(unseen[:5])}"
-            f"{', …' if len(unseen) > 5 else ''}): give data that calls these modules, or skip them in the recipe"
-        )
-    bad = [".".join(key) for key, observer in observers.items() if not observer.finite]
-    if bad:
-        raise CalibrationError(
-            f"calibration saw NaN or infinite values, first in {bad[0]} ({len(bad)} tensors in all): check the "
-            "data and the model's dtype"
-        )
-
-
-MAX = AlgorithmSpec("max", "the largest magnitude maps onto the largest code", MaxOptions, needs_data, run_max)
+MAX = AlgorithmSpec(
+    "max", "the largest magnitude maps onto the largest code", MaxOptions, needs_data, run_max, wanted
+)

@@ -6,12 +6,14 @@ import logging
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.folding import fold, scaled_inputs
-from mtcore.calibration.inputs import collect_inputs
+from mtcore.calibration.folding import fold_inputs, scaled_inputs
 from mtcore.calibration.math import smoothing_scales
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.calibration.statistics import AMAX, Needs, Site, joined
+from mtcore.numerics import column_amax
 from mtcore.plan import Plan
 
 LOG = logging.getLogger(__name__)
@@ -30,6 +32,12 @@ def needs_data(plan: Plan) -> bool:
     return True
 
 
+def wanted(run: CalibrationRun, options: SmoothQuantOptions) -> dict[Site, Needs]:
+    """The magnitudes of every column of what linear layers read, and those that `max` wants."""
+    layers = linear_layers(run.model, dict(planned_quantizers(run)))
+    return joined(({(name, "input"): AMAX for name in layers}, max_algorithm.wanted(run, MaxOptions())))
+
+
 def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
     """Smooth every input that a fold of the trace reaches, then set every amax as `max` does.
 
@@ -40,14 +48,14 @@ def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
     """
     quantizers = dict(planned_quantizers(run))
     layers = linear_layers(run.model, quantizers)
-    statistics = collect_inputs(run, quantizers, layers, sample=0)
+    run.statistics.need(wanted(run, options))
     reached = 0
     for where in scaled_inputs(run.plan.folds, layers):
-        activation = where.channels_of({name: statistics[name].amax for name in where.consumers})
+        activation = where.channels_of({name: run.statistics[name, "input"].amax for name in where.consumers})
         weight = where.channels_of(
-            {name: layers[name].get_parameter("weight").detach().float().abs().amax(0) for name in where.consumers}
+            {name: column_amax(layers[name].get_parameter("weight").detach()) for name in where.consumers}
         )
-        fold(run.model, run.edits, where, smoothing_scales(activation, weight, options.alpha))
+        fold_inputs(run, where, smoothing_scales(activation, weight, options.alpha))
         reached += len(where.consumers)
     LOG.info("smoothquant: smoothed the inputs of %d of %d linear layers", reached, len(layers))
     run_max(run, MaxOptions())
@@ -59,4 +67,5 @@ SMOOTHQUANT = AlgorithmSpec(
     SmoothQuantOptions,
     needs_data,
     run_smoothquant,
+    wanted,
 )

@@ -6,7 +6,7 @@ from mtcore.calibration.math.descent import descend
 from mtcore.calibration.math.errors import output_error, quadratic, squares
 from mtcore.calibration.math.gptq import RoundedWeight, gptq
 from mtcore.calibration.math.headroom import headroom_amax
-from mtcore.calibration.math.histogram import entropy_amax, percentile_amax
+from mtcore.calibration.math.histogram import entropy_amax, linear_counts, log_counts, log_percentile
 from mtcore.calibration.math.low_rank import LowRankSplit, low_rank_split
 from mtcore.calibration.math.scale_search import best_amax, scaled_amax, swept_amax
 from mtcore.calibration.math.smoothing import smoothing_scales
@@ -22,9 +22,11 @@ __all__ = [
     "entropy_amax",
     "gptq",
     "headroom_amax",
+    "linear_counts",
+    "log_counts",
+    "log_percentile",
     "low_rank_split",
     "output_error",
-    "percentile_amax",
     "product_error",
     "quadratic",
     "scaled_amax",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
+from mtcore.calibration.math.histogram import log_percentile
 from mtcore.errors import CalibrationError
 
 
-def headroom_amax(
-    block_amaxes: Tensor, *, anchor: float = 1.0, upper: float = 99.99, spread: float = 16384.0
-) -> float:
+def headroom_amax(counts: Tensor, *, anchor: float = 1.0, upper: float = 99.99, spread: float = 16384.0) -> float:
     """The outer amax of an activation in a two-level format, from the magnitudes of its blocks.
 
     A block scale of few bits spans a bounded range. If amax of the tensor sits at its top, larger values at run
@@ -20,7 +17,8 @@ def headroom_amax(
     seen, and never so high that the anchor's block would lose precision.
 
     Args:
-        block_amaxes: fp32 [n], magnitudes of blocks that were seen; zeros are left out.
+        counts: int64 [bins], the magnitudes of all blocks as `log_counts` counts them, so that percentiles are at
+            most 0.4 % too high; zeros are left out.
         anchor: percentile of the small blocks that must keep a scale of full precision.
         upper: percentile of the blocks below which no cut is made.
         spread: the ratio of the largest to the least magnitude that the scales hold at full precision (E4M3: the
@@ -30,19 +28,11 @@ def headroom_amax(
         The amax, positive.
 
     Raises:
-        CalibrationError: no block held anything, or one is not finite. ValueError: a percentile out of range.
+        CalibrationError: no block held anything. ValueError: a percentile out of range.
     """
     if not 0 <= anchor < upper <= 100 or not spread > 1:
         raise ValueError(f"anchor {anchor}, upper {upper}, spread {spread}: 0 ≤ anchor < upper ≤ 100, spread > 1")
-    if not bool(block_amaxes.isfinite().all()):
-        raise CalibrationError("calibration saw NaN or infinite values")
-    ordered = block_amaxes[block_amaxes > 0].flatten().double().sort().values
-    if not len(ordered):
+    if not int(counts[1:].sum()):
         raise CalibrationError("the activation was zero throughout: give data that exercises the layer")
-    low, high = (float(ordered[_rank(p, len(ordered))]) for p in (anchor, upper))
+    low, high = (log_percentile(counts, percentile, skip_zeros=True) for percentile in (anchor, upper))
     return max(high, low * spread)
-
-
-def _rank(percentile: float, count: int) -> int:
-    """The nearest-rank index of a percentile."""
-    return min(count - 1, max(0, math.ceil(percentile / 100 * count) - 1))

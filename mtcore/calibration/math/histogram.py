@@ -9,28 +9,6 @@ from mtcore.errors import CalibrationError
 from mtcore.formats import CodedElement, PowerOfTwoElement
 
 
-def percentile_amax(counts: Tensor, width: float, percentile: float) -> float:
-    """The magnitude below which `percentile` percent of the values lie, up to one bin above.
-
-    Args:
-        counts: int64 [bins], values with magnitude in [i · width, (i + 1) · width).
-        width: of a bin.
-        percentile: in (0, 100]; 100 gives the upper edge of the last bin that holds a value.
-
-    Raises:
-        CalibrationError: the histogram is empty. ValueError: the percentile is out of range.
-
-    Example:
-        >>> percentile_amax(torch.tensor([90, 9, 0, 1]), 0.5, 99.0)
-        1.0
-    """
-    if not 0 < percentile <= 100:
-        raise ValueError(f"a percentile of {percentile}: it must be in (0, 100]")
-    total = _total(counts)
-    reached = counts.cumsum(0).double() >= total * (percentile / 100) * (1 - 1e-12)
-    return float(reached.int().argmax() + 1) * width
-
-
 def entropy_amax(
     counts: Tensor, width: float, element: CodedElement, *, start: int = 128, stride: int = 8
 ) -> float:
@@ -42,7 +20,7 @@ def entropy_amax(
     here for any element, not only for integers.
 
     Args:
-        counts: int64 [bins] as in `percentile_amax`.
+        counts: [bins], values with magnitude in [i · width, (i + 1) · width).
         width: of a bin.
         element: of the codes; its own values decide which bins fall together.
         start: least number of bins kept.
@@ -85,3 +63,62 @@ def _total(counts: Tensor) -> float:
     if total <= 0:
         raise CalibrationError("an empty histogram: no value was seen")
     return total
+
+
+LOG_BINS = 64 * 256 + 1
+"""Bin 0 holds magnitudes below 2^-32, zero included; then 256 bins an octave up to 2^32, and all beyond."""
+
+_FIRST = (127 - 32) * 256
+"""The upper 16 bits of an fp32 magnitude, one bit dropped less, count these steps: 256 an octave."""
+
+
+def log_counts(x: Tensor) -> Tensor:
+    """How many magnitudes lie in each bin of fixed edges, int64 [LOG_BINS]; NaN counts as the largest.
+
+    The bins are those of an exponent and 8 mantissa bits: 0.4 % wide at most, and exact for bf16. As they do not
+    depend on the data, counts of several tensors can be added, and nothing is read back.
+    """
+    bits = x.detach().float().abs().reshape(-1).view(torch.int32)
+    bins = ((bits >> 15) - (_FIRST - 1)).clamp_(0, LOG_BINS - 1).long()
+    return torch.zeros(LOG_BINS, dtype=torch.int64, device=x.device).scatter_add_(0, bins, torch.ones_like(bins))
+
+
+def log_edges(device: torch.device | None = None) -> Tensor:
+    """The lower edges of the bins of `log_counts`, and the upper edge of the last: fp32 [LOG_BINS + 1]."""
+    bits = torch.arange(_FIRST, _FIRST + LOG_BINS, dtype=torch.int32, device=device) << 15
+    return torch.cat((torch.zeros(1, device=device), bits.view(torch.float32)))
+
+
+def linear_counts(counts: Tensor, amax: float, bins: int = 2048) -> Tensor:
+    """The histogram of `log_counts` on bins of one width, amax / bins: fp64 [bins].
+
+    The values of a bin are spread evenly between its edges; nothing lies above `amax`.
+    """
+    edges = log_edges(counts.device).double()
+    edges[-1] = torch.inf
+    edges = edges.clamp(max=amax)
+    below = torch.cat((counts.new_zeros(1), counts.cumsum(0))).double()
+    last = int((edges < amax).sum())  # the first edge at amax: all values lie below it
+    below[last] = counts.sum()
+    wanted = torch.linspace(0, amax, bins + 1, dtype=torch.float64, device=counts.device)
+    place = torch.searchsorted(edges, wanted, right=True).clamp(1, last)
+    low, high = edges[place - 1], edges[place]
+    share = ((wanted - low) / (high - low)).clamp(0, 1)
+    cumulative = below[place - 1] + share * (below[place] - below[place - 1])
+    return cumulative.diff()
+
+
+def log_percentile(counts: Tensor, percentile: float, *, skip_zeros: bool = False) -> float:
+    """The upper edge of the bin of `log_counts` that holds the nearest-rank `percentile` of the values.
+
+    Args:
+        skip_zeros: leave the lowest bin out.
+
+    Raises:
+        CalibrationError: no value was counted.
+    """
+    if skip_zeros:
+        counts = torch.cat((counts.new_zeros(1), counts[1:]))
+    total = _total(counts)
+    reached = counts.cumsum(0).double() >= max(1.0, total * (percentile / 100) * (1 - 1e-12))
+    return float(log_edges(counts.device)[int(reached.int().argmax()) + 1])

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from mtcore.calibration.math.histogram import entropy_amax, percentile_amax
+from mtcore.calibration.math.histogram import (
+    LOG_BINS,
+    entropy_amax,
+    linear_counts,
+    log_counts,
+    log_edges,
+    log_percentile,
+)
 from mtcore.errors import CalibrationError
 from mtcore.formats.element import E2M1, E4M3, E8M0, INT8
 
@@ -18,9 +25,47 @@ def counted(values, bins=2048):
 @pytest.mark.parametrize("percentile", [50.0, 99.0, 99.9, 100.0])
 def test_a_percentile_is_the_quantile_up_to_a_bin(percentile):
     values = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
-    counts, width = counted(values)
     exact = values.abs().sort().values[max(0, math.ceil(round(percentile * 100, 6)) - 1)]
-    assert exact < percentile_amax(counts, width, percentile) <= exact + width * 1.001
+    assert exact < log_percentile(log_counts(values), percentile) <= exact * (1 + 2**-8)
+
+
+def test_every_magnitude_lies_between_the_edges_of_its_bin():
+    values = torch.tensor([0.0, 1e-30, 2.0**-32, 0.5, 1.0, 1.0039, -3.7, 448.0, 2.0**31.99])
+    edges = log_edges()
+    for value in values:
+        place = int(log_counts(value).argmax())
+        assert edges[place] <= value.abs() < edges[place + 1]
+
+
+def test_each_value_of_bf16_is_the_lower_edge_of_a_bin():
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(3)).bfloat16().float().abs()
+    assert bool(torch.isin(values, log_edges()).all())
+
+
+def test_nan_and_huge_values_count_in_the_last_bin():
+    counts = log_counts(torch.tensor([torch.nan, torch.inf, 1e30]))
+    assert (int(counts[-1]), len(counts)) == (3, LOG_BINS)
+
+
+def test_counts_of_parts_add_up_to_those_of_the_whole():
+    x = torch.randn(3, 100, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(log_counts(x), sum(log_counts(row) for row in x))
+
+
+def test_a_linear_histogram_keeps_the_number_of_values_and_the_share_below_every_edge():
+    values = torch.rand(100_000, generator=torch.Generator().manual_seed(5)) * 3
+    amax = float(values.max())
+    linear = linear_counts(log_counts(values), amax, bins=64)
+    assert float(linear.sum()) == pytest.approx(100_000)
+    exact = torch.histc(values, 64, 0, amax).cumsum(0)
+    # A log bin at most 2^-8 wide is cut by an edge: it holds at most that share of the values, evenly spread.
+    assert float((linear.cumsum(0) - exact).abs().max()) < 100_000 * 2**-8
+
+
+def test_a_linear_histogram_of_values_at_the_top_alone_fills_the_last_bin():
+    linear = linear_counts(log_counts(torch.full((10,), 2.0)), 2.0, bins=2048)
+    assert float(linear.sum()) == pytest.approx(10)
+    assert float(linear[-16:].sum()) == pytest.approx(10)  # the log bin below 2.0 is 8 linear ones wide
 
 
 def by_loops(counts, width, element, start, stride):
@@ -68,15 +113,9 @@ def test_entropy_cuts_a_long_tail_and_keeps_a_full_range():
 
 
 def test_an_empty_histogram_is_refused():
-    for cut in (lambda c: percentile_amax(c, 1.0, 99.0), lambda c: entropy_amax(c, 1.0, INT8)):
+    for cut in (lambda c: log_percentile(c, 99.0), lambda c: entropy_amax(c, 1.0, INT8)):
         with pytest.raises(CalibrationError, match="no value"):
-            cut(torch.zeros(8, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("percentile", [0, -1, 100.1])
-def test_a_percentile_out_of_range_is_refused(percentile):
-    with pytest.raises(ValueError, match="percentile"):
-        percentile_amax(torch.ones(4), 1.0, percentile)
+            cut(torch.zeros(LOG_BINS, dtype=torch.int64))
 
 
 def test_scale_elements_have_no_entropy_cut():

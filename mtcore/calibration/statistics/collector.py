@@ -1,0 +1,118 @@
+"""Collector: gathers the statistics of one value, matrix by matrix, without waiting for the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtcore.calibration.math import log_counts
+from mtcore.calibration.statistics.needs import Needs
+from mtcore.calibration.statistics.record import TensorStatistics
+from mtcore.formats import Block
+from mtcore.numerics import block_amax, column_amax
+
+_OFFSET = 0x9E3779B1
+"""Row i is sampled where i ≡ this (mod stride): odd, so that the first token of every chunk is not among them."""
+
+
+class Collector:
+    """What `needs` ask of one value. It is an observer: a quantizer shows it every matrix [rows, cols].
+
+    Each sum grows batch by batch in the order of the data, so that the same data give the same bits. NaN stays NaN,
+    so that it is found later.
+    """
+
+    def __init__(self, needs: Needs, known: TensorStatistics | None = None) -> None:
+        """
+        Args:
+            known: of the batches before, gathered with the same needs; to go on where another run stopped.
+        """
+        self.needs = needs
+        self.tokens = 0 if known is None else known.tokens
+        self.batches = 0 if known is None else known.batches
+        self.amax = None if known is None else known.amax
+        self._least = None if known is None else known.least
+        self._total = None if known is None else known.total
+        self._squares = None if known is None else known.squares
+        self._counts = None if known is None else known.counts
+        self._block_counts = {} if known is None else dict(known.block_counts)
+        self._gram = None if known is None else known.gram
+        self._stride = 1 if known is None else known.stride
+        self._sample: list[tuple[int, Tensor]] = []
+        if known is not None and known.sample is not None:
+            self._sample.append((_OFFSET % self._stride, known.sample))
+
+    def update(self, matrix: Tensor) -> None:
+        """Take in one matrix."""
+        if matrix.numel() == 0:
+            return
+        amax = column_amax(matrix)
+        largest = amax.amax()
+        self._least = largest if self._least is None else torch.minimum(self._least, largest)
+        if self.amax is not None and self.amax.shape != amax.shape:  # attention weights are as wide as the text
+            amax, self.amax = largest[None], self.amax.amax()[None]
+        self.amax = amax if self.amax is None else torch.maximum(self.amax, amax)
+        if self.needs.moments:
+            self._add_moments(matrix)
+        if self.needs.histogram:
+            counts = log_counts(matrix)
+            self._counts = counts if self._counts is None else self._counts + counts
+        for width in self.needs.blocks:
+            counts = log_counts(block_amax(matrix, Block(1, width)))
+            known = self._block_counts.get(width)
+            self._block_counts[width] = counts if known is None else known + counts
+        if self.needs.sample:
+            self._keep_rows(matrix)
+        if self.needs.gram:
+            x = matrix.float()
+            if self._gram is None:
+                self._gram = torch.zeros(x.shape[1], x.shape[1], device=x.device)
+            self._gram.addmm_(x.T, x)
+        self.tokens += len(matrix)
+        self.batches += 1
+
+    def result(self) -> TensorStatistics | None:
+        """What was gathered so far; None where nothing came."""
+        if self.amax is None or self._least is None:
+            return None
+        return TensorStatistics(
+            self.tokens,
+            self.batches,
+            self.amax,
+            self._least,
+            self._total,
+            self._squares,
+            self._counts,
+            self._block_counts,
+            torch.cat([rows for _, rows in self._sample]) if self._sample else None,
+            self._stride,
+            self._gram,
+        )
+
+    def _add_moments(self, matrix: Tensor) -> None:
+        total = matrix.abs().sum(0, dtype=torch.float32)
+        squares = matrix.float().square().sum(0)
+        self._total = total if self._total is None else self._total + total
+        self._squares = squares if self._squares is None else self._squares + squares
+
+    def _keep_rows(self, matrix: Tensor) -> None:
+        """Keep every `stride`-th row; the stride doubles when more than `needs.sample` would be kept."""
+        end = self.tokens + len(matrix)
+        while _sampled_before(end, self._stride) > self.needs.sample:
+            self._stride *= 2
+            self._sample = [part for part in map(self._thinned, self._sample) if len(part[1])]
+        first = (_OFFSET - self.tokens) % self._stride
+        rows = matrix[first :: self._stride]
+        if len(rows):
+            self._sample.append((self.tokens + first, rows.clone()))
+
+    def _thinned(self, part: tuple[int, Tensor]) -> tuple[int, Tensor]:
+        """Every other row of a part, which begins at row `start` and had half of today's stride."""
+        start, rows = part
+        skip = int((start - _OFFSET) % self._stride != 0)
+        return start + skip * self._stride // 2, rows[skip::2].clone()
+
+
+def _sampled_before(end: int, stride: int) -> int:
+    """How many of the rows 0 … end - 1 are sampled."""
+    return len(range(_OFFSET % stride, end, stride))

@@ -1,0 +1,183 @@
+"""Gather: one run of the data, unquantized, in which all wanted statistics are collected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mtcore.calibration.loop import ForwardLoop, calibration_mode
+from mtcore.calibration.quantizers import disabled
+from mtcore.calibration.statistics.collector import Collector
+from mtcore.calibration.statistics.needs import Needs, Site, Wanted
+from mtcore.calibration.statistics.record import TensorStatistics
+from mtcore.errors import CalibrationError
+from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.nn.views import TokenView
+from mtcore.numerics import token_matrix
+from mtcore.trace import SharedInputGroup
+
+Known = Mapping[Site, TensorStatistics]
+
+
+class Gathering:
+    """Statistics that grow while a model runs.
+
+    Several sites that read one value, as the trace saw, share one collector. Nothing waits for the device, but for
+    a look at the magnitudes after the 1st, 8th, 64th, … batch, so that bad data stop early.
+    """
+
+    def __init__(
+        self, model: nn.Module, wanted: Wanted, shared: Iterable[SharedInputGroup] = (), known: Known | None = None
+    ) -> None:
+        """
+        Args:
+            model: its modules may be quantized ones or plain ones; a plain one has the slot "input" alone.
+            wanted: what to gather where.
+            shared: groups of modules that read one value.
+            known: of the batches before, to go on from.
+        """
+        self.model = model
+        self._leaders = _leaders(model, wanted, shared)
+        needs: dict[Site, Needs] = {}
+        for site, need in wanted.items():
+            leader = self._leaders[site]
+            needs[leader] = needs[leader] | need if leader in needs else need
+        self._collectors = {site: Collector(need, (known or {}).get(site)) for site, need in needs.items()}
+        self.batches = 0
+        self._order: dict[Site, None] = {}
+        self._last: Site | None = None
+        self._sound = 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The model shows its values meanwhile; nothing is rounded. Put back in any case."""
+        quantizers = [module for module in self.model.modules() if isinstance(module, TensorQuantizer)]
+        observed: list[TensorQuantizer] = []
+        handles = [self.model.register_forward_hook(self._after_batch)]
+        try:
+            for site in self._collectors:
+                target = _target(self.model, site)
+                if isinstance(target.module, TensorQuantizer):
+                    target.module.observer = _Observer(self, site)
+                    observed.append(target.module)
+                elif target.of_output:
+                    handles.append(target.module.register_forward_hook(self._see_output(site)))
+                else:
+                    handles.append(target.module.register_forward_pre_hook(self._see_input(site)))
+            with disabled(quantizers), calibration_mode(self.model):
+                yield
+        except Exception as error:
+            last = f", after {'.'.join(self._last)}" if self._last is not None else ""
+            error.add_note(f"calibration stopped in batch {self.batches + 1}{last}")
+            raise
+        finally:
+            for handle in handles:
+                handle.remove()
+            for quantizer in observed:
+                quantizer.observer = None
+
+    def see(self, site: Site, matrix: Tensor) -> None:
+        """Take in one matrix."""
+        self._order.setdefault(site)
+        self._last = site
+        self._collectors[site].update(matrix)
+
+    def results(self) -> dict[Site, TensorStatistics]:
+        """What was gathered, for every site that data reached.
+
+        Raises:
+            CalibrationError: a value is not finite; by the first such site in the order of the forward.
+        """
+        self._check_finite()
+        gathered = {leader: collector.result() for leader, collector in self._collectors.items()}
+        found = {site: gathered[leader] for site, leader in self._leaders.items()}
+        return {site: statistics for site, statistics in found.items() if statistics is not None}
+
+    def _see_output(self, site: Site) -> Callable[[nn.Module, object, Tensor], None]:
+        return lambda _, __, output: self.see(site, token_matrix(output.detach()))
+
+    def _see_input(self, site: Site) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: self.see(site, token_matrix(args[0].detach()))
+
+    def _after_batch(self, *_: object) -> None:
+        self.batches += 1
+        self._last = None
+        if self.batches.bit_count() == 1 and self.batches.bit_length() % 3 == 1:  # 1, 8, 64, …
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        ordered = [*self._order, *(site for site in self._collectors if site not in self._order)]
+        bad = [site for site in ordered if not _finite(self._collectors[site].amax)]
+        if bad:
+            tensors = sum(leader in bad for leader in self._leaders.values())
+            raise CalibrationError(
+                f"calibration saw NaN or infinite values, first in {'.'.join(bad[0])} ({tensors} tensors in all, "
+                f"batches {self._sound + 1} to {max(self.batches, 1)}): check the data and the model's dtype"
+            )
+        self._sound = self.batches
+
+
+class _Observer:
+    """A site of a gathering, as a quantizer feeds it."""
+
+    def __init__(self, gathering: Gathering, site: Site) -> None:
+        self._gathering, self._site = gathering, site
+
+    def update(self, matrix: Tensor) -> None:
+        self._gathering.see(self._site, matrix)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The module at which a site is seen, and whether its output (or its first argument) is the value."""
+
+    module: nn.Module
+    of_output: bool
+
+
+def _target(model: nn.Module, site: Site) -> _Target:
+    module = model.get_submodule(site[0])
+    if isinstance(module, QuantModule):
+        return _Target(module.get_submodule(module.slots[site[1]]), True)
+    if site[1] != "input":
+        raise CalibrationError(f"{'.'.join(site)}: a plain {type(module).__name__} shows nothing but its input")
+    return _Target(module, False)
+
+
+def _leaders(model: nn.Module, wanted: Wanted, shared: Iterable[SharedInputGroup]) -> dict[Site, Site]:
+    """For every site the one whose collector it uses: the first that reads the same value in the same way."""
+    leaders = {site: site for site in wanted}
+    for group in shared:
+        same = [
+            (name, "input")
+            for name in group.modules
+            if (name, "input") in wanted and _reads_plainly(_target(model, (name, "input")).module)
+        ]
+        for site in same:
+            leaders[site] = same[0]
+    return leaders
+
+
+def _reads_plainly(module: nn.Module) -> bool:
+    """Whether the value is seen as it is: tokens by features, not scaled, rotated or shifted."""
+    if not isinstance(module, TensorQuantizer):
+        return True
+    changed = (module.pre_quant_scale, module.rotation, module.bias)
+    return module.view == TokenView() and all(change is None for change in changed)
+
+
+def gather(
+    model: nn.Module, forward_loop: ForwardLoop, wanted: Wanted, shared: Iterable[SharedInputGroup] = ()
+) -> dict[Site, TensorStatistics]:
+    """Run the data once; arguments, result and errors as in `Gathering`. What the data raises goes through."""
+    gathering = Gathering(model, wanted, shared)
+    with gathering.running():
+        forward_loop(model)
+    return gathering.results()
+
+
+def _finite(amax: Tensor | None) -> bool:
+    return amax is None or bool(amax.amax().isfinite())

@@ -1,0 +1,91 @@
+"""Statistics: what a calibration knows of the values in a model; it runs the data for what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from torch import Tensor
+
+from mtcore.calibration.statistics.needs import Site, Wanted
+from mtcore.calibration.statistics.record import TensorStatistics
+from mtcore.errors import CalibrationError
+
+Gather = Callable[[Wanted], Mapping[Site, TensorStatistics]]
+"""Runs the data once and gives what is wanted of the values that it reached."""
+
+
+class Statistics(Mapping[Site, TensorStatistics]):
+    """Statistics of the unquantized model, by site.
+
+    `need` runs the data at most once, for all that is missing. Scales that are folded into the model afterwards are
+    told with `divide`, and need no data.
+    """
+
+    def __init__(self, gather: Gather | None, known: Mapping[Site, TensorStatistics] | None = None) -> None:
+        """
+        Args:
+            gather: None where there is no data.
+            known: what is known already.
+        """
+        self._gather = gather
+        self._known = dict(known or {})
+
+    def need(self, wanted: Wanted) -> None:
+        """Make sure that all of this is known.
+
+        Raises:
+            CalibrationError: there is no data; or a value was never reached, is zero throughout a batch, or is not
+                finite. By name.
+        """
+        missing = {site: needs for site, needs in wanted.items() if not self._covers(site, wanted)}
+        if missing:
+            if self._gather is None:
+                raise CalibrationError(_no_data(missing))
+            self._known.update(self._gather(missing))
+        unseen = [".".join(site) for site in wanted if site not in self._known]
+        if unseen:
+            raise CalibrationError(
+                f"the calibration data never reached {len(unseen)} quantizers ({_some(unseen)}): give data that "
+                "calls these modules, or skip them in the recipe"
+            )
+        zero = [".".join(site) for site in wanted if not bool(self._known[site].least)]
+        if zero:
+            raise CalibrationError(
+                f"{zero[0]}: it was zero throughout a batch of the calibration data ({len(zero)} tensors: "
+                f"{_some(zero)}): give data that exercises the layer, or skip it in the recipe"
+            )
+
+    def divide(self, scales: Mapping[Site, Tensor]) -> None:
+        """The columns of these values are divided by scales, fp32 [cols], from now on."""
+        for site, by in scales.items():
+            if site in self._known:
+                self._known[site] = self._known[site].divided(by)
+
+    def forget(self, sites: Iterable[Site] | None = None) -> None:
+        """These values have changed in another way (all, where None): the data must run again for them."""
+        for site in list(self._known) if sites is None else sites:
+            self._known.pop(site, None)
+
+    def __getitem__(self, site: Site) -> TensorStatistics:
+        return self._known[site]
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _covers(self, site: Site, wanted: Wanted) -> bool:
+        return site in self._known and self._known[site].covers(wanted[site])
+
+
+def _no_data(missing: Wanted) -> str:
+    names = [".".join(site) for site in missing]
+    return (
+        f"this recipe needs calibration data to know {len(names)} activations ({_some(names)}): give a "
+        "forward_loop, or --calib; or choose a recipe with dynamic activations"
+    )
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
