@@ -5,7 +5,7 @@
     python bench/architectures.py --json bench/results/architectures.json --table
 
 Each child process builds a model with random parameters, records and replays it, finds the groups and proves them:
-all folds at once, and one by one, and removals, as far as 60 CPU seconds go. The rest is counted as not tried.
+all folds at once, and one by one, and removals, as far as 20 CPU seconds go. The rest is counted as not tried.
 The JSON has one row a line and is written after every row; `--resume` skips the rows that it has.
 """
 

@@ -20,7 +20,7 @@ from mtcore.trace.structure import tensors_in
 
 NOISE = {True: 1e-12, False: 1e-5}
 """By double precision or not: an effect below this drowns in rounding; such a group is untestable."""
-SINGLY_S, REMOVAL_S = 20.0, 40.0
+SINGLY_S, REMOVAL_S = 8.0, 12.0
 """CPU seconds for folds one by one (the rest is proved together only) and for removals (the rest is not tried)."""
 GOOD = ("ok", "ok+attributes")
 

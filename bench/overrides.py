@@ -157,6 +157,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "layer_list_out_channels": [24, 24, 48, 96],
         "neck_out_channels": 24,
     },
+    "yolos": {"image_size": [64, 64]},
     # speech
     "wav2vec2-bert": {"vocab_size": VOCABULARY},
     "wav2vec2-conformer": {"vocab_size": VOCABULARY},
