@@ -1,0 +1,115 @@
+"""Safetensors files written tensor by tensor and read as views of the file, whatever their size."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtcore.errors import StateError
+from mtcore.files.pages import drop_pages
+from mtcore.files.whole import whole_file
+
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e8m0fnu: "F8_E8M0",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+
+
+def save_tensors(
+    path: Path,
+    names: Iterable[str],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write some tensors of a mapping as a safetensors file that appears whole.
+
+    Each tensor is asked for twice, for its shape and for its values, and let go of at once: a mapping that makes or
+    reads its tensors when asked never holds two of them. The same tensors give the same bytes.
+
+    Raises:
+        OSError: the disk is full, say.
+        ValueError: a dtype that the format does not know.
+    """
+    entries: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(sorted(metadata.items()))}
+    facts = [(name, *_facts(name, tensors[name])) for name in names]
+    order = sorted(facts, key=lambda fact: (-fact[1].itemsize, fact[0]))
+    end = 0  # wide elements first, so that every tensor is aligned
+    for name, dtype, shape in order:
+        start, end = end, end + dtype.itemsize * shape.numel()
+        entries[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    with whole_file(path) as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for name, _, _ in order:
+            tensor = tensors[name].detach()
+            file.write(memoryview(_bytes(tensor)))
+            drop_pages(tensor)
+
+
+class TensorFile(Mapping[str, Tensor]):
+    """The tensors of a safetensors file as views of the file, which cost memory only while their pages are touched.
+
+    A view may be written to; the file stays as it is. Let go of pages with `drop_pages`.
+
+    Raises:
+        StateError: the file is missing, cut short, or no safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            (length,) = struct.unpack("<Q", self._map[:8])
+            self._start = 8 + length
+            self._entries: dict[str, Any] = json.loads(self._map[8 : self._start])
+            self.metadata: dict[str, str] = self._entries.pop("__metadata__", {})
+            end = max((entry["data_offsets"][1] for entry in self._entries.values()), default=0)
+            if self._start + end != len(self._map):
+                raise ValueError(f"it has {len(self._map)} of {self._start + end} bytes")
+        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+            raise StateError(f"{path}: not a whole safetensors file ({error})") from error
+
+    def __getitem__(self, name: str) -> Tensor:
+        entry = self._entries[name]
+        dtype, (start, end) = _DTYPES[entry["dtype"]], entry["data_offsets"]
+        if start == end:
+            return torch.empty(entry["shape"], dtype=dtype)
+        count = (end - start) // dtype.itemsize
+        flat = torch.frombuffer(self._map, dtype=dtype, count=count, offset=self._start + start)
+        return flat.reshape(entry["shape"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _facts(name: str, tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
+    if tensor.dtype not in _NAMES:
+        raise ValueError(f"{name}: a safetensors file holds no {tensor.dtype}")
+    return tensor.dtype, tensor.shape
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

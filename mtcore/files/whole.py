@@ -1,0 +1,49 @@
+"""A file that is whole or absent, also after a crash: written beside its place, flushed to the disk, renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+_PARTIAL = ".partial"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` when the body is done. Until then, and if it raises, `path` stays.
+
+    What a killed process leaves behind is `<path>.partial`; the next writer of the same path takes it over.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
+    partial = path.with_name(path.name + _PARTIAL)
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    partial.replace(path)
+    sync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON in a whole file."""
+    with whole_file(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def sync_directory(folder: Path) -> None:
+    """Make renames in a directory outlast a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

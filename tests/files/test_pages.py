@@ -1,0 +1,27 @@
+"""Tensors in files are known as such, and their memory comes back without a change of their values."""
+
+import torch
+
+from mtcore.files import TensorFile, drop_pages, in_file, resident_bytes, save_tensors
+
+
+def test_memory_of_a_mapped_tensor_is_given_back_and_read_again(tmp_path):
+    big = {"w": torch.arange(8 << 20, dtype=torch.int32)}  # 32 MiB
+    save_tensors(tmp_path / "f", big, big)
+    view = TensorFile(tmp_path / "f")["w"]
+    before = resident_bytes()
+    total = int(view.sum(dtype=torch.int64))
+    assert resident_bytes() - before > 30 << 20
+    drop_pages(view)
+    assert resident_bytes() - before < 4 << 20
+    assert int(view.sum(dtype=torch.int64)) == total
+
+
+def test_only_tensors_in_files_are_touched(tmp_path):
+    plain = torch.arange(1 << 20)
+    drop_pages(plain)
+    assert not in_file(plain)
+    assert int(plain[-1]) == (1 << 20) - 1
+    save_tensors(tmp_path / "f", ["a", "b"], {"a": torch.ones(3), "b": torch.ones(5)})
+    assert in_file(TensorFile(tmp_path / "f")["a"])
+    assert not in_file(torch.empty(0))
