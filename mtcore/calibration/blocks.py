@@ -42,6 +42,23 @@ class BlockCall:
 
 
 @dataclass(frozen=True)
+class BlockInputs:
+    """All that one block was called with.
+
+    Attributes:
+        name: of the block.
+        calls: one a batch, without the hidden state.
+        original: the hidden states that enter it in the original model, one a batch.
+        changed: likewise in the model whose earlier blocks are quantized.
+    """
+
+    name: str
+    calls: Sequence[BlockCall]
+    original: Sequence[Tensor]
+    changed: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
 class BlockRecording:
     """What a model's blocks were called with, batch by batch.
 
@@ -49,11 +66,15 @@ class BlockRecording:
         names: of the blocks, in the order of their calls; each one's output is the next one's hidden state.
         calls: for every block, one call a batch, without the hidden state.
         hidden: the hidden state that enters the first block, one a batch.
+        place: where it goes, in all calls; None for a whole model.
+        rests: what each block returned beside its hidden state on the first batch; None where that is all.
     """
 
     names: tuple[str, ...]
     calls: tuple[tuple[BlockCall, ...], ...]
     hidden: tuple[Tensor, ...]
+    place: int | str | None
+    rests: tuple[tuple[Any, ...] | None, ...]
 
 
 def find_blocks(model: nn.Module, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -115,7 +136,7 @@ class _Watch:
         self.calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = [[] for _ in names]
         self.places: set[int | str] = set()
         self.last: Tensor | None = None
-        self.hidden: list[Tensor] = []
+        self.rests: dict[int, tuple[Any, ...] | None] = {}
 
     def before(self, index: int) -> Any:
         def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -133,15 +154,16 @@ class _Watch:
     def after(self, index: int) -> Any:
         def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self.last = first_tensor(output)
+            self.rests.setdefault(index, output[1:] if isinstance(output, tuple) else None)
             if index and self.calls[index]:
-                self.calls[index][-1] = _without(self.calls[index][-1], next(iter(self.places)))
+                self.calls[index][-1] = without_hidden(self.calls[index][-1], next(iter(self.places)))
 
         return hook
 
     def recording(self) -> BlockRecording:
         if self.names == (WHOLE_MODEL,):
             whole = tuple(BlockCall(args, kwargs, None) for args, kwargs in self.calls[0])
-            return BlockRecording(self.names, (whole,), tuple(torch.empty(0) for _ in whole))
+            return BlockRecording(self.names, (whole,), tuple(torch.empty(0) for _ in whole), None, (None,))
         counts = {len(calls) for calls in self.calls}
         if counts == {0} or len(counts) != 1 or len(self.places) != 1:
             raise CalibrationError(
@@ -150,16 +172,23 @@ class _Watch:
         place = self.places.pop()
         hidden = []
         for number, (args, kwargs) in enumerate(self.calls[0]):
-            found = args[place] if isinstance(place, int) and place < len(args) else kwargs.get(str(place))
-            if not isinstance(found, Tensor):
+            found = hidden_of(args, kwargs, place)
+            if found is None:
                 raise self._broken(0, "takes its hidden state elsewhere than the others")
             hidden.append(found)
-            self.calls[0][number] = _without((args, kwargs), place)
+            self.calls[0][number] = without_hidden((args, kwargs), place)
         calls = tuple(tuple(BlockCall(a, k, place) for a, k in calls) for calls in self.calls)
-        return BlockRecording(self.names, calls, tuple(hidden))
+        rests = tuple(self.rests[index] for index in range(len(self.names)))
+        return BlockRecording(self.names, calls, tuple(hidden), place, rests)
 
     def _broken(self, index: int, what: str) -> CalibrationError:
         return CalibrationError(f"{self.names[index]}: {what}: the blocks form no chain")
+
+
+def hidden_of(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int | str) -> Tensor | None:
+    """The hidden state of a call, or None where there is none at this place."""
+    found = args[place] if isinstance(place, int) and place < len(args) else kwargs.get(str(place))
+    return found if isinstance(found, Tensor) else None
 
 
 def _find(args: tuple[Any, ...], kwargs: Mapping[str, Any], hidden: Tensor | None) -> int | str | None:
@@ -169,7 +198,7 @@ def _find(args: tuple[Any, ...], kwargs: Mapping[str, Any], hidden: Tensor | Non
     return next((key for key, value in kwargs.items() if value is hidden), None)
 
 
-def _without(
+def without_hidden(
     call: tuple[tuple[Any, ...], dict[str, Any]], place: int | str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The call without its hidden state, which is not kept alive."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
+from mtcore.calibration.blocks import BlockInputs
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
 from mtcore.calibration.statistics import Needs, Site, Statistics, joined
@@ -56,6 +57,7 @@ def run_algorithms(
     forward_loop: ForwardLoop | None,
     edits: ParameterEdits | None = None,
     statistics: Statistics | None = None,
+    blocks: Sequence[BlockInputs] | None = None,
 ) -> None:
     """Run resolved steps in order on a converted model.
 
@@ -64,6 +66,7 @@ def run_algorithms(
     Args:
         edits: where changed parameters are written down; for a caller who wants to put them back.
         statistics: of the model as it is now, with what it takes to gather more; from the loop where None.
+        blocks: see `CalibrationRun`.
     """
     edits = ParameterEdits() if edits is None else edits
     first = CalibrationRun(model, plan, forward_loop, edits, statistics)
@@ -73,7 +76,7 @@ def run_algorithms(
         shared.need(wanted)
     for spec, options in resolved:
         started = time.perf_counter()
-        spec.run(CalibrationRun(model, plan, forward_loop, edits.nested(), shared), options)
+        spec.run(CalibrationRun(model, plan, forward_loop, edits.nested(), shared, blocks), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mtcore.calibration.blocks import BlockCall, find_blocks, inside, record_blocks
+from mtcore.calibration.blocks import BlockInputs, find_blocks, inside, record_blocks
 from mtcore.calibration.loop import calibration_mode
 from mtcore.calibration.products import InputProducts, seen_inputs, shared_inputs
 from mtcore.calibration.quantizers import Quantizers, disabled, linear_layers
@@ -31,7 +31,8 @@ def walk_blocks(
 
     The data runs once through the whole model, and then block by block: through the original block and through the
     quantized one. What is kept is one hidden state a batch for each of the two, and the products of one block.
-    Linear layers outside the blocks are left to the caller. A model without a list of blocks is one block.
+    Linear layers outside the blocks are left to the caller. A model without a list of blocks is one block. Where
+    the run names its blocks, only these are walked, on the inputs that come with them.
 
     Args:
         run: a converted model whose quantizers are calibrated.
@@ -44,41 +45,47 @@ def walk_blocks(
         CalibrationError: the blocks form no chain; a layer was never reached; an input is not
             finite.
     """
-    assert run.forward_loop is not None, "walking blocks needs data"
     layers = linear_layers(run.model, quantizers)
-    blocks = find_blocks(run.model, list(layers))
-    with disabled(quantizers.values()):
-        recording = record_blocks(run.model, blocks, run.forward_loop)
-    original, changed = list(recording.hidden), list(recording.hidden)
+
+    def walk(inputs: BlockInputs) -> _Block:
+        own = [quantizer for (module, _), quantizer in quantizers.items() if inside(module, inputs.name)]
+        block = _Block(run, run.model.get_submodule(inputs.name), inputs, own)
+        within = {layer: module for layer, module in layers.items() if inside(layer, inputs.name)}
+        _round_block(block, within, quantizers, round_group, steps, drift)
+        return block
+
     with calibration_mode(run.model), torch.no_grad():
+        if run.blocks is not None:
+            for inputs in run.blocks:
+                walk(inputs)
+            return
+        assert run.forward_loop is not None, "walking blocks needs data"
+        with disabled(quantizers.values()):
+            recording = record_blocks(run.model, find_blocks(run.model, list(layers)), run.forward_loop)
+        original, changed = list(recording.hidden), list(recording.hidden)
         for name, calls in zip(recording.names, recording.calls, strict=True):
-            own = [quantizer for (module, _), quantizer in quantizers.items() if inside(module, name)]
-            block = _Block(run, run.model.get_submodule(name), calls, own, original, changed)
-            within = {layer: module for layer, module in layers.items() if inside(layer, name)}
-            _round_block(block, within, quantizers, round_group, steps, drift)
+            block = walk(BlockInputs(name, calls, original, changed))
             for index in range(len(calls)):
                 original[index], changed[index] = block.run_original(index), block.run_changed(index)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """One block with its calls, and the two hidden states that enter it in each."""
+    """One block with its inputs."""
 
     run: CalibrationRun
     module: nn.Module
-    calls: Sequence[BlockCall]
+    inputs: BlockInputs
     quantizers: Sequence[TensorQuantizer]
-    original: list[Tensor]
-    changed: list[Tensor]
 
     def run_original(self, index: int) -> Tensor:
         """With the original weights and nothing rounded."""
         with self.run.edits.originals_back(), disabled(self.quantizers):
-            return self.calls[index].run(self.module, self.original[index])
+            return self.inputs.calls[index].run(self.module, self.inputs.original[index])
 
     def run_changed(self, index: int) -> Tensor:
         """As it stands."""
-        return self.calls[index].run(self.module, self.changed[index])
+        return self.inputs.calls[index].run(self.module, self.inputs.changed[index])
 
 
 def _round_block(
@@ -112,7 +119,7 @@ def _products(
 ) -> dict[str, InputProducts]:
     """Products of the leaders' inputs over all calls, while the `waiting` weights are not rounded yet."""
     products: dict[str, InputProducts] = {}
-    for index in range(len(block.calls)):
+    for index in range(len(block.inputs.calls)):
         with seen_inputs(leaders) as seen:
             if drift:
                 block.run_original(index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from mtcore.plan.plan import Plan
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from mtcore.calibration.blocks import BlockInputs
+
 
 @dataclass(frozen=True)
 class CalibrationRun:
@@ -29,6 +31,8 @@ class CalibrationRun:
         edits: through which a driver changes parameters, and only through it, so that they can be put back; its
             originals are the values at the start of this step.
         gathered: statistics that earlier steps share, or None.
+        blocks: the blocks that a driver which goes block by block has to work on, with their inputs; None where it
+            has to find and record them itself. A caller that calibrates one block at a time says which.
     """
 
     model: nn.Module
@@ -36,6 +40,7 @@ class CalibrationRun:
     forward_loop: ForwardLoop | None
     edits: ParameterEdits = field(default_factory=ParameterEdits)
     gathered: Statistics | None = None
+    blocks: Sequence[BlockInputs] | None = None
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -62,6 +67,8 @@ class AlgorithmSpec:
         statistics: what it wants to know of which values; asked on the converted model, before any data runs, so
             that one run of the data serves all steps of a recipe. A driver that decides from these alone can be run
             again without data. None: the driver runs the data itself (`run.forward_loop`).
+        sequential: whether it goes block by block, and wants each block's inputs as the blocks before it, once they
+            are quantized, give them.
     """
 
     name: str
@@ -70,6 +77,7 @@ class AlgorithmSpec:
     needs_data: Callable[[Plan], bool]
     run: Callable[[CalibrationRun, Any], None]
     statistics: Callable[[CalibrationRun, Any], Wanted] | None = None
+    sequential: bool = False
 
 
 Batches = Iterable[Any]

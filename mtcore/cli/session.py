@@ -10,6 +10,7 @@ import click
 from mtcore.cli.settings import current_settings
 
 if TYPE_CHECKING:
+    from mtcore.flow import LayerwiseOptions
     from mtcore.flow.data_options import DataOptions
     from mtcore.plugins import Registry
     from mtcore.recipe.setting import QuantizeConfig
@@ -79,6 +80,50 @@ def data_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def layerwise_options(command: F) -> F:
+    """The options of a run block by block; for `chosen_layerwise`."""
+    for option in reversed(
+        (
+            click.option(
+                "--layerwise",
+                is_flag=True,
+                help="Work block by block: weights stay in their files, and a killed run goes on where it was.",
+            ),
+            click.option(
+                "--max-memory",
+                metavar="SIZE",
+                help="Host memory that may be used, such as 8GiB. Implies --layerwise.",
+            ),
+            click.option(
+                "--propagate/--no-propagate",
+                help="With --layerwise: calibrate a block on what the quantized blocks before it give.",
+            ),
+            click.option("--restart", is_flag=True, help="With --layerwise: throw away an unfinished run."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_layerwise(
+    layerwise: bool, max_memory: str | None, propagate: bool, restart: bool
+) -> LayerwiseOptions | None:
+    """The options of a run block by block, or None for one on the whole model.
+
+    Raises:
+        click.UsageError: options of a run block by block without one.
+    """
+    from mtcore.files import parse_bytes
+    from mtcore.flow import LayerwiseOptions
+
+    if not layerwise and max_memory is None:
+        if propagate or restart:
+            raise click.UsageError("--propagate and --restart need --layerwise")
+        return None
+    limit = None if max_memory is None else parse_bytes(max_memory)
+    return LayerwiseOptions(max_memory=limit, propagate=propagate, restart=restart)
 
 
 def chosen_data(options: Mapping[str, Any]) -> DataOptions:

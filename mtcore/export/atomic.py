@@ -22,11 +22,15 @@ def target_problems(out: Path, *, overwrite: bool) -> list[str]:
 
 
 @contextmanager
-def whole_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give an empty directory to write into, and rename it to `out` at the end.
+def whole_directory(out: Path, *, overwrite: bool = False, work: Path | None = None) -> Iterator[Path]:
+    """Give a directory to write into, and rename it to `out` at the end.
 
-    It is made beside `out`, hidden. If the body raises, or the user interrupts, it is removed and `out` is as it
-    was.
+    It is made beside `out`, hidden and empty. If the body raises, or the user interrupts, it is removed and `out`
+    is as it was.
+
+    Args:
+        work: take this directory instead, on the disk of `out`. It may exist with files that an interrupted run
+            left, and it stays if the body raises, for the next run.
 
     Raises:
         ExportError: `out` exists (and is not to be replaced), cannot be written, or the disk is full.
@@ -36,17 +40,22 @@ def whole_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise ExportError(problems)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
+        if work is None:
+            folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
+        else:
+            folder = work
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ExportError([f"{out}: cannot be written ({error.strerror})"]) from error
     try:
-        yield work
-        work.chmod(0o755)
-        _put_in_place(work, out)
+        yield folder
+        folder.chmod(0o755)
+        _put_in_place(folder, out)
     except OSError as error:
-        raise ExportError([_disk_message(error, out)]) from error
+        raise ExportError([_disk_message(error, out, work)]) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if work is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put_in_place(work: Path, out: Path) -> None:
@@ -54,7 +63,7 @@ def _put_in_place(work: Path, out: Path) -> None:
     if not out.exists():
         work.rename(out)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".replaced", dir=out.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".replaced", dir=work.parent))
     out.rename(aside / "old")
     try:
         work.rename(out)
@@ -65,7 +74,8 @@ def _put_in_place(work: Path, out: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _disk_message(error: OSError, out: Path) -> str:
+def _disk_message(error: OSError, out: Path, work: Path | None) -> str:
+    kept = "" if work is None else f" (but for {work}, from which the next run goes on)"
     if error.errno == errno.ENOSPC:
-        return f"{out}: the disk is full; nothing was written. Free some space or name a directory on another disk"
-    return f"{out}: could not be written ({error.strerror or error}); nothing was left behind"
+        return f"{out}: the disk is full; nothing was written{kept}. Free some space, or name another disk"
+    return f"{out}: could not be written ({error.strerror or error}); nothing was left behind{kept}"

@@ -24,6 +24,11 @@ class Exported:
     def size_bytes(self) -> int:
         return sum(self.files.values())
 
+    @classmethod
+    def of(cls, directory: Path) -> Exported:
+        """What lies in a directory that was written before."""
+        return cls(directory, _sizes(directory))
+
 
 class UnifiedExporter:
     """Writes artifacts in the dialects of a registry.
@@ -62,23 +67,30 @@ class UnifiedExporter:
         if problems:
             raise ExportError(problems)
 
-    def export(self, artifact: Artifact, out: Path, dialect: str, *, overwrite: bool = False) -> Exported:
+    def export(
+        self, artifact: Artifact, out: Path, dialect: str, *, overwrite: bool = False, work: Path | None = None
+    ) -> Exported:
         """Write `artifact` to the directory `out`.
 
         `out` appears whole at the end; if anything fails, or the user interrupts, it is as it was.
+
+        Args:
+            work: where the files are made, beside `out`. It outlives an interruption: the next export of the same
+                artifact goes on there. None: a directory that does not.
 
         Raises:
             UnknownNameError, ExportError: see `check_target` and `check`; or the disk is full or not writable.
         """
         self.check(artifact.plan, dialect)
-        with whole_directory(out, overwrite=overwrite) as work:
-            self._spec(dialect).write(artifact, work)
-            files = {
-                str(path.relative_to(work)): path.stat().st_size
-                for path in sorted(work.rglob("*"))
-                if path.is_file()
-            }
+        with whole_directory(out, overwrite=overwrite, work=work) as folder:
+            self._spec(dialect).write(artifact, folder)
+            files = _sizes(folder)
         return Exported(out, files)
 
     def _spec(self, dialect: str) -> ExporterSpec:
         return look_up("dialect", dialect, self._exporters)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_size for path in found}

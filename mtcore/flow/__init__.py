@@ -3,6 +3,7 @@
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
 from mtcore.flow.export import export_model
+from mtcore.flow.layerwise import LayerwiseOptions
 from mtcore.flow.loaded import LoadedModel, Tokenizer
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.run import RunSummary, evaluate_checkpoint, load_checkpoint, plan_checkpoint, quantize_checkpoint
@@ -12,6 +13,7 @@ __all__ = [
     "CheckpointTrace",
     "DataOptions",
     "Evaluation",
+    "LayerwiseOptions",
     "LoadedModel",
     "LoggingReporter",
     "Phase",

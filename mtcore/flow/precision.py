@@ -8,9 +8,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from mtcore.calibration.residency import NARROW
 from mtcore.export import Artifact
-
-_NARROW = (torch.bfloat16, torch.float16)
 
 
 def widen_on_cpu(model: nn.Module) -> dict[str, torch.dtype]:
@@ -20,7 +19,7 @@ def widen_on_cpu(model: nn.Module) -> dict[str, torch.dtype]:
         The dtypes that were changed, by name in the state dict, for `restore_dtypes`.
     """
     state = model.state_dict(keep_vars=True)
-    changed = {name: t.dtype for name, t in state.items() if t.dtype in _NARROW and t.device.type == "cpu"}
+    changed = {name: t.dtype for name, t in state.items() if t.dtype in NARROW and t.device.type == "cpu"}
     for tensor in {id(state[name]): state[name] for name in changed}.values():
         tensor.data = tensor.data.float()
     return changed

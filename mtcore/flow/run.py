@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 from torch import Tensor
 
 from mtcore.calibration import Data, as_forward_loop
+from mtcore.calibration.residency import pages_dropped_after_use
 from mtcore.errors import ModelError
-from mtcore.export import Exported, UnifiedExporter
+from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
+from mtcore.flow.layerwise import LayerwiseOptions, is_unfinished, quantize_blocks
 from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.precision import restore_dtypes, widen_on_cpu
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
@@ -92,6 +94,17 @@ class _Run:
         with self.phase("plan"):
             return plan_model(loaded.model, recipe, inputs=loaded.example_inputs or None, registry=self.registry)
 
+    def quantize_whole(self, loaded: LoadedModel, plan: Plan, batches: Sequence[Any]) -> Artifact:
+        """Carry the plan out on the model in memory."""
+        dtypes = widen_on_cpu(loaded.model)
+        tokens = sum(_tokens(batch) for batch in batches)
+        with self.phase("calibrate", tokens or None, "tokens") as phase:
+            loop: Data | None = None
+            if batches:
+                loop = as_forward_loop(batches, on_batch=lambda batch: phase.advance(_tokens(batch)))
+            model = apply_plan(loaded.model, plan, loop, registry=self.registry)
+        return restore_dtypes(to_artifact(model, loaded.files), dtypes)
+
 
 def load_checkpoint(
     source: str, *, registry: Registry | None = None, reporter: Reporter | None = None
@@ -128,6 +141,7 @@ def quantize_checkpoint(
     registry: Registry | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,
+    layerwise: LayerwiseOptions | None = None,
 ) -> RunSummary:
     """Quantize a checkpoint and write it in a dialect.
 
@@ -139,6 +153,8 @@ def quantize_checkpoint(
             Needed for static activation scales.
         dialect: name of an exporter.
         data: how much of the calibration data to use.
+        layerwise: work block by block, with the weights in their files, and so that the same call goes on where a
+            killed one was; None: on the whole model in memory.
 
     Raises:
         MtcoreError: with one clear message, before the long part wherever that is possible.
@@ -146,24 +162,33 @@ def quantize_checkpoint(
     run = _Run.of(registry, reporter, source, recipe, out)
     start = time.perf_counter()
     exporter = UnifiedExporter(run.registry.exporters)
-    exporter.check_target(dialect, out, overwrite=overwrite)
+    if layerwise is None or not is_unfinished(out):
+        exporter.check_target(dialect, out, overwrite=overwrite)
     config = load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
     loaded = run.load()
-    plan = run.plan(loaded, config)
+    with pages_dropped_after_use(loaded.model) if layerwise is not None else nullcontext():
+        plan = run.plan(loaded, config)
     raise_errors(plan)
     exporter.check(plan, dialect)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    dtypes = widen_on_cpu(loaded.model)
     batches = run.batches(calib, loaded, data)
-    tokens = sum(_tokens(batch) for batch in batches)
-    with run.phase("calibrate", tokens or None, "tokens") as phase:
-        loop: Data | None = None
-        if batches:
-            loop = as_forward_loop(batches, on_batch=lambda batch: phase.advance(_tokens(batch)))
-        model = apply_plan(loaded.model, plan, loop, registry=run.registry)
-    with run.phase("export"):
-        artifact = restore_dtypes(to_artifact(model, loaded.files), dtypes)
-        exported = exporter.export(artifact, out, dialect, overwrite=overwrite)
+    if layerwise is not None:
+        exported = quantize_blocks(
+            loaded,
+            plan,
+            batches,
+            out,
+            dialect=dialect,
+            options=layerwise,
+            registry=run.registry,
+            reporter=run.reporter,
+            phase=run.phase,
+            overwrite=overwrite,
+        )
+    else:
+        artifact = run.quantize_whole(loaded, plan, batches)
+        with run.phase("export"):
+            exported = exporter.export(artifact, out, dialect, overwrite=overwrite)
     return RunSummary(plan, exported, source_bytes, time.perf_counter() - start)
 
 

@@ -1,6 +1,7 @@
 """What will be done: a frozen plan, made before anything is touched."""
 
 from mtcore.plan.make import make_plan
+from mtcore.plan.part import part_of
 from mtcore.plan.plan import Coverage, Finding, ModulePlan, Plan, ScaleGroup, SlotPlan
 from mtcore.plan.serial import plan_from_dict, plan_to_dict
 
@@ -12,6 +13,7 @@ __all__ = [
     "ScaleGroup",
     "SlotPlan",
     "make_plan",
+    "part_of",
     "plan_from_dict",
     "plan_to_dict",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from mtcore.errors import StateError
 from mtcore.export.artifact import Artifact, QuantizedModule, SourceFiles
@@ -23,20 +23,33 @@ def collect_artifact(model: nn.Module, plan: Plan, source: SourceFiles | None = 
     Raises:
         StateError: the model is not converted by this plan.
     """
-    modules: dict[str, QuantizedModule] = {}
+    modules = {planned.name: collect_module(model, planned) for planned in plan.quantized}
+    tensors, tied = tied_tensors(unquantized_state(model, plan))
+    return Artifact(plan, modules, tensors, tied, source or SourceFiles())
+
+
+def collect_module(model: nn.Module, planned: ModulePlan) -> QuantizedModule:
+    """Codes and scales of one module of a converted, calibrated model.
+
+    Raises:
+        StateError: the module is not converted.
+    """
+    return _collect(_quant_module(model, planned), planned)
+
+
+def unquantized_state(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """The state dict of a converted model without the weights that get codes, and without quantizers.
+
+    Raises:
+        StateError: the model is not converted by this plan.
+    """
+    coded: set[str] = set()
     gone: tuple[str, ...] = ()
     for planned in plan.quantized:
-        module = _quant_module(model, planned)
-        modules[planned.name] = _collect(module, planned)
-        gone += tuple(f"{_prefix(planned.name)}{attribute}." for attribute in module.slots.values())
-    coded = {
-        f"{_prefix(name)}{weight.partition('.')[0]}"
-        for name, module in modules.items()
-        for weight in module.weights
-    }
-    rest = {n: t for n, t in model.state_dict().items() if n not in coded and not n.startswith(gone)}
-    tensors, tied = tied_tensors(rest)
-    return Artifact(plan, modules, tensors, tied, source or SourceFiles())
+        module, prefix = _quant_module(model, planned), _prefix(planned.name)
+        coded |= {f"{prefix}{slot.partition('.')[0]}" for slot, q in module.quantizers() if q.is_weight}
+        gone += tuple(f"{prefix}{attribute}." for attribute in module.slots.values())
+    return {n: t for n, t in model.state_dict().items() if n not in coded and not n.startswith(gone)}
 
 
 def _quant_module(model: nn.Module, planned: ModulePlan) -> QuantModule:

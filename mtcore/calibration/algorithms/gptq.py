@@ -185,5 +185,10 @@ def choose_amax(
 
 
 GPTQ = AlgorithmSpec(
-    "gptq", "round weights column by column, later ones make good for earlier", GptqOptions, needs_data, run_gptq
+    "gptq",
+    "round weights column by column, later ones make good for earlier",
+    GptqOptions,
+    needs_data,
+    run_gptq,
+    sequential=True,
 )

@@ -9,7 +9,15 @@ import click
 
 from mtcore.cli.command import Answer, Command
 from mtcore.cli.reporter import make_reporter
-from mtcore.cli.session import chosen_data, chosen_recipe, data_options, open_registry, recipe_options
+from mtcore.cli.session import (
+    chosen_data,
+    chosen_layerwise,
+    chosen_recipe,
+    data_options,
+    layerwise_options,
+    open_registry,
+    recipe_options,
+)
 from mtcore.cli.settings import current_settings
 
 if TYPE_CHECKING:
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dialect", default="compressed-tensors", show_default=True, help="How the checkpoint is written.")
 @data_options
+@layerwise_options
 @click.option("--force", is_flag=True, help="Replace the output directory if it exists.")
 def quantize(
     model: str,
@@ -45,12 +54,17 @@ def quantize(
     calib: str | None,
     out: Path,
     dialect: str,
+    layerwise: bool,
+    max_memory: str | None,
+    propagate: bool,
+    restart: bool,
     force: bool,
     **data: Any,
 ) -> Answer:
     """Quantize MODEL (a checkpoint directory, a GGUF file or a hub id) and write a checkpoint.
 
-    The checkpoint appears in its place only when it is complete.
+    The checkpoint appears in its place only when it is complete. With --layerwise, the same command goes on where a
+    killed one was.
     """
     from mtcore import flow
 
@@ -65,6 +79,7 @@ def quantize(
         registry=registry,
         reporter=make_reporter(),
         overwrite=force,
+        layerwise=chosen_layerwise(layerwise, max_memory, propagate, restart),
     )
     current_settings().written = out
     return Answer(summary.to_json(), lambda console: _draw(console, model, summary))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtcore.export import Exported
-from mtcore.flow import DataOptions, RunSummary
+from mtcore.flow import DataOptions, LayerwiseOptions, RunSummary
 
 
 @pytest.fixture
@@ -49,6 +49,43 @@ def test_what_the_line_leaves_out_keeps_its_default(asked, mtopt):
     mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
     assert (asked["calib"], asked["dialect"], asked["overwrite"]) == (None, "compressed-tensors", False)
     assert asked["data"] == DataOptions()
+
+
+def test_options_of_a_run_block_by_block_reach_it(asked, mtopt):
+    mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--max-memory", "2GiB", "--propagate", "--restart"])
+    assert asked["layerwise"] == LayerwiseOptions(max_memory=2**31, propagate=True, restart=True)
+    mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--layerwise"])
+    assert asked["layerwise"] == LayerwiseOptions()
+    mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out"])
+    assert asked["layerwise"] is None
+
+
+def test_options_of_a_run_block_by_block_without_one_are_refused(asked, mtopt):
+    shown = mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--restart"])
+    assert shown.code == 2
+    assert "--propagate and --restart need --layerwise" in shown.err
+    assert "is no size" in mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--max-memory", "many"]).err
+
+
+def test_options_of_the_data_reach_the_run(asked, mtopt):
+    mtopt(
+        *[
+            "quantize",
+            "m",
+            "--recipe",
+            "fp8",
+            "-o",
+            "out",
+            "--calib-format",
+            "jsonl",
+            "--text-field",
+            "body",
+            "--chat",
+            "--seed",
+            "3",
+        ]
+    )
+    assert asked["data"] == DataOptions(format="jsonl", field="body", chat=True, seed=3)
 
 
 def test_json_is_the_summary(asked, mtopt):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mtcore.export import QuantizedModule
 from mtcore.numerics import QParams, QTensor
+from mtcore.plan import ModulePlan
 from mtopt_hf.ct.scheme import Scheme, scheme_of
 
 _CODES_PER_WORD = 4  # 8-bit codes in an int32
@@ -28,6 +29,21 @@ def module_tensors(module: QuantizedModule) -> dict[str, Tensor]:
     """
     scheme = scheme_of(module.plan)
     return _weight(module.weights["weight"], scheme) | _input(module.activations.get("input"), scheme)
+
+
+def tensor_names(module: ModulePlan) -> list[str]:
+    """The local names of `module_tensors`, known from the plan alone."""
+    scheme = scheme_of(module)
+    match scheme.layout:
+        case "nvfp4-pack-quantized":
+            names = ["weight_packed", "weight_scale", "weight_global_scale"]
+        case "pack-quantized":
+            names = ["weight_packed", "weight_scale", "weight_shape"]
+        case _:
+            names = ["weight", "weight_scale"]
+    if scheme.input is None or scheme.input["dynamic"] is True:
+        return names
+    return [*names, "input_global_scale" if scheme.input["dynamic"] == "local" else "input_scale"]
 
 
 def divisor(scale_2: Tensor) -> Tensor:

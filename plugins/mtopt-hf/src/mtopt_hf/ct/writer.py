@@ -13,7 +13,7 @@ from torch import Tensor
 from mtcore.export import Artifact
 from mtopt_hf.ct.config import quantization_config
 from mtopt_hf.ct.scheme import scheme_of
-from mtopt_hf.ct.tensors import module_tensors
+from mtopt_hf.ct.tensors import module_tensors, tensor_names
 from mtopt_hf.hub_names import WEIGHT, HubView, hub_view
 from mtopt_hf.shards import DEFAULT_SHARD_BYTES, write_tensors
 
@@ -29,13 +29,13 @@ def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DE
         OSError: the disk is full, say.
     """
     config = dict(artifact.source.config)
-    shapes = {name: tuple(module.weights["weight"].shape) for name, module in artifact.modules.items()}
+    shapes = {module.name: dict(module.shapes)["weight"] for module in artifact.plan.quantized}
     view = hub_view(config, artifact.tensors, shapes)
     config |= _dtype(config, artifact)
     quantization = quantization_config(artifact.plan, _unquantized(artifact, view), view.modules.__getitem__)
     if quantization is not None:
         config["quantization_config"] = quantization
-    write_tensors(_all_tensors(artifact, view), folder, max_shard_bytes)
+    write_tensors(_AllTensors(artifact, view), folder, max_shard_bytes)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name, source in artifact.source.files.items():
         shutil.copyfile(source, _place(folder, name))
@@ -43,14 +43,30 @@ def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DE
         _place(folder, name).write_text(text, encoding="utf-8")
 
 
-def _all_tensors(artifact: Artifact, view: HubView) -> dict[str, Tensor]:
-    coded = {
-        f"{view.modules[name]}.{local}": tensor
-        for name, module in artifact.modules.items()
-        for local, tensor in module_tensors(module).items()
-    }
-    assert not coded.keys() & view.tensors.keys(), "a quantized weight that is also kept as it was"
-    return {**view.tensors, **coded}
+class _AllTensors(Mapping[str, Tensor]):
+    """The tensors of the file; those of a quantized module are made when they are asked for, and not kept."""
+
+    def __init__(self, artifact: Artifact, view: HubView) -> None:
+        self._artifact, self._plain = artifact, view.tensors
+        self._coded = {
+            f"{view.modules[module.name]}.{local}": (module.name, local)
+            for module in artifact.plan.quantized
+            for local in tensor_names(module)
+        }
+        assert not self._coded.keys() & self._plain.keys(), "a quantized weight that is also kept as it was"
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._coded:
+            return self._plain[name]
+        module, local = self._coded[name]
+        return module_tensors(self._artifact.modules[module])[local]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._plain
+        yield from self._coded
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._coded)
 
 
 def _unquantized(artifact: Artifact, view: HubView) -> Iterator[str]:
@@ -75,7 +91,7 @@ def _dtype(config: Mapping[str, Any], artifact: Artifact) -> dict[str, str]:
     if not artifact.modules:
         return {}
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    if any(scheme_of(module.plan).layout == "nvfp4-pack-quantized" for module in artifact.modules.values()):
+    if any(scheme_of(module).layout == "nvfp4-pack-quantized" for module in artifact.plan.quantized):
         return {key: "bfloat16"}
     first = next(iter(artifact.modules.values())).weights["weight"].dtype
     return {} if key in config else {key: str(first).removeprefix("torch.")}

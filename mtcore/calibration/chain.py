@@ -1,0 +1,153 @@
+"""Chains: what the blocks of a model are called with, found out without running the blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtcore.calibration.blocks import BlockCall, hidden_of, record_blocks, without_hidden
+from mtcore.calibration.loop import calibration_mode, forward_batch
+from mtcore.errors import CalibrationError
+from mtcore.trace.structure import tensors_in
+
+
+@dataclass(frozen=True)
+class BlockChain:
+    """Blocks that follow each other: the output of one is the hidden state of the next.
+
+    Attributes:
+        names: of the blocks, in the order of their calls.
+        place: of the hidden state in each call: an index of the arguments, or a keyword.
+        rests: what each block returns beside its hidden state; None where that is all.
+    """
+
+    names: tuple[str, ...]
+    place: int | str
+    rests: tuple[tuple[Any, ...] | None, ...]
+
+
+def learn_chain(model: nn.Module, names: Sequence[str], batch: Any) -> BlockChain:
+    """Run the whole model once on one batch, and see how its blocks follow each other.
+
+    Raises:
+        CalibrationError: they form no chain; or a block reads something else that earlier blocks computed, or
+            returns tensors beside its hidden state. Such a model can only be calibrated as a whole.
+    """
+    recording = record_blocks(model, names, lambda whole: forward_batch(whole, batch))
+    assert recording.place is not None, "a list of blocks"
+    chain = BlockChain(recording.names, recording.place, recording.rests)
+    for name, rest in zip(chain.names, chain.rests, strict=True):
+        if tensors_in(rest):
+            raise CalibrationError(f"{name}: it returns more tensors than its hidden state, {_ONLY_WHOLE}")
+    _, found = chain_calls(model, chain, batch)
+    for name, real, without in zip(chain.names, recording.calls, found, strict=True):
+        if not _same(real[0], without):
+            raise CalibrationError(f"{name}: it reads values that the blocks before it computed, {_ONLY_WHOLE}")
+    return chain
+
+
+_ONLY_WHOLE = "so that the blocks cannot be run one by one; calibrate the model as a whole (without --layerwise)"
+
+
+def chain_calls(model: nn.Module, chain: BlockChain, batch: Any) -> tuple[Tensor, tuple[BlockCall, ...]]:
+    """What enters the first block on a batch, and one call a block. Only what lies before the blocks is run."""
+    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    entered: list[Tensor] = []
+
+    def note(index: int, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        entered.append(hidden)
+        seen.append(without_hidden((args, kwargs), chain.place))
+        if index == len(chain.names) - 1:
+            raise _LastBlockReached
+        return hidden
+
+    with _stand_ins(model, chain, note), calibration_mode(model), suppress(_LastBlockReached):
+        forward_batch(model, batch)
+    assert len(seen) == len(chain.names), "a chain whose last block was not reached"
+    return entered[0], tuple(BlockCall(args, kwargs, chain.place) for args, kwargs in seen)
+
+
+def run_around(model: nn.Module, chain: BlockChain, batch: Any, hidden: Tensor) -> None:
+    """Run what lies around the blocks, with `hidden` for what the last block returns."""
+
+    def pass_on(index: int, given: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        return hidden if index == len(chain.names) - 1 else given
+
+    with _stand_ins(model, chain, pass_on), calibration_mode(model):
+        forward_batch(model, batch)
+
+
+class SharedTensors:
+    """Keeps one of equal tensors: masks and position tables are the same for most blocks and batches."""
+
+    _COMPARED = 8  # of the latest tensors; masks that differ from batch to batch need not be held against all
+
+    def __init__(self) -> None:
+        self._known: list[Tensor] = []
+
+    def calls(self, calls: Sequence[BlockCall]) -> tuple[BlockCall, ...]:
+        """The calls, with tensors that are already known in place of equal ones."""
+        seen: dict[int, Tensor] = {}
+        return tuple(BlockCall(self._kept(c.args, seen), self._kept(c.kwargs, seen), c.place) for c in calls)
+
+    def _kept(self, value: Any, seen: dict[int, Tensor]) -> Any:
+        if isinstance(value, Tensor):
+            if id(value) not in seen:
+                seen[id(value)] = self._known_or_new(value)
+            return seen[id(value)]
+        if type(value) in (tuple, list):
+            return type(value)(self._kept(item, seen) for item in value)
+        if type(value) is dict:
+            return {key: self._kept(item, seen) for key, item in value.items()}
+        return value
+
+    def _known_or_new(self, tensor: Tensor) -> Tensor:
+        for known in self._known[-self._COMPARED :]:
+            if known.dtype == tensor.dtype and torch.equal(known, tensor):
+                return known
+        self._known.append(tensor)
+        return tensor
+
+
+class _LastBlockReached(Exception):  # noqa: N818  it ends a forward early; nothing is wrong
+    pass
+
+
+_StandIn = Callable[[int, Tensor, tuple[Any, ...], dict[str, Any]], Tensor]
+"""(number of the block, its hidden state, its arguments) → the hidden state that it passes on."""
+
+
+@contextmanager
+def _stand_ins(model: nn.Module, chain: BlockChain, stand_in: _StandIn) -> Iterator[None]:
+    """Meanwhile the blocks compute nothing and return what the stand-in says."""
+    blocks = [model.get_submodule(name) for name in chain.names]
+
+    def forward_of(index: int) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            hidden = hidden_of(args, kwargs, chain.place)
+            assert hidden is not None, f"{chain.names[index]} was called without a hidden state"
+            passed, rest = stand_in(index, hidden, args, kwargs), chain.rests[index]
+            return passed if rest is None else (passed, *rest)
+
+        return forward
+
+    before = [vars(block).get("forward") for block in blocks]
+    try:
+        for index, block in enumerate(blocks):
+            vars(block)["forward"] = forward_of(index)
+        yield
+    finally:
+        for block, own in zip(blocks, before, strict=True):
+            del vars(block)["forward"]
+            if own is not None:
+                vars(block)["forward"] = own
+
+
+def _same(one: BlockCall, other: BlockCall) -> bool:
+    pairs = tensors_in((one.args, dict(one.kwargs))), tensors_in((other.args, dict(other.kwargs)))
+    return len(pairs[0]) == len(pairs[1]) and all(torch.equal(a, b) for a, b in zip(*pairs, strict=True))

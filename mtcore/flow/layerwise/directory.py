@@ -1,0 +1,189 @@
+"""The run directory: what a run has finished, beside its output, so that the next one goes on from there."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtcore import __version__
+from mtcore.errors import StateError
+from mtcore.files import drop_pages, write_json
+from mtcore.plan import Plan, plan_to_dict
+from mtcore.trace.structure import tensors_in
+
+VERSION = 1
+_JOURNAL, _LOCK = "journal.json", "lock"
+
+
+@dataclass
+class RunDirectory:
+    """`<OUT>.run`: a journal (JSON), a result file for every finished unit, hidden states, the checkpoint to be.
+
+    The journal is replaced as a whole after everything that it speaks of is on the disk.
+
+    Attributes:
+        path: of the directory.
+        done: names of finished units.
+        exporting: whether all units are done and the checkpoint is being written or put in its place.
+    """
+
+    path: Path
+    key: Mapping[str, str]
+    done: list[str] = field(default_factory=list)
+    exporting: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the checkpoint is made before it is renamed to its place."""
+        return self.path / "checkpoint"
+
+    def result(self, number: int) -> Path:
+        """The result file of a unit, by its number in the order of the run."""
+        return self.path / f"result-{number:05d}.safetensors"
+
+    def states(self, number: int) -> Path:
+        """The folder of the hidden states that enter a block."""
+        return self.path / f"states-{number:05d}"
+
+    def finish(self, unit: str) -> None:
+        """A unit's result and the states that follow are on the disk."""
+        self.done.append(unit)
+        self._write()
+
+    def begin_export(self) -> None:
+        """All units are done."""
+        self.checkpoint.mkdir(exist_ok=True)  # before the journal says so; see `placed`
+        self.exporting = True
+        self._write()
+
+    def placed(self, out: Path) -> bool:
+        """Whether the checkpoint stands in its place already, and only this directory is left over."""
+        return self.exporting and not self.checkpoint.exists() and out.is_dir()
+
+    def remove(self) -> None:
+        """The run is over. The journal goes first: what is left after a kill in here is no run."""
+        (self.path / _JOURNAL).unlink(missing_ok=True)
+        shutil.rmtree(self.path)
+
+    def _write(self) -> None:
+        content = {"version": VERSION, "key": dict(self.key), "done": self.done, "exporting": self.exporting}
+        write_json(self.path / _JOURNAL, content)
+
+
+def is_unfinished(out: Path) -> bool:
+    """Whether an earlier run of this output left a run directory."""
+    return (_place(out) / _JOURNAL).exists()
+
+
+@contextmanager
+def run_directory(out: Path, key: Mapping[str, str], *, restart: bool) -> Iterator[RunDirectory]:
+    """The run directory of an output, for this process alone; a new one, or that of a run with the same key.
+
+    Args:
+        key: hashes of all that decides the result, by what a user calls it.
+        restart: remove what an earlier run left.
+
+    Raises:
+        StateError: another run works there; or the run there was one of another model, recipe, … which is named.
+    """
+    path = _place(out)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when a process is killed
+        except OSError as error:
+            raise StateError(
+                f"{path}: another run works on this output; wait for it, or name another one"
+            ) from error
+        found = None if restart else _read(path / _JOURNAL)
+        if found is None:
+            _clear(path)
+            directory = RunDirectory(path, key)
+            directory._write()
+        else:
+            _check(path, found, key)
+            directory = RunDirectory(path, key, list(found["done"]), bool(found["exporting"]))
+        yield directory
+
+
+def _place(out: Path) -> Path:
+    return out.with_name(f"{out.name}.run")
+
+
+def hash_model(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and values of parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(_bytes(tensor))
+        drop_pages(tensor)
+    return digest.hexdigest()
+
+
+def hash_plan(plan: Plan) -> str:
+    """SHA-256 over everything that was decided."""
+    return hashlib.sha256(json.dumps(plan_to_dict(plan), sort_keys=True).encode()).hexdigest()
+
+
+def hash_batches(batches: Sequence[Any]) -> str:
+    """SHA-256 over the tensors of all batches, in order."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for tensor in tensors_in(batch):
+            digest.update(f"{tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(_bytes(tensor))
+        digest.update(b"batch\n")
+    return digest.hexdigest()
+
+
+def hash_values(values: Mapping[str, Any]) -> str:
+    """SHA-256 over plain values, and over what computes: the versions of mtcore and torch."""
+    content = {**values, "mtcore": __version__, "torch": torch.__version__}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _read(journal: Path) -> dict[str, Any] | None:
+    if not journal.exists():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(journal.read_text())
+        if content["version"] != VERSION:
+            raise ValueError(f"version {content['version']}, but this mtcore writes {VERSION}")
+        missing = {"key", "done", "exporting"} - content.keys()
+        if missing:
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{journal}: no journal of a run ({error}); --restart throws it away") from error
+    return content
+
+
+def _check(path: Path, found: Mapping[str, Any], key: Mapping[str, str]) -> None:
+    changed = [name for name, value in key.items() if found["key"].get(name) != value]
+    if changed:
+        raise StateError(
+            f"{path}: an unfinished run of another {' and another '.join(changed)} lies there "
+            f"({len(found['done'])} blocks done); ask for the same again to go on with it, or give --restart to "
+            "throw it away"
+        )
+
+
+def _clear(path: Path) -> None:
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+            entry.unlink()
