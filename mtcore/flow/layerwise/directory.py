@@ -102,9 +102,7 @@ def run_directory(out: Path, key: Mapping[str, str], *, restart: bool) -> Iterat
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when a process is killed
         except OSError as error:
-            raise StateError(
-                f"{path}: another run works on this output; wait for it, or name another one"
-            ) from error
+            raise StateError(f"{path}: another run works there; wait for it, or name another output") from error
         found = None if restart else _read(path / _JOURNAL)
         if found is None:
             _clear(path)

@@ -52,39 +52,27 @@ def test_what_the_line_leaves_out_keeps_its_default(asked, mtopt):
 
 
 def test_options_of_a_run_block_by_block_reach_it(asked, mtopt):
-    mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--max-memory", "2GiB", "--propagate", "--restart"])
-    assert asked["layerwise"] == LayerwiseOptions(max_memory=2**31, propagate=True, restart=True)
-    mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--layerwise"])
-    assert asked["layerwise"] == LayerwiseOptions()
-    mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out"])
-    assert asked["layerwise"] is None
+    line = "quantize m --recipe fp8 -o out"
+    for more, options in {
+        "--max-memory 2GiB --propagate --restart": LayerwiseOptions(2**31, propagate=True, restart=True),
+        "--layerwise": LayerwiseOptions(),
+        "": None,
+    }.items():
+        mtopt(*f"{line} {more}".split())
+        assert asked["layerwise"] == options
 
 
 def test_options_of_a_run_block_by_block_without_one_are_refused(asked, mtopt):
-    shown = mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--restart"])
+    line = "quantize m --recipe fp8 -o out"
+    shown = mtopt(*f"{line} --restart".split())
     assert shown.code == 2
     assert "--propagate and --restart need --layerwise" in shown.err
-    assert "is no size" in mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--max-memory", "many"]).err
+    assert "is no size" in mtopt(*f"{line} --max-memory many".split()).err
 
 
 def test_options_of_the_data_reach_the_run(asked, mtopt):
-    mtopt(
-        *[
-            "quantize",
-            "m",
-            "--recipe",
-            "fp8",
-            "-o",
-            "out",
-            "--calib-format",
-            "jsonl",
-            "--text-field",
-            "body",
-            "--chat",
-            "--seed",
-            "3",
-        ]
-    )
+    line = "quantize m --recipe fp8 -o out --calib-format jsonl --text-field body --chat --seed 3"
+    mtopt(*line.split())
     assert asked["data"] == DataOptions(format="jsonl", field="body", chat=True, seed=3)
 
 

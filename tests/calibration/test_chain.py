@@ -1,0 +1,91 @@
+"""A chain is learned from one forward, its calls are found without running blocks; what is no chain is refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from mtcore.calibration.blocks import record_blocks
+from mtcore.calibration.chain import SharedTensors, chain_calls, learn_chain, run_around
+from mtcore.errors import CalibrationError
+
+
+class Layer(nn.Module):
+    def __init__(self, returns="tuple"):
+        super().__init__()
+        self.proj, self.returns, self.ran = nn.Linear(8, 8), returns, 0
+
+    def forward(self, x, shift=None, *, table=None):
+        self.ran += 1
+        y = x + self.proj(x) + shift
+        return {"tuple": (y, None), "tensor": y, "more": (y, y.mean())}[self.returns]
+
+
+class Net(nn.Module):
+    def __init__(self, returns="tuple", peeks=False):
+        super().__init__()
+        self.inp, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.layers = nn.ModuleList(Layer(returns) for _ in range(3))
+        self.peeks = peeks
+
+    def forward(self, x):
+        h, table = self.inp(x), (torch.ones(2), torch.arange(3))
+        for layer in self.layers:
+            h = layer(h, h.mean() if self.peeks else x[:, :1], table=table)
+            h = h[0] if isinstance(h, tuple) else h
+        return self.out(h)
+
+
+NAMES = ("layers.0", "layers.1", "layers.2")
+
+
+@pytest.fixture
+def batch():
+    return torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("returns", ["tuple", "tensor"])
+@torch.no_grad()
+def test_calls_are_those_of_a_real_forward_but_no_block_runs(batch, returns):
+    model = Net(returns)
+    chain = learn_chain(model, NAMES, batch)
+    real = record_blocks(model, NAMES, lambda m: m(batch))
+    ran = [layer.ran for layer in model.layers]
+    hidden, calls = chain_calls(model, chain, batch)
+    assert ran == [layer.ran for layer in model.layers]
+    assert torch.equal(hidden, real.hidden[0])
+    for name, call in zip(NAMES, calls, strict=True):
+        hidden = call.run(model.get_submodule(name), hidden)
+    seen = []
+    model.out.register_forward_hook(lambda m, args, y: seen.append(y))
+    run_around(model, chain, batch, hidden)
+    assert torch.equal(seen[0], model(batch))
+    assert not any("forward" in vars(layer) for layer in model.layers)
+
+
+def test_a_block_that_reads_what_earlier_ones_computed_is_refused(batch):
+    with pytest.raises(CalibrationError, match=r"layers\.1: it reads values that the blocks before it computed"):
+        learn_chain(Net(peeks=True), NAMES, batch)
+
+
+def test_a_block_that_returns_more_tensors_is_refused(batch):
+    with pytest.raises(CalibrationError, match=r"layers\.0: it returns more tensors than its hidden state"):
+        learn_chain(Net("more"), NAMES, batch)
+
+
+def test_equal_tables_of_blocks_and_batches_are_kept_once(batch):
+    model = Net()
+    chain, shared = learn_chain(model, NAMES, batch), SharedTensors()
+    first = shared.calls(chain_calls(model, chain, batch)[1])
+    other = shared.calls(chain_calls(model, chain, batch + 1)[1])
+    tables = {id(call.kwargs["table"][0]) for call in (*first, *other)}
+    assert len(tables) == 1
+    assert not torch.equal(first[0].args[1], other[0].args[1])
+
+
+def test_stand_ins_are_gone_also_after_an_error(batch):
+    model = Net()
+    chain = learn_chain(model, NAMES, batch)
+    model.out.weight.data = torch.zeros(2, 3)
+    with pytest.raises(RuntimeError):
+        run_around(model, chain, batch, torch.zeros(5, 8))
+    assert not any("forward" in vars(layer) for layer in model.layers)

@@ -1,0 +1,54 @@
+"""A ceiling on memory holds for a model that is several times larger; one that cannot hold is refused in words."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from mtcore.errors import CalibrationError
+from mtcore.files import peak_bytes
+from mtcore.flow import LayerwiseOptions
+from mtcore.flow.layerwise.ceiling import Ceiling
+from mtcore.testing.toy_blocks import ToyShape, write_toy_blocks
+
+CEILING = 576 << 20
+PROGRAM = """
+import sys
+from pathlib import Path
+from mtcore.testing.toy_blocks import quantize_toy
+eight = {"num_bits": 8}
+rules = {"*": {"enable": False}, "*down.weight_quantizer": eight, "*down.input_quantizer": eight}
+# a third of the weights is enough: rounding takes the time
+recipe = {"quant_cfg": rules, "algorithm": "max", "max_unquantized": 1.0}
+print(quantize_toy(Path(sys.argv[1]), Path(sys.argv[2]), recipe, int(sys.argv[3]), samples=2))
+"""
+
+
+@pytest.mark.slow
+def test_a_model_three_times_as_large_keeps_to_the_ceiling(tmp_path):
+    folder = write_toy_blocks(tmp_path / "big", ToyShape(layers=36, width=1024, dtype="float32"))
+    try:
+        assert sum(file.stat().st_size for file in folder.iterdir()) > 3 * CEILING - (64 << 20)
+        command = [sys.executable, "-c", PROGRAM, str(folder), str(tmp_path / "out"), str(CEILING)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert 0 < int(done.stdout) <= CEILING
+        assert (tmp_path / "out" / "layers.35.safetensors").exists()
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_ceiling_below_what_the_process_holds_is_refused_beforehand(quantize, tmp_path):
+    with pytest.raises(CalibrationError, match=r"1\.0 MiB of memory are too little: .* layers\.0"):
+        quantize("fp8", tmp_path / "out", LayerwiseOptions(max_memory=1 << 20))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_went_over_its_ceiling_stops_and_keeps_what_is_done(quantize, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ceiling, "check_beforehand", lambda self, *_: None)
+    with pytest.raises(CalibrationError, match=r"layers\.0: the process held .* What is done is kept"):
+        quantize("fp8", tmp_path / "out", LayerwiseOptions(max_memory=peak_bytes() // 2))
+    monkeypatch.undo()
+    quantize("fp8", tmp_path / "out")
+    assert (tmp_path / "out").exists()
