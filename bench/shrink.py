@@ -168,6 +168,8 @@ def _small(fields: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
             out[name] = [1] * len(value)
         elif re.fullmatch(WIDTHS, name) and _whole_numbers(value):
             out[name] = _narrower(value)
+        elif name == "use_mamba_kernels":
+            out[name] = False
         elif type(value) is int:
             small = _number(name, value)
             if small != value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
@@ -111,8 +112,8 @@ class _FunctionRecorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not self._frames:
-            return func(*args, **kwargs)
+        if not self._frames or torch._C._functorch.maybe_current_level() is not None:
+            return func(*args, **kwargs)  # inside a vmap tensors have no values of their own: its result is kept
         frame = self._frames[-1]
         writes = changes_operands(func, kwargs)
         before = frame.arguments(args, kwargs) if writes else None

@@ -168,15 +168,19 @@ def test_symbol_of_calls_is_restored_after_an_exception(x):
     assert nn.Module.__call__ is original
 
 
-def test_tensors_inside_a_vmap_are_recorded(x):
+@pytest.mark.parametrize(
+    "inner", [lambda held, i: (held + 1) * i, lambda held, i: torch.ones((), dtype=torch.bool) & (i < held).all()]
+)
+def test_what_a_vmap_gives_is_kept(x, inner):
     held = torch.arange(4)
 
     def body(self, t):
-        mask = torch.vmap(lambda i: (held + 1) * i)(torch.arange(4))
+        mask = torch.vmap(lambda i: inner(held, i))(torch.arange(4))
         return t.sum(-1) + mask.sum()
 
     graphs = recursive_trace(model := Net(body), x)
     assert graphs.failure_msg(model) is None
+    assert graphs.replay(model)
 
 
 def test_a_module_that_writes_into_the_list_it_is_given_replays(x):
