@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mtcore.calibration.algorithms.awq import AWQ
+from mtcore.calibration.algorithms.entropy import ENTROPY
 from mtcore.calibration.algorithms.gptq import GPTQ
+from mtcore.calibration.algorithms.headroom import HEADROOM
 from mtcore.calibration.algorithms.max import MAX
+from mtcore.calibration.algorithms.mse import MSE
+from mtcore.calibration.algorithms.percentile import PERCENTILE
 from mtcore.calibration.algorithms.smoothquant import SMOOTHQUANT
 from mtcore.calibration.spec import AlgorithmSpec
 
@@ -14,6 +18,10 @@ from mtcore.calibration.spec import AlgorithmSpec
 def builtin_algorithms() -> Iterator[AlgorithmSpec]:
     """The records, in the order in which they are listed."""
     yield MAX
+    yield PERCENTILE
+    yield ENTROPY
+    yield MSE
+    yield HEADROOM
     yield SMOOTHQUANT
     yield AWQ
     yield GPTQ

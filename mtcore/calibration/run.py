@@ -12,7 +12,7 @@ from torch import nn
 from mtcore.calibration.blocks import BlockInputs
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
-from mtcore.calibration.statistics import Needs, Site, Statistics, joined
+from mtcore.calibration.statistics import Needs, Site, Statistics, Wanted, joined
 from mtcore.errors import RecipeError, UnknownNameError, look_up
 from mtcore.plan import Plan
 from mtcore.recipe.setting import AlgorithmStep
@@ -81,5 +81,10 @@ def run_algorithms(
 
 
 def wanted_statistics(run: CalibrationRun, resolved: Resolved) -> dict[Site, Needs]:
-    """What all steps together want to know."""
-    return joined(spec.statistics(run, options) for spec, options in resolved if spec.statistics is not None)
+    """What the steps together want to know; nothing of those that run the data themselves."""
+    return joined(wanted for spec, options in resolved if (wanted := statistics_of(run, spec, options)) is not None)
+
+
+def statistics_of(run: CalibrationRun, spec: AlgorithmSpec, options: BaseModel) -> Wanted | None:
+    """What a step decides from, or None where it runs the data itself."""
+    return None if spec.statistics is None else spec.statistics(run, options)

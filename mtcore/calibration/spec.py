@@ -66,7 +66,8 @@ class AlgorithmSpec:
         run: the driver.
         statistics: what it wants to know of which values; asked on the converted model, before any data runs, so
             that one run of the data serves all steps of a recipe. A driver that decides from these alone can be run
-            again without data. None: the driver runs the data itself (`run.forward_loop`).
+            again without data. None, or a function that returns None for these options: the driver runs the data
+            itself (`run.forward_loop`).
         sequential: whether it goes block by block, and wants each block's inputs as the blocks before it, once they
             are quantized, give them.
     """
@@ -76,7 +77,7 @@ class AlgorithmSpec:
     options: type[BaseModel]
     needs_data: Callable[[Plan], bool]
     run: Callable[[CalibrationRun, Any], None]
-    statistics: Callable[[CalibrationRun, Any], Wanted] | None = None
+    statistics: Callable[[CalibrationRun, Any], Wanted | None] | None = None
     sequential: bool = False
 
 

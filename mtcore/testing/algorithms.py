@@ -12,7 +12,7 @@ from torch import nn
 
 from mtcore.calibration import as_forward_loop
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
-from mtcore.calibration.statistics import Statistics, gather
+from mtcore.calibration.statistics import Statistics, Wanted, gather
 from mtcore.errors import CalibrationError
 from mtcore.formats import PER_TENSOR, Float32Element, IntElement, Scale, TensorFormat
 from mtcore.nn import QuantModule, TensorQuantizer
@@ -86,7 +86,7 @@ class AlgorithmContract:
             assert_same_bits(value, first[name], f"{name} of a second run")
 
     def test_the_statistics_that_it_declares_are_enough(self, case: Case) -> None:
-        if case.algorithm.statistics is None:
+        if case.wanted() is None:
             return
         case.calibrate()
         again = case.again()
@@ -169,11 +169,16 @@ class Case:
         """Run the algorithm."""
         self.algorithm.run(CalibrationRun(self.model, self.plan, loop), self.options)
 
+    def wanted(self) -> Wanted | None:
+        """The statistics from which the algorithm decides; None where it runs the data itself."""
+        if self.algorithm.statistics is None:
+            return None
+        return self.algorithm.statistics(CalibrationRun(self.model, self.plan, None), self.options)
+
     def calibrate_from_statistics(self) -> None:
         """Run the algorithm without data, on the statistics that it declares."""
-        assert self.algorithm.statistics is not None
-        run = CalibrationRun(self.model, self.plan, None)
-        wanted = self.algorithm.statistics(run, self.options)
+        wanted = self.wanted()
+        assert wanted is not None
         loop = as_forward_loop(toy_batches())
         known = gather(self.model, loop, wanted, self.plan.shared_inputs)
         self.algorithm.run(

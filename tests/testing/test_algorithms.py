@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from pydantic import BaseModel
 
+from mtcore.calibration.algorithms.gptq import GPTQ
 from mtcore.calibration.algorithms.max import MAX, MaxOptions, run_max
 from mtcore.calibration.builtin import builtin_algorithms
 from mtcore.formats.catalog import INT8_TENSOR, NVFP4
@@ -30,10 +31,12 @@ class TestBuiltinAlgorithmsThatWriteWeights(AlgorithmContract):
         return request.param
 
 
-class TestMaxInTwoLevels(AlgorithmContract):
-    @pytest.fixture
-    def algorithm(self):
-        return MAX
+class TestBuiltinAlgorithmsInTwoLevels(AlgorithmContract):
+    @pytest.fixture(
+        params=[s for s in builtin_algorithms() if s.name not in WRITE_WEIGHTS], ids=lambda spec: spec.name
+    )
+    def algorithm(self, request):
+        return request.param
 
     @pytest.fixture
     def weight_format(self):
@@ -42,6 +45,18 @@ class TestMaxInTwoLevels(AlgorithmContract):
     @pytest.fixture
     def input_format(self):
         return NVFP4
+
+
+class TestGptqFromStatistics(AlgorithmContract):
+    changes_weights = True
+
+    @pytest.fixture
+    def algorithm(self):
+        return GPTQ
+
+    @pytest.fixture
+    def options(self):
+        return {"sequential": "none"}
 
 
 class TestMaxOnWeightsAlone(AlgorithmContract):

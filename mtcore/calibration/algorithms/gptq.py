@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
 from mtcore.calibration.math import (
     best_amax,
@@ -20,9 +21,10 @@ from mtcore.calibration.math import (
     swept_amax,
 )
 from mtcore.calibration.products import InputProducts
-from mtcore.calibration.quantizers import Quantizers, planned_quantizers, weight_of
+from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers, weight_of
 from mtcore.calibration.sequential import walk_blocks
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.calibration.statistics import Needs, Site, joined
 from mtcore.errors import CalibrationError
 from mtcore.formats import PER_TENSOR, WHOLE, Float32Element, TensorFormat
 from mtcore.nn import TensorQuantizer
@@ -41,8 +43,9 @@ class GptqOptions(BaseModel):
     correct: aim at the original outputs from the inputs that earlier rounding has changed.
     correct_damping: how strongly the corrected weight is held to the original one.
     passes: of coordinate descent over the finished codes.
-    sequential: whether a layer sees the errors of those before it: of no layer, of earlier "blocks", or also of
-        earlier "layers" in its own block.
+    sequential: whether a layer sees the errors of those before it: of earlier "blocks", or also of earlier
+        "layers" in its own block; with "none" it is rounded on the inputs of the original model, all of whose
+        products lie in memory at once, and can be decided again without data.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,7 +58,7 @@ class GptqOptions(BaseModel):
     correct: bool = True
     correct_damping: float = Field(0.01, ge=0)
     passes: int = Field(0, ge=0)
-    sequential: Literal["blocks", "layers"] = "layers"
+    sequential: Literal["none", "blocks", "layers"] = "layers"
 
 
 def needs_data(plan: Plan) -> bool:
@@ -69,7 +72,7 @@ def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
     Raises:
         CalibrationError: no data, data that is not finite, or a model whose blocks form no chain.
     """
-    if run.forward_loop is None:
+    if run.forward_loop is None and options.sequential != "none":
         raise CalibrationError("gptq needs calibration data: give a forward_loop, or --calib")
     quantizers = dict(planned_quantizers(run))
     _refuse_transformed(quantizers)
@@ -79,7 +82,40 @@ def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
         for together in _same_scales(quantizers, names):
             _round_weights(run, options, quantizers, together, products)
 
+    if options.sequential == "none":
+        run.statistics.need(wanted(run, options) or {})
+        for names in _readers_of_one_value(run, quantizers):
+            round_group(names, _products_of(run, names[0]))
+        return
     walk_blocks(run, quantizers, round_group, steps=options.sequential, drift=options.correct)
+
+
+def wanted(run: CalibrationRun, options: GptqOptions) -> dict[Site, Needs] | None:
+    """The products of what linear layers read, and the magnitudes that `max` wants; None if it goes by blocks."""
+    if options.sequential != "none":
+        return None
+    layers = linear_layers(run.model, dict(planned_quantizers(run)))
+    products = dict.fromkeys(((name, "input") for name in layers), Needs(gram=True))
+    return joined([products, max_algorithm.wanted(run, MaxOptions())])
+
+
+def _readers_of_one_value(run: CalibrationRun, quantizers: Quantizers) -> list[tuple[str, ...]]:
+    """The linear layers, those together that the trace saw reading one value."""
+    layers = dict.fromkeys(linear_layers(run.model, quantizers))
+    found = []
+    for group in run.plan.shared_inputs:
+        names = tuple(name for name in group.modules if name in layers)
+        if names:
+            found.append(names)
+            for name in names:
+                del layers[name]
+    return [*found, *((name,) for name in layers)]
+
+
+def _products_of(run: CalibrationRun, name: str) -> InputProducts:
+    statistics = run.statistics[name, "input"]
+    assert statistics.gram is not None
+    return InputProducts(statistics.gram, torch.zeros_like(statistics.gram), statistics.tokens)
 
 
 def _refuse_transformed(quantizers: Quantizers) -> None:
@@ -133,7 +169,7 @@ def _round_weights(
     weight = torch.cat(matrices)
     hessian = products.hessian
     target = weight
-    if options.correct:
+    if options.correct and options.sequential != "none":  # nothing has drifted there
         target = corrected_weight(weight, hessian, products.drift, options.correct_damping)
     amax = (
         quantizer.amax if fmt.block == PER_TENSOR and quantizer.amax is not None else block_amax(target, fmt.block)
@@ -190,5 +226,6 @@ GPTQ = AlgorithmSpec(
     GptqOptions,
     needs_data,
     run_gptq,
+    wanted,
     sequential=True,
 )

@@ -12,12 +12,16 @@ from mtcore.calibration.quantizers import Quantizers, planned_quantizers, weight
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import AMAX, Needs, Site, TensorStatistics
 from mtcore.errors import CalibrationError
-from mtcore.formats import WHOLE
+from mtcore.formats import PER_TENSOR, WHOLE
 from mtcore.nn import TensorQuantizer
 from mtcore.numerics import four_over_six_qparams, tensor_amax
 from mtcore.plan import Plan, ScaleGroup
 
-Decide = Callable[[Site, TensorQuantizer, TensorStatistics], tuple[Tensor | None, Tensor | None]]
+Amaxes = tuple[Tensor | None, Tensor | None]
+"""Amax of the blocks, fp32 [grid rows, grid cols], and of the tensor, fp32 []; None: a level that is not fixed."""
+
+Decide = Callable[[TensorQuantizer, TensorStatistics], Amaxes]
+"""From an activation's quantizer and statistics to its magnitudes."""
 
 
 class MaxOptions(BaseModel):
@@ -83,8 +87,7 @@ def set_activations(run: CalibrationRun, quantizers: Quantizers, decide: Decide,
     """Set the amax of every activation whose scales are fixed beforehand.
 
     Args:
-        decide: from a quantizer and its statistics to (amax, outer amax), of which a level that the quantizer does
-            not fix is None.
+        decide: what is set.
         needs: statistics that `decide` reads.
 
     Raises:
@@ -95,12 +98,10 @@ def set_activations(run: CalibrationRun, quantizers: Quantizers, decide: Decide,
         return
     run.statistics.need(dict.fromkeys(activations, needs))
     for site, quantizer in activations.items():
-        quantizer.set_amax(*decide(site, quantizer, run.statistics[site]))
+        quantizer.set_amax(*decide(quantizer, run.statistics[site]))
 
 
-def max_of(
-    site: Site, quantizer: TensorQuantizer, statistics: TensorStatistics
-) -> tuple[Tensor | None, Tensor | None]:
+def max_of(quantizer: TensorQuantizer, statistics: TensorStatistics) -> Amaxes:
     """The largest magnitudes, of the blocks and of the tensor."""
     fmt = quantizer.format
     fixed = quantizer.mode == "static" and fmt.block.rows == WHOLE
@@ -108,6 +109,15 @@ def max_of(
         statistics.block_amax(fmt.block) if fixed else None,
         None if fmt.outer is None else statistics.tensor_amax,
     )
+
+
+def with_tensor_amax(quantizer: TensorQuantizer, plain: Amaxes, amax: Tensor) -> Amaxes:
+    """The plain magnitudes with another one, fp32 [], for the tensor; the same where no scale is per tensor."""
+    if quantizer.format.outer is not None:
+        return plain[0], amax
+    if quantizer.format.block == PER_TENSOR and plain[0] is not None:
+        return amax.reshape(1, 1), None
+    return plain
 
 
 def set_weights(run: CalibrationRun, quantizers: Quantizers) -> None:
