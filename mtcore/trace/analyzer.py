@@ -77,9 +77,11 @@ class Analysis:
         self._names = {id(module): name for name, module in model.named_modules()}
         self._rules = rules or builtin_rules()
         with weights_put_aside(model, wanted=weightless):
-            self._forward(reuse)
+            self._forward(reuse, force=True)
+            if self._failures and self.planes.has_forced:  # this model does not run with dealt-out routes
+                self._forward(reuse, force=False)
             if self.planes.repeats is not None and self.planes.repeats.misled:
-                self._forward(reuse=False)
+                self._forward(reuse=False, force=not self._failures)
         self.solution = solve(self.planes, self._partly_called())
         self.report = self._report()
 
@@ -98,11 +100,11 @@ class Analysis:
         """Answers questions about scales; made at the first one."""
         return Explainer(self.planes, self.solution)
 
-    def _forward(self, reuse: bool) -> None:
+    def _forward(self, reuse: bool, *, force: bool) -> None:
         self._running: list[str] = []
         self._calls: dict[str, int] = {}
         self._failures: dict[str, str] = {}
-        self.planes = LabelPlanes(self.model, self._rules, self._running_module, reuse=reuse)
+        self.planes = LabelPlanes(self.model, self._rules, self._running_module, reuse=reuse, force=force)
         self._reads = InputReads(self.model, self.planes.values)
         self._operands = OperandWatch(self.model)
         with (

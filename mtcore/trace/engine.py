@@ -41,10 +41,17 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rules: the rule of every operation.
         module_name: the dotted name of the module that is running, for `explain`.
         reuse: whether blocks that repeat others are recognised instead of analysed, see `repeats`.
+        force: whether rules may answer in an operation's place; `has_forced` tells whether one did.
     """
 
     def __init__(
-        self, model: nn.Module, rules: OpRules, module_name: Callable[[], str], *, reuse: bool = True
+        self,
+        model: nn.Module,
+        rules: OpRules,
+        module_name: Callable[[], str],
+        *,
+        reuse: bool = True,
+        force: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         parameters = _parameters(model)
@@ -55,6 +62,7 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._rules, self._module_name = rules, module_name
         self.offsets: dict[int, set[float]] = {}
         self.broken = False
+        self._force, self.has_forced = force, False
         self._weightless = any(p.device.type == "meta" for _, p in parameters)
         self._all_on_cpu = all(p.device.type == "cpu" for _, p in parameters)
         self.repeats = Repeats(model) if reuse else None
@@ -142,12 +150,12 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             call = Call(func, near[0], near[1], module=self._module_name())
             operands = operands_of(args, kwargs)
             key = self._announce(call, operands, written)
-            forced = self._rules.forced(call)
+            forced = self._rules.forced(call) if self._force else None
         except Exception as error:  # noqa: BLE001  a fault of ours must not become the model's
             self._break(func, error)
             call, forced = None, None
         if forced is not None:
-            out = forced
+            out, self.has_forced = forced, True
         else:
             out = run_weightless(func, args, kwargs) if self._weightless else func(*args, **kwargs)
         outs = flat_tensors(out)

@@ -8,7 +8,6 @@ indices count upwards, comparisons are false.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mtcore.trace.rules.routing import dealt_out
 from mtcore.trace.values import flat_tensors, written_arguments
 
 META = torch.device("meta")
@@ -102,12 +102,7 @@ def _numbers(func: Any, args: tuple[Any, ...], like: Tensor) -> Tensor:
         return torch.zeros(like.shape, dtype=like.dtype)
     place = ORDERS[name]
     dim = (args[place] if len(args) > place else -1) % like.dim()
-    choices, taken = args[0].shape[dim], like.shape[dim]
-    start = torch.arange(math.prod(like.shape) // max(1, taken)) * taken
-    rows = (start[:, None] + torch.arange(taken)) % choices
-    lead = [n for axis, n in enumerate(like.shape) if axis != dim]
-    numbers: Tensor = rows.view(*lead, taken).movedim(-1, dim).to(like.dtype)
-    return numbers
+    return dealt_out(args[0].shape, dim, like.shape[dim]).to(like.dtype)
 
 
 def _grouped(x: Tensor, weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from mtcore.trace.rules import (
     norms,
     products,
     reductions,
+    routing,
     scatters,
     spatial,
 )
@@ -19,6 +20,17 @@ from mtcore.trace.rules.registry import OpRules
 def builtin_rules() -> OpRules:
     """A new registry with a rule for every operation that torch's and transformers' layers dispatch."""
     rules = OpRules()
-    for family in (factories, moves, elementwise, reductions, products, norms, attention, scatters, spatial):
+    for family in (
+        routing,
+        factories,
+        moves,
+        elementwise,
+        reductions,
+        products,
+        norms,
+        attention,
+        scatters,
+        spatial,
+    ):
         family.register(rules)
     return rules
