@@ -191,7 +191,7 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             wanted = self._rules.answers(done.call.name)
             shadows = tuple(done.call.shadows[id(t)] for t in done.operands) if wanted else ()
             followed = block.following
-            block.after(key, done.outs, shadows)
+            block.after(done.call.func, key, done.outs, shadows)
             if followed:
                 block.waiting.append(done)
                 if not block.following:

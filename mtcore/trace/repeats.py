@@ -90,13 +90,15 @@ class Block:
             self.candidates.clear()
         return key
 
-    def after(self, key: object, outs: Sequence[Tensor], shadows: tuple[Shadow, ...]) -> None:
+    def after(self, func: Any, key: object, outs: Sequence[Tensor], shadows: tuple[Shadow, ...]) -> None:
         number = len(self.steps)
         results = tuple(_geometry(t) for t in outs)
         self._keep(lambda c: c.steps[number].results == results)
         self.steps.append(Step(key, results, shadows))
         for i, tensor in enumerate(outs):
             self._learn(tensor, ("out", number, i))
+            if "empty" in func._schema.name and not _continuous(tensor):
+                tensor.zero_()  # what lies there by chance would tell equal blocks apart
 
     def finish(self) -> Block | None:
         """The block that this one repeats, if it does to the end."""
@@ -129,7 +131,7 @@ class Block:
     def _read(self, tensor: Tensor) -> None:
         """Whole numbers decide which elements meet, so they must be the same ones."""
         name = self._names[id(tensor)]
-        if tensor.is_floating_point() or tensor.is_complex():
+        if _continuous(tensor):
             return
         self._reads.add(id(tensor))
         if name not in self.numbers:
@@ -235,6 +237,10 @@ def _signatures(model: nn.Module) -> Iterator[tuple[str, object]]:
     for signature, names in found.items():
         if len(names) > 1:
             yield from ((name, signature) for name in names)
+
+
+def _continuous(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _geometry(tensor: Tensor) -> object:

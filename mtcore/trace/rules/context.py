@@ -137,7 +137,7 @@ class RuleContext:
         shape = broadcast(x_shape, y_shape)
         left, right = spread(x.scale, shape), spread(y.scale, shape)
         self.relations.zero(left, right, self.site)
-        dim = self.meet(x, y, x_shape, y_shape)
+        dim = self.meet(x, y, x_shape, y_shape, adds=True)
         if not left or not right:  # the labelled side was pinned
             return Shadow((), dim)
         swap = len(left) > len(right) or (len(left) == len(right) and older(right[0], left[0]))
@@ -148,8 +148,13 @@ class RuleContext:
         merged = _fill(few, many)
         return Shadow(merged, dim, wild=x.wild and y.wild)
 
-    def meet(self, x: Shadow, y: Shadow, x_shape: torch.Size, y_shape: torch.Size) -> tuple[Plane, ...]:
+    def meet(
+        self, x: Shadow, y: Shadow, x_shape: torch.Size, y_shape: torch.Size, *, adds: bool = False
+    ) -> tuple[Plane, ...]:
         """Channels of two operands of an elementwise operation: aligned ones exist together.
+
+        Where one operand tells more of them apart, a product vanishes with the finer ones (a head, whatever is
+        multiplied to it), but a sum only with the coarser (the residual stream stays when an expert goes).
 
         Channels that meet a constant with an own number for each of them cannot be removed one by one;
         where they also vary along an axis over which the constant repeats (heads), they can be removed
@@ -165,7 +170,12 @@ class RuleContext:
                 self._together(p, right[i])
                 self._freeze_unmatched(p, right[i])
                 matched.add(i)
-                p = pick_channel(*_finer_first(p, right[i]))
+                finer, coarser = _finer_first(p, right[i])
+                p = (
+                    pick_channel(coarser, finer)
+                    if adds and _varies_less(coarser, finer)
+                    else pick_channel(finer, coarser)
+                )
             if not partners:
                 self._against_constant(p, y, y_shape)
             out.append(p)
@@ -375,6 +385,10 @@ def _finer_first(p: Plane, q: Plane) -> tuple[Plane, Plane]:
     """The plane that tells more channels apart; of equals the older one."""
     mine, its = set(varying(p)), set(varying(q))
     return (q, p) if mine < its or (mine == its and older(q, p)) else (p, q)
+
+
+def _varies_less(p: Plane, q: Plane) -> bool:
+    return set(varying(p)) < set(varying(q))
 
 
 def pick_channel(p: Plane, q: Plane) -> Plane:
