@@ -6,6 +6,7 @@ An oracle looks at names, at the values that modules read, and at the outputs of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ def roles(model: nn.Module, inputs: Mapping[str, Any], report: TraceReport, inva
                 mark(role, parent, found=_linked(model, report, first, second))
     for parent, (first, second) in _instances(linear, WIDTHS):
         mark("mlp_dim", parent, found=_one_width(model, report, first, second))
-    if (stream := _stream(model, report, read)) is not None:
+    if (stream := _stream(model, read)) is not None:
         mark("residual", "", found=_in_one_group(report, stream))
     return out
 
@@ -167,8 +168,10 @@ def _one_width(model: nn.Module, report: TraceReport, first: str, second: str) -
     return len(covered) >= (weight.shape[0] if "Conv1D" in type(module).__name__ else weight.shape[1])
 
 
-def _stream(model: nn.Module, report: TraceReport, read: Mapping[str, Any]) -> list[set[str]] | None:
-    """Sets of parameters, of each of which one lies on the residual stream: embedding, each block, last norm.
+def _stream(model: nn.Module, read: Mapping[str, list[Tensor]]) -> list[set[str]] | None:
+    """Sets of parameters, of each of which one lies on the residual stream.
+
+    They are those of the embedding, of each block, and of the norm if one is called next after the blocks.
 
     None where there is no stack of blocks as deep as the config says, or the embedding has another width.
     """
@@ -188,15 +191,22 @@ def _stream(model: nn.Module, report: TraceReport, read: Mapping[str, Any]) -> l
     ]
     if not stacks or names[id(embedding)] not in read:
         return None
-    stack = stacks[0][0]
+    here = names[id(embedding)]
+    stack, members = max(stacks, key=lambda s: _common(s[0], here))
     first_names = {id(p): n for n, p in model.named_parameters()}
-    blocks = [{first_names[id(p)] for p in block.parameters()} for block in stacks[0][1]]
+    blocks = [{first_names[id(p)] for p in block.parameters()} for block in members]
     order = list(read)
     after = order[max(order.index(n) for n in order if n.startswith(f"{stack}.")) + 1 :]
-    own = [list(model.get_submodule(n).parameters(recurse=False)) for n in after]
+    own = [list(model.get_submodule(n).parameters(recurse=False)) for n in after[:1]]
     norms = [parameters for parameters in own if parameters and tuple(parameters[0].shape) == (width,)]
     last = [{first_names[id(p)] for p in norms[0]}] if norms else []
     return [{first_names[id(embedding.weight)]}, *blocks, *last]
+
+
+def _common(a: str, b: str) -> int:
+    """How many of the first parts two dotted names share."""
+    pairs = zip(a.split("."), b.split("."), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _in_one_group(report: TraceReport, parts: list[set[str]]) -> bool:

@@ -87,6 +87,7 @@ SIZES: list[tuple[str, int]] = [
     (r"audio_hidden_size|encoder_hidden_dim", WIDTH),
     (r"classifier_proj_size|(decoder_)?subsampling_conv_channels|num_denoising", WIDTH),
     (r"codebook_size|block_multiple_of", 32),
+    (r"num_filters", 4),
 ]
 DEPTHS = r"depths?|layer_depths|stage_num_blocks|layers"
 WIDTHS = r"(encoder_)?hidden_sizes|widths|embed_dims|embedding_sizes|conv_dim"
