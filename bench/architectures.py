@@ -124,7 +124,7 @@ def main() -> None:
     for row in run_all([a for a in wanted if (a.kind, a.name) not in known], options.limit, options.jobs):
         rows.append(row)
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        options.json.write_text("".join(json.dumps(r, separators=(",", ":")) + "\n" for r in rows))
         print(row["kind"], row["name"], row.get("error", "done"), file=sys.stderr, flush=True)
     print(table(rows))
 

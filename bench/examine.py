@@ -118,5 +118,5 @@ def removals(analysis: Analysis) -> dict[str, Any]:
             if check.outcome not in (*GOOD, "single"):
                 out["problems"].append(f"{what} {check.outcome} {str(group)[:160]} {check.error:.1e}")
         out[what] = dict(counts)
-    out["problems"] = out["problems"][:8]
+    out["problems"] = out["problems"][:4]
     return out
