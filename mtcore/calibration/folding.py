@@ -36,6 +36,14 @@ class ScaledInput:
             found.scatter_reduce_(0, self.consumers[name].to(size.device), size.float(), "amax")
         return found
 
+    def root_sums(self, squares: Mapping[str, Tensor]) -> Tensor:
+        """The root of the sum of the columns' squares for every channel, fp32 [channels], as in `channels_of`."""
+        first = next(iter(squares.values()))
+        found = torch.zeros(self.group.size, device=first.device)
+        for name, square in squares.items():
+            found.index_add_(0, self.consumers[name].to(square.device), square.float())
+        return found.sqrt()
+
     def columns(self, name: str, scales: Tensor) -> Tensor:
         """The scales of one consumer's columns, [cols], from those of the channels."""
         return scales[self.consumers[name].to(scales.device)]

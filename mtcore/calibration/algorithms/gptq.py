@@ -10,23 +10,15 @@ from torch import Tensor
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.math import (
-    best_amax,
-    corrected_weight,
-    descend,
-    gptq,
-    quadratic,
-    scaled_amax,
-    squares,
-    swept_amax,
-)
+from mtcore.calibration.math import corrected_weight, descend, gptq
 from mtcore.calibration.products import InputProducts
 from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers, weight_of
+from mtcore.calibration.scales import ScaleChoice, choose_amax, refuse_transformed
 from mtcore.calibration.sequential import walk_blocks
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, joined
 from mtcore.errors import CalibrationError
-from mtcore.formats import PER_TENSOR, WHOLE, Float32Element, TensorFormat
+from mtcore.formats import PER_TENSOR, WHOLE
 from mtcore.nn import TensorQuantizer
 from mtcore.numerics import block_amax, qparams_from_amax
 from mtcore.plan import Plan
@@ -53,7 +45,7 @@ class GptqOptions(BaseModel):
     order: Literal["given", "importance", "blocks"] = "blocks"
     damping: float = Field(0.01, ge=0, le=1)
     step: int = Field(128, ge=1)
-    scales: Literal["max", "mse", "hessian"] = "mse"
+    scales: ScaleChoice = "mse"
     estimate: bool = True
     correct: bool = True
     correct_damping: float = Field(0.01, ge=0)
@@ -75,7 +67,7 @@ def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
     if run.forward_loop is None and options.sequential != "none":
         raise CalibrationError("gptq needs calibration data: give a forward_loop, or --calib")
     quantizers = dict(planned_quantizers(run))
-    _refuse_transformed(quantizers)
+    refuse_transformed(quantizers, "gptq")
     run_max(run, MaxOptions())
 
     def round_group(names: tuple[str, ...], products: InputProducts) -> None:
@@ -116,21 +108,6 @@ def _products_of(run: CalibrationRun, name: str) -> InputProducts:
     statistics = run.statistics[name, "input"]
     assert statistics.gram is not None
     return InputProducts(statistics.gram, torch.zeros_like(statistics.gram), statistics.tokens)
-
-
-def _refuse_transformed(quantizers: Quantizers) -> None:
-    """A weight that is scaled, rotated or shifted before it is rounded cannot be given its rounded values back."""
-    changed = [
-        ".".join(key)
-        for key, quantizer in quantizers.items()
-        if quantizer.is_weight
-        and (quantizer.pre_quant_scale is not None or quantizer.rotation is not None or quantizer.bias is not None)
-    ]
-    if changed:
-        raise CalibrationError(
-            f"gptq rounds weights as they are, but {changed[0]} ({len(changed)} in all) is scaled, rotated or "
-            "shifted before it is rounded: fold that into the weights, or choose another algorithm"
-        )
 
 
 def _same_scales(quantizers: Quantizers, group: tuple[str, ...]) -> list[list[str]]:
@@ -204,20 +181,6 @@ def _round_weights(
     ):
         run.edits.set(parameter, value)
         quantizers[name, "weight"].set_amax(own, outer)
-
-
-def choose_amax(
-    weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor | None, hessian: Tensor, how: str
-) -> Tensor:
-    """Magnitudes for a weight's scales: as given ("max"), or the cheapest near them ("mse", "hessian")."""
-    if how == "max" or fmt.block == PER_TENSOR:
-        return amax
-    cost = squares(fmt.block, hessian.diagonal()) if how == "mse" else quadratic(fmt.block, hessian)
-    if isinstance(fmt.inner.element, Float32Element):
-        candidates = scaled_amax(amax, 0.4, 1.1, 0.02)
-    else:
-        candidates = swept_amax(amax, fmt, outer)
-    return best_amax(weight, fmt, candidates, cost, outer)
 
 
 GPTQ = AlgorithmSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +13,7 @@ from mtcore.calibration.folding import fold_inputs, scaled_inputs
 from mtcore.calibration.math import smoothing_scales
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
-from mtcore.calibration.statistics import AMAX, Needs, Site, joined
+from mtcore.calibration.statistics import Needs, Site, joined
 from mtcore.numerics import column_amax
 from mtcore.plan import Plan
 
@@ -20,11 +21,17 @@ LOG = logging.getLogger(__name__)
 
 
 class SmoothQuantOptions(BaseModel):
-    """Options of `smoothquant`: `alpha`, how much of the range moves into the weights, in [0, 1]."""
+    """Options of `smoothquant`.
+
+    alpha: how much of the range moves into the weights, in [0, 1].
+    size: what is evened out: the largest magnitudes of the channels ("amax", as published), or their root mean
+        squares ("rms"). The error of formats with blocks along the channels follows the latter.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     alpha: float = Field(0.5, ge=0, le=1)
+    size: Literal["amax", "rms"] = "amax"
 
 
 def needs_data(plan: Plan) -> bool:
@@ -33,9 +40,10 @@ def needs_data(plan: Plan) -> bool:
 
 
 def wanted(run: CalibrationRun, options: SmoothQuantOptions) -> dict[Site, Needs]:
-    """The magnitudes of every column of what linear layers read, and those that `max` wants."""
+    """The sizes of every column of what linear layers read, and those that `max` wants."""
     layers = linear_layers(run.model, dict(planned_quantizers(run)))
-    return joined(({(name, "input"): AMAX for name in layers}, max_algorithm.wanted(run, MaxOptions())))
+    needs = Needs(moments=options.size == "rms")
+    return joined(({(name, "input"): needs for name in layers}, max_algorithm.wanted(run, MaxOptions())))
 
 
 def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
@@ -51,10 +59,14 @@ def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
     run.statistics.need(wanted(run, options))
     reached = 0
     for where in scaled_inputs(run.plan.folds, layers):
-        activation = where.channels_of({name: run.statistics[name, "input"].amax for name in where.consumers})
-        weight = where.channels_of(
-            {name: column_amax(layers[name].get_parameter("weight").detach()) for name in where.consumers}
-        )
+        names = list(where.consumers)
+        weights = {name: layers[name].get_parameter("weight").detach() for name in names}
+        if options.size == "amax":
+            activation = where.channels_of({name: run.statistics[name, "input"].amax for name in names})
+            weight = where.channels_of({name: column_amax(weights[name]) for name in names})
+        else:
+            activation = where.channels_of({name: run.statistics[name, "input"].rms for name in names})
+            weight = where.root_sums({name: weights[name].float().square().sum(0) for name in names})
         fold_inputs(run, where, smoothing_scales(activation, weight, options.alpha))
         reached += len(where.consumers)
     LOG.info("smoothquant: smoothed the inputs of %d of %d linear layers", reached, len(layers))

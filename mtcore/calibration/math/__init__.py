@@ -7,6 +7,14 @@ from mtcore.calibration.math.errors import output_error, quadratic, squares
 from mtcore.calibration.math.gptq import RoundedWeight, gptq
 from mtcore.calibration.math.headroom import headroom_amax
 from mtcore.calibration.math.histogram import entropy_amax, linear_counts, log_counts, log_percentile
+from mtcore.calibration.math.learned_rounding import (
+    code_distances,
+    distribution_loss,
+    falling_rates,
+    relative_loss,
+    scaled_step,
+    signed_step,
+)
 from mtcore.calibration.math.low_rank import LowRankSplit, low_rank_split
 from mtcore.calibration.math.scale_search import best_amax, scaled_amax, swept_amax
 from mtcore.calibration.math.smoothing import smoothing_scales
@@ -17,9 +25,12 @@ __all__ = [
     "ScaleChoice",
     "awq_scales",
     "best_amax",
+    "code_distances",
     "corrected_weight",
     "descend",
+    "distribution_loss",
     "entropy_amax",
+    "falling_rates",
     "gptq",
     "headroom_amax",
     "linear_counts",
@@ -29,8 +40,11 @@ __all__ = [
     "output_error",
     "product_error",
     "quadratic",
+    "relative_loss",
     "scaled_amax",
+    "scaled_step",
     "search_scales",
+    "signed_step",
     "smoothing_scales",
     "squares",
     "swept_amax",

@@ -1,0 +1,272 @@
+"""The `autoround` algorithm: rounding that is learned by descent, block by block or from the logits."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from mtcore.calibration.algorithms.max import MaxOptions, run_max
+from mtcore.calibration.blocks import (
+    WHOLE_MODEL,
+    BlockCall,
+    BlockInputs,
+    find_blocks,
+    first_tensor,
+    inside,
+    record_blocks,
+)
+from mtcore.calibration.loop import calibration_mode
+from mtcore.calibration.math import (
+    code_distances,
+    distribution_loss,
+    falling_rates,
+    relative_loss,
+    scaled_step,
+    signed_step,
+)
+from mtcore.calibration.quantizers import Quantizers, disabled, linear_layers, planned_quantizers, weight_of
+from mtcore.calibration.scales import fix_amax, refuse_transformed
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.errors import CalibrationError
+from mtcore.plan import Plan
+
+LOG = logging.getLogger(__name__)
+
+
+class AutoRoundOptions(BaseModel):
+    """Options of `autoround`.
+
+    scope: "blocks": each block learns to give its original outputs from the inputs that it gets in the quantized
+        model, with the memory of training one block. "model": all weights learn at once to give the original
+        logits, which is better and needs the memory of training without an optimizer's state.
+    steps: of descent, for each block or for the model; each looks at one batch of the data.
+    reach: how far a weight can move, in distances between neighbouring codes.
+    norms: how far parameters with one axis that are not quantized (norms, biases) can move, as a share of their
+        root mean square; 0 leaves them alone.
+    scales: how the scales of weights are chosen that no earlier step of the recipe has fixed.
+    direction: "signed": every weight takes steps of one size, as published; "scaled": a weight whose gradient is
+        small takes smaller ones, so that noise moves it less.
+    seed: of the order of the batches.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scope: Literal["blocks", "model"] = "blocks"
+    steps: int = Field(200, ge=1)
+    reach: float = Field(0.5, gt=0)
+    norms: float = Field(0.0, ge=0)
+    scales: Literal["max", "mse"] = "mse"
+    direction: Literal["scaled", "signed"] = "scaled"
+    seed: int = 0
+
+
+def needs_data(plan: Plan) -> bool:
+    """Always: the outputs decide how weights are rounded."""
+    return True
+
+
+def run_autoround(run: CalibrationRun, options: AutoRoundOptions) -> None:
+    """Learn the rounding of the weights of linear layers, while inputs are rounded as they will be.
+
+    Scales that an earlier step has fixed stay; where there was none every amax is set as `max` does first. What is
+    aimed at are the outputs before any step of the recipe.
+
+    Raises:
+        CalibrationError: no data, data that is not finite, or blocks that form no chain.
+    """
+    if run.blocks is not None and options.scope == "model":
+        raise CalibrationError(
+            "autoround: scope model learns all blocks at once; block by block, choose scope blocks"
+        )
+    if run.forward_loop is None and run.blocks is None:
+        raise CalibrationError("autoround needs calibration data: give a forward_loop, or --calib")
+    quantizers = dict(planned_quantizers(run))
+    refuse_transformed(quantizers, "autoround")
+    layers = list(linear_layers(run.model, quantizers))
+    fixed = all(quantizers[name, "weight"].amax is not None for name in layers)
+    if not fixed or not all(quantizer.calibrated for quantizer in quantizers.values()):
+        run_max(run, MaxOptions())
+    for name in layers:
+        fix_amax(run.model, quantizers, name, options.scales)
+    if options.scope == "model":
+        _learn_model(run, quantizers, layers, options)
+    else:
+        _learn_blocks(run, quantizers, layers, options)
+    with torch.no_grad():
+        for name in layers:
+            parameter, quantizer = weight_of(run.model, (name, "weight")), quantizers[name, "weight"]
+            run.edits.set(parameter, quantizer(parameter))
+
+
+def _learn_blocks(
+    run: CalibrationRun, quantizers: Quantizers, layers: Sequence[str], options: AutoRoundOptions
+) -> None:
+    with calibration_mode(run.model):
+        if run.blocks is not None:
+            for inputs in run.blocks:
+                _learn_block(run, quantizers, layers, inputs, options)
+            return
+        assert run.forward_loop is not None, "learning needs data"
+        with disabled(quantizers.values()):
+            recording = record_blocks(run.model, find_blocks(run.model, layers), run.forward_loop)
+        if recording.names == (WHOLE_MODEL,):  # no list of blocks: the model is one
+            _learn_model(run, quantizers, layers, options)
+            return
+        original, changed = list(recording.hidden), list(recording.hidden)
+        for name, calls in zip(recording.names, recording.calls, strict=True):
+            inputs = BlockInputs(name, calls, original, changed)
+            original = _learn_block(run, quantizers, layers, inputs, options)
+            changed = _outputs(run.model.get_submodule(name), calls, changed)
+
+
+def _learn_block(
+    run: CalibrationRun,
+    quantizers: Quantizers,
+    layers: Sequence[str],
+    inputs: BlockInputs,
+    options: AutoRoundOptions,
+) -> list[Tensor]:
+    """Learn what lies in one block; its original outputs are returned."""
+    block = run.model.get_submodule(inputs.name)
+    own = [quantizer for (module, _), quantizer in quantizers.items() if inside(module, inputs.name)]
+    with run.edits.whole.originals_back(), disabled(own):
+        targets = _outputs(block, inputs.calls, inputs.original)
+
+    def loss(index: int) -> Tensor:
+        return relative_loss(targets[index], inputs.calls[index].run(block, inputs.changed[index]))
+
+    moving = _moving(run, quantizers, [n for n in layers if inside(n, inputs.name)], block, options)
+    if moving:
+        _descend(run, moving, loss, len(inputs.calls), inputs.name, options)
+    return targets
+
+
+def _learn_model(
+    run: CalibrationRun, quantizers: Quantizers, layers: Sequence[str], options: AutoRoundOptions
+) -> None:
+    assert run.forward_loop is not None, "learning needs data"
+    with disabled(quantizers.values()):
+        (calls,) = record_blocks(run.model, (WHOLE_MODEL,), run.forward_loop).calls
+
+    def output(index: int) -> Any:
+        return run.model(*calls[index].args, **calls[index].kwargs)
+
+    def loss(index: int) -> Tensor:
+        with torch.no_grad(), run.edits.whole.originals_back(), disabled(quantizers.values()):
+            target = output(index)
+        logits = getattr(target, "logits", None)
+        if logits is None:
+            return relative_loss(first_tensor(target), first_tensor(output(index)))
+        return distribution_loss(logits, output(index).logits)
+
+    with calibration_mode(run.model):
+        moving = _moving(run, quantizers, layers, run.model, options)
+        _descend(run, moving, loss, len(calls), "the model", options)
+
+
+def _outputs(block: nn.Module, calls: Sequence[BlockCall], hidden: Sequence[Tensor]) -> list[Tensor]:
+    return [call.run(block, state) for call, state in zip(calls, hidden, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """A parameter, and how far each of its values can move: `reach` times `unit`, which has its shape."""
+
+    parameter: nn.Parameter
+    reach: float
+    unit: Tensor
+
+
+def _moving(
+    run: CalibrationRun,
+    quantizers: Quantizers,
+    layers: Sequence[str],
+    block: nn.Module,
+    options: AutoRoundOptions,
+) -> list[_Moving]:
+    """What learns in a block: the weights of its layers, and its norms and biases where these may."""
+    found: dict[int, _Moving] = {}
+    for name in layers:
+        parameter, quantizer = weight_of(run.model, (name, "weight")), quantizers[name, "weight"]
+        matrix = quantizer.matrix(parameter.detach())
+        distances = code_distances(matrix, quantizer.qparams(parameter, matrix=matrix))
+        found[id(parameter)] = _Moving(parameter, options.reach, quantizer.view.from_matrix(distances, parameter))
+    for parameter in block.parameters() if options.norms and layers else ():
+        if parameter.dim() == 1 and id(parameter) not in found:
+            size = parameter.detach().float().square().mean().sqrt()
+            found[id(parameter)] = _Moving(parameter, options.norms, size.expand_as(parameter))
+    return list(found.values())
+
+
+def _descend(
+    run: CalibrationRun,
+    moving: Sequence[_Moving],
+    loss: Callable[[int], Tensor],
+    calls: int,
+    name: str,
+    options: AutoRoundOptions,
+) -> None:
+    """Take the steps; `loss` is that of one call of the data, and has gradients."""
+    parameters = [one.parameter for one in moving]
+    for parameter in parameters:
+        run.edits.set(parameter, parameter.data)  # a copy, which the steps change in place
+    take_step = signed_step if options.direction == "signed" else scaled_step
+    losses = []
+    with _learning(run.model, parameters):
+        for index, rate in zip(_order(calls, options), falling_rates(1.0, options.steps), strict=True):
+            with torch.enable_grad():
+                value = loss(index)
+                gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+            for one, gradient in zip(moving, gradients, strict=True):
+                if gradient is not None:
+                    take_step(one.parameter.data, gradient, one.unit, one.reach * rate)
+            losses.append(value.detach())
+    curve = torch.stack(losses).tolist()  # the one wait for the device
+    if not all(map(math.isfinite, curve)):
+        raise CalibrationError(
+            f"{name}: its outputs on the calibration data hold NaN or infinite values: check the data and the "
+            "model's dtype"
+        )
+    first, last = curve[:calls], curve[-calls:]
+    LOG.info("autoround: %s: loss %.4g, at first %.4g", name, sum(last) / len(last), sum(first) / len(first))
+
+
+def _order(calls: int, options: AutoRoundOptions) -> list[int]:
+    """Which call each step looks at: all of them in a drawn order, then again in another."""
+    generator = torch.Generator().manual_seed(options.seed)
+    rounds = -(-options.steps // calls)
+    drawn = torch.cat([torch.randperm(calls, generator=generator) for _ in range(rounds)])
+    return [int(index) for index in drawn[: options.steps]]
+
+
+@contextmanager
+def _learning(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Only these parameters get gradients meanwhile; put back in any case."""
+    states = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        for parameter, _ in states:
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter, state in states:
+            parameter.requires_grad_(state)
+
+
+AUTOROUND = AlgorithmSpec(
+    "autoround",
+    "learn the rounding of weights by descent, by block or from the logits",
+    AutoRoundOptions,
+    needs_data,
+    run_autoround,
+    sequential=True,
+)

@@ -1,0 +1,77 @@
+"""Scales of weights: the magnitudes of their blocks, as they are or the cheapest near them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mtcore.calibration.math import best_amax, quadratic, scaled_amax, squares, swept_amax
+from mtcore.calibration.math.errors import BlockError
+from mtcore.calibration.quantizers import Quantizers, weight_of
+from mtcore.errors import CalibrationError
+from mtcore.formats import PER_TENSOR, Float32Element, TensorFormat
+from mtcore.numerics import block_amax
+
+ScaleChoice = Literal["max", "mse", "hessian"]
+"""The magnitude itself; the least squared error; the least error of the block's outputs."""
+
+
+def choose_amax(
+    weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor | None, hessian: Tensor | None, how: ScaleChoice
+) -> Tensor:
+    """Magnitudes for a weight's scales: as given ("max"), or the cheapest near them.
+
+    Args:
+        weight: fp32 [rows, cols].
+        amax, outer: fp32 [grid rows, grid cols] and []: where the search starts.
+        hessian: Σ x xᵀ of the inputs, fp32 [cols, cols]; its diagonal weighs the squared errors. All columns weigh
+            the same where it is None.
+
+    Returns:
+        fp32 [grid rows, grid cols].
+    """
+    if how == "max" or fmt.block == PER_TENSOR:
+        return amax
+    if how == "mse" or hessian is None:
+        cost = squares(fmt.block, None if hessian is None else hessian.diagonal())
+    else:
+        cost = quadratic(fmt.block, hessian)
+    return search_amax(weight, fmt, amax, outer, cost)
+
+
+def search_amax(weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor | None, cost: BlockError) -> Tensor:
+    """The magnitudes near `amax` of least cost: every neighbouring code of scales of few bits, else a grid."""
+    if isinstance(fmt.inner.element, Float32Element):
+        candidates = scaled_amax(amax, 0.4, 1.1, 0.02)
+    else:
+        candidates = swept_amax(amax, fmt, outer)
+    return best_amax(weight, fmt, candidates, cost, outer)
+
+
+def fix_amax(model: nn.Module, quantizers: Quantizers, name: str, how: ScaleChoice) -> None:
+    """Give the weight of a linear layer magnitudes that stay when its values move, where it has none yet."""
+    quantizer = quantizers[name, "weight"]
+    if quantizer.amax is None and quantizer.low is None:
+        fmt, matrix = quantizer.format, quantizer.matrix(weight_of(model, (name, "weight")).detach()).float()
+        amax = choose_amax(matrix, fmt, block_amax(matrix, fmt.block), quantizer.outer_amax, None, how)
+        quantizer.set_amax(amax, quantizer.outer_amax)
+
+
+def refuse_transformed(quantizers: Quantizers, method: str) -> None:
+    """A weight that is scaled, rotated or shifted before it is rounded cannot be given its rounded values back.
+
+    Raises:
+        CalibrationError: there is one.
+    """
+    changed = [
+        ".".join(key)
+        for key, quantizer in quantizers.items()
+        if quantizer.is_weight
+        and (quantizer.pre_quant_scale is not None or quantizer.rotation is not None or quantizer.bias is not None)
+    ]
+    if changed:
+        raise CalibrationError(
+            f"{method} rounds weights as they are, but {changed[0]} ({len(changed)} in all) is scaled, rotated or "
+            "shifted before it is rounded: fold that into the weights, or choose another algorithm"
+        )
