@@ -12,6 +12,7 @@ from mtcore.trace.channels import channel_groups
 from mtcore.trace.copies import copied_channels, copied_folds
 from mtcore.trace.dependency import folds_of, solve
 from mtcore.trace.engine import LabelPlanes
+from mtcore.trace.experts import expert_groups
 from mtcore.trace.explain import Explainer
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
 from mtcore.trace.interpose import Call, around_module_calls
@@ -165,6 +166,7 @@ class Analysis:
 
     def _report(self) -> TraceReport:
         symbols, blocks = channel_groups(self.planes.arena, self.planes.relations)
+        experts = expert_groups(self.model, self.planes.arena, self.planes.relations)
         modules = dict(self.model.named_modules())
         trouble, copies = self.planes.trouble, self.planes.copies
         return TraceReport(
@@ -175,7 +177,7 @@ class Analysis:
             shared_inputs=self._reads.groups(),
             folds=tuple(copied_folds(folds_of(self.planes, self.solution), copies)),
             symbols=tuple(copied_channels(symbols, copies)),
-            blocks=tuple(copied_channels(blocks, copies)),
+            blocks=tuple(copied_channels((*blocks, *experts), copies)),
             attentions=self._operands.attentions,
             stacked=self._operands.stacked,
             unknown_ops=tuple(Count(op, n) for op, n in sorted(trouble.unknown.items())),

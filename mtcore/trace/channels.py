@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -50,7 +50,18 @@ class SymGroup:
 
 @dataclass(frozen=True)
 class BlockGroup(SymGroup):
-    """As `SymGroup`, where one channel is a block: a head, a group of heads that share keys, an expert."""
+    """As `SymGroup`, where one channel is a block: a head, a group of heads that share keys, an expert.
+
+    `chosen_in`: the module that chooses among the blocks (experts); '' where all of them are used. One that is not
+    chosen does nothing, so a model without it is one whose choice never falls on it.
+    """
+
+    chosen_in: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Reads its part of `TraceReport.to_dict`, also after JSON."""
+        return replace(super().from_dict(data), chosen_in=data["chosen_in"])
 
 
 def channel_groups(arena: Arena, store: RelationStore) -> tuple[tuple[SymGroup, ...], tuple[BlockGroup, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from mtcore.trace.channels import SymGroup
+from mtcore.trace.channels import BlockGroup, SymGroup
 from mtcore.trace.folds import FoldGroup
 from mtcore.trace.slices import Slices
 
@@ -37,8 +37,11 @@ def copied_channels(groups: Iterable[Symbols], copies: Copies) -> Iterator[Symbo
             yield _with(group, _extended(group.members, copies))
             continue
         yield group
-        for rename in _renames(home, copies):
-            yield _with(group, tuple(map(rename, group.members)))
+        for name, rename in zip(copies[home], _renames(home, copies), strict=True):
+            copied = _with(group, tuple(map(rename, group.members)))
+            if isinstance(copied, BlockGroup) and copied.chosen_in:
+                copied = replace(copied, chosen_in=name + copied.chosen_in.removeprefix(home))
+            yield copied
 
 
 def original_of(parameter: str, copies: Copies) -> tuple[str, str] | None:

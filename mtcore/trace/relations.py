@@ -54,13 +54,15 @@ class RelationStore:
     `scale` holds pairs (a, b) with sigma(a) = sigma(b), b = 0 for a pin; `sums` holds what has three or more terms.
     `ties` holds channels that exist together, `shares` those of which one serves several, `blocks` channels that
     are removed together though not aligned, `frozen` and `reduced` pairs (a, 0): channels that cannot be removed,
-    or not without changing a statistic.
+    or not without changing a statistic; `choices` pairs (a, 0) of alternatives of which the largest are taken.
     """
 
     def __init__(self) -> None:
         self.sites: list[Site] = []
         self._site_ids: dict[Site, int] = {}
-        self.scale, self.ties, self.shares, self.blocks, self.frozen, self.reduced = (Edges() for _ in range(6))
+        self.scale, self.ties, self.shares, self.blocks, self.frozen, self.reduced, self.choices = (
+            Edges() for _ in range(7)
+        )
         self.sums: list[tuple[Ints, int]] = []
 
     def site(self, module: str, op: str) -> int:
@@ -99,6 +101,10 @@ class RelationStore:
     def freeze(self, plane: Plane, site: int) -> None:
         """These channels cannot be removed."""
         self._mark(self.frozen, plane, site)
+
+    def choose(self, plane: Plane, site: int) -> None:
+        """These channels are alternatives of a choice."""
+        self._mark(self.choices, plane, site)
 
     def reduce(self, plane: Plane, site: int) -> None:
         """A statistic over these channels changes with their number."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtcore.trace.channels import SymGroup
+from mtcore.trace.channels import BlockGroup, SymGroup
+from mtcore.trace.choice import without_alternatives
 from mtcore.trace.inputs import TraceInputs
 from mtcore.trace.invariance import distance, run
 from mtcore.trace.slices import Slices
@@ -57,9 +58,7 @@ def check_removal(
     if len(chosen) >= group.size:
         return RemovalCheck(group.name, "single")
     trial = trial or Trial.of(model, inputs)
-    masked_model = copy.deepcopy(trial.model)
-    mask(masked_model, group, chosen)
-    masked = trial.run(masked_model)
+    masked = _masked(trial, group, chosen)
     effect = max(map(distance, masked, trial.plain), default=0.0)
     small = copy.deepcopy(trial.model)
     try:
@@ -82,6 +81,16 @@ def check_removal(
         if again is not None and again <= good:
             needed = fewer
     return RemovalCheck(group.name, "ok+attributes", tuple(f"{m}.{a}" for m, a in needed), best, effect)
+
+
+def _masked(trial: Trial, group: SymGroup, channels: set[int]) -> list[Tensor]:
+    """The outputs of the whole model that makes no use of the channels."""
+    if isinstance(group, BlockGroup) and group.chosen_in:
+        with without_alternatives(trial.model, group.chosen_in, group.size, channels):
+            return trial.run(trial.model)
+    model = copy.deepcopy(trial.model)
+    mask(model, group, channels)
+    return trial.run(model)
 
 
 @dataclass(frozen=True)

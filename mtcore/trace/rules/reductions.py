@@ -98,6 +98,7 @@ def order(context: RuleContext, call: Call) -> list[Shadow]:
             kept.append(plane)
         else:
             context.relations.freeze(plane, context.site)
+            context.relations.choose(plane, context.site)
     shape = call.outs[0].shape
     if call.outs[0].dim() != call.args[0].dim():
         return []

@@ -1,0 +1,76 @@
+"""Experts: stacked matrices of which a router chooses some; one goes together with its row of the router."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from mtcore.trace.arena import Arena, Role
+from mtcore.trace.channels import SEARCHABLE, BlockGroup, SymGroup
+from mtcore.trace.relations import RelationStore, unique
+from mtcore.trace.slices import Slices
+
+
+def expert_groups(model: nn.Module, arena: Arena, store: RelationStore) -> Iterator[BlockGroup]:
+    """A group for every choice among the rows of a parameter that has stacks of as many matrices beside it.
+
+    What is chosen by a row is read off the shapes: the stacks of the innermost module around the router that has
+    any of this length. That they are the ones is for `check_removal` to prove.
+    """
+    for module, routers in _choices(arena, store).items():
+        count = routers[0].size
+        for around in _ancestors(arena.names[routers[0].param]):
+            stacks = list(_stacks(model.get_submodule(around), around, count))
+            if stacks:
+                rows = _rows(model, [arena.names[r.param] for r in routers if r.size == count], count)
+                members = tuple(_first_axis(name, count) for name in (*rows, *stacks))
+                yield BlockGroup(SymGroup.name_of(members), count, members, SEARCHABLE, "", chosen_in=module)
+                break
+
+
+def _choices(arena: Arena, store: RelationStore) -> dict[str, list[Role]]:
+    """Module → the parameters whose rows are the alternatives of a choice that it makes."""
+    found: dict[str, list[Role]] = {}
+    nodes, _, sites = store.choices.arrays()
+    for site in unique(sites).tolist():
+        offered = set(nodes[sites == site].tolist())
+        for role in arena.roles:
+            if (
+                len(role.axes) == 1
+                and role.size > 1
+                and offered.issuperset(range(role.base, role.base + role.size))
+            ):
+                known = found.setdefault(store.sites[site].module, [])
+                if role not in known:
+                    known.append(role)
+    return found
+
+
+def _ancestors(parameter: str) -> Iterator[str]:
+    name = parameter.rpartition(".")[0]
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def _stacks(module: nn.Module, prefix: str, count: int) -> Iterator[str]:
+    """Parameters of modules that hold a stack of `count` matrices; their biases [count, rows] too."""
+    for name, child in module.named_modules(prefix=prefix):
+        own = dict(child.named_parameters(recurse=False))
+        if any(p.dim() == 3 and p.shape[0] == count for p in own.values()):
+            yield from (f"{name}.{n}" for n, p in own.items() if p.dim() > 1 and p.shape[0] == count)
+
+
+def _rows(model: nn.Module, routers: Sequence[str], count: int) -> list[str]:
+    """The routers, and the parameters beside them that have as many rows: biases."""
+    found: list[str] = []
+    for router in routers:
+        owner = router.rpartition(".")[0]
+        own = model.get_submodule(owner).named_parameters(prefix=owner, recurse=False)
+        found += [name for name, p in own if p.dim() and p.shape[0] == count and name not in found]
+    return found
+
+
+def _first_axis(name: str, count: int) -> Slices:
+    return Slices(name, (0,), tuple(range(count)), tuple(range(count)))
