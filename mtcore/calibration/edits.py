@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from mtcore.errors import CalibrationError
+from mtcore.nn.sharded import is_sharded
+
 
 @dataclass
 class ParameterEdits:
@@ -36,7 +39,16 @@ class ParameterEdits:
 
     @torch.no_grad()
     def set(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Give a parameter new values, cast to its own dtype and device."""
+        """Give a parameter new values, cast to its own dtype and device.
+
+        Raises:
+            CalibrationError: the parameter is sharded, so that its values are not this rank's to change.
+        """
+        if is_sharded(parameter):
+            raise CalibrationError(
+                "this algorithm changes weights, but they are sharded over processes: take one that sets scales "
+                "only, such as max, or calibrate replicas of the model (data parallel)"
+            )
         self._remember(parameter)
         parameter.data = value.to(device=parameter.device, dtype=parameter.dtype, copy=True).view_as(parameter)
 

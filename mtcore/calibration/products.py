@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mtcore.calibration.ranks import Ranks
 from mtcore.errors import CalibrationError
 from mtcore.nn import QuantModule
 
@@ -45,6 +46,22 @@ class InputProducts:
             raise CalibrationError(
                 f"{name}: its inputs hold NaN or infinite values; check the data and the model's dtype"
             )
+
+
+def products_across(
+    products: Mapping[str, InputProducts], names: Iterable[str], device: torch.device, ranks: Ranks
+) -> dict[str, InputProducts]:
+    """The sums over the tokens of all ranks, of every named layer that the data of any of them reached."""
+    sizes: dict[str, int] = {}
+    for told in ranks.every({name: len(found.hessian) for name, found in products.items()}):
+        sizes |= told
+    result = {}
+    for name in names:
+        if name in sizes:
+            own = products.get(name) or InputProducts.empty(sizes[name], device)
+            tokens = sum(ranks.every(own.tokens))
+            result[name] = InputProducts(ranks.total(own.hessian), ranks.total(own.drift), tokens)
+    return result
 
 
 def factors_of(module: QuantModule) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.nn.sharded import whole
 
 if TYPE_CHECKING:
     from mtcore.calibration.spec import CalibrationRun
@@ -58,7 +59,10 @@ def weight_of(model: nn.Module, key: tuple[str, str]) -> nn.Parameter:
 
 
 def weight_tensor(model: nn.Module, key: tuple[str, str]) -> Tensor:
-    """The tensor behind a weight quantizer: a parameter, or one expert's part of a stacked one, as a view."""
+    """The tensor behind a weight quantizer: a parameter, or one expert's part of a stacked one, as a view.
+
+    A sharded parameter is gathered from all ranks.
+    """
     module = model.get_submodule(key[0])
     assert isinstance(module, QuantModule), f"{key[0]} was not converted"
-    return module.weight_of(key[1])
+    return whole(module.weight_of(key[1]))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from mtcore.calibration.blocks import BlockInputs, find_blocks, inside, record_blocks
 from mtcore.calibration.loop import calibration_mode
-from mtcore.calibration.products import InputProducts, seen_inputs, shared_inputs
+from mtcore.calibration.products import InputProducts, products_across, seen_inputs, shared_inputs
 from mtcore.calibration.quantizers import Quantizers, disabled, linear_layers
+from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.spec import CalibrationRun
 from mtcore.errors import CalibrationError
 from mtcore.nn import QuantModule, TensorQuantizer
@@ -99,6 +100,12 @@ def _round_block(
     if not layers:
         return
     groups = shared_inputs(layers, lambda: block.run_original(0))
+    ranks = current_ranks()
+    if ranks is not None and any(others != groups for others in ranks.every(groups)):
+        raise CalibrationError(
+            f"{block.inputs.name}: its layers read other inputs in one process than in another, so that they "
+            "cannot be rounded together; calibrate in one process"
+        )
     unreached = set(layers) - {name for group in groups for name in group}
     if unreached:
         raise CalibrationError(f"{min(unreached)}: the calibration data never reached it ({len(unreached)} layers)")
@@ -131,4 +138,8 @@ def _products(
             if name not in products:
                 products[name] = InputProducts.empty(x.shape[1], x.device)
             products[name].add(x, exact.get(name))
-    return products
+    ranks = current_ranks()
+    if ranks is None:
+        return products
+    device = next(block.module.parameters()).device
+    return products_across(products, leaders, device, ranks)

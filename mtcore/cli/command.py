@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Command(click.Command):
 
 
 def _show(answer: Answer, settings: Settings) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return  # of the processes that torchrun starts, the first one answers
     if settings.json:
         click.echo(json.dumps(json_safe(answer.data), indent=2, ensure_ascii=False), file=settings.stdout)
     else:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtcore.calibration import Data, as_forward_loop
 from mtcore.calibration.residency import pages_dropped_after_use
-from mtcore.errors import ModelError
+from mtcore.errors import CalibrationError, ModelError
 from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
@@ -21,6 +21,7 @@ from mtcore.flow.layerwise import LayerwiseOptions, is_unfinished, quantize_bloc
 from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.precision import restore_dtypes, widen_on_cpu
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
+from mtcore.flow.torchrun import is_first, several_processes, torchrun_ranks
 from mtcore.plan import Plan, plan_to_dict
 from mtcore.plugins import Registry, RunFacts, default_registry
 from mtcore.quantization import apply_plan, plan_model, to_artifact
@@ -156,10 +157,14 @@ def quantize_checkpoint(
         layerwise: work block by block, with the weights in their files, and so that the same call goes on where a
             killed one was; None: on the whole model in memory.
 
+    Under torchrun every process runs its share of the batches, all decide the same, and the first one writes.
+
     Raises:
         MtcoreError: with one clear message, before the long part wherever that is possible.
     """
-    run = _Run.of(registry, reporter, source, recipe, out)
+    if layerwise is not None and several_processes():
+        raise CalibrationError("--layerwise works in one process; start it without torchrun")
+    run = _Run.of(registry, reporter if is_first() else None, source, recipe, out)
     start = time.perf_counter()
     exporter = UnifiedExporter(run.registry.exporters)
     if layerwise is None or not is_unfinished(out):
@@ -186,9 +191,12 @@ def quantize_checkpoint(
             overwrite=overwrite,
         )
     else:
-        artifact = run.quantize_whole(loaded, plan, batches)
-        with run.phase("export"):
-            exported = exporter.export(artifact, out, dialect, overwrite=overwrite)
+        with torchrun_ranks() as ranks:
+            artifact = run.quantize_whole(loaded, plan, batches if ranks is None else ranks.share(batches))
+            with run.phase("export"), nullcontext() if ranks is None else ranks.together():
+                if is_first():
+                    exporter.export(artifact, out, dialect, overwrite=overwrite)
+        exported = Exported.of(out)
     return RunSummary(plan, exported, source_bytes, time.perf_counter() - start)
 
 

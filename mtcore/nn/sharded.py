@@ -24,6 +24,14 @@ def is_sharded(x: Tensor) -> bool:
     return isinstance(x, DTensor)
 
 
+def whole(x: Tensor) -> Tensor:
+    """A plain tensor: x itself, or what the shards of all ranks make up, for which all of them must ask."""
+    if not is_sharded(x):
+        return x
+    gathered: Tensor = x.full_tensor()  # type: ignore[attr-defined]
+    return gathered
+
+
 def on_shards(quantizer: TensorQuantizer, x: Tensor) -> Tensor:
     """Quantize a DTensor, with the very result that the whole tensor would have; placements stay.
 

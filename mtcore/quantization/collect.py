@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mtcore.errors import StateError
 from mtcore.export.artifact import Artifact, QuantizedModule, SourceFiles
 from mtcore.nn import QuantModule
+from mtcore.nn.sharded import whole
 from mtcore.numerics import QParams, QTensor
 from mtcore.plan import ModulePlan, Plan
 from mtcore.quantization.tied import tied_tensors
@@ -14,6 +15,8 @@ from mtcore.quantization.tied import tied_tensors
 
 def collect_artifact(model: nn.Module, plan: Plan, source: SourceFiles | None = None) -> Artifact:
     """Quantize the weights of a converted, calibrated model and take everything else as it is.
+
+    Sharded parameters are gathered, for which all ranks must ask.
 
     Args:
         model: converted by this plan; not changed.
@@ -49,7 +52,7 @@ def unquantized_state(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
         module, prefix = _quant_module(model, planned), _prefix(planned.name)
         coded |= {f"{prefix}{slot.partition('.')[0]}" for slot, q in module.quantizers() if q.is_weight}
         gone += tuple(f"{prefix}{attribute}." for attribute in module.slots.values())
-    return {n: t for n, t in model.state_dict().items() if n not in coded and not n.startswith(gone)}
+    return {n: whole(t) for n, t in model.state_dict().items() if n not in coded and not n.startswith(gone)}
 
 
 def _quant_module(model: nn.Module, planned: ModulePlan) -> QuantModule:
@@ -64,7 +67,7 @@ def _collect(module: QuantModule, planned: ModulePlan) -> QuantizedModule:
     activations: dict[str, QParams] = {}
     for slot, quantizer in module.quantizers():
         if quantizer.is_weight:
-            weights[slot] = quantizer.quantize(module.weight_of(slot))
+            weights[slot] = quantizer.quantize(whole(module.weight_of(slot)))
         elif (qparams := quantizer.calibrated_qparams()) is not None:
             activations[slot] = qparams
     return QuantizedModule(planned, weights, activations)

@@ -16,6 +16,7 @@ from mtcore.nn import (
     TensorQuantizer,
     WeightSlot,
 )
+from mtcore.nn.sharded import is_sharded
 from mtcore.plan import ModulePlan, Plan, SlotPlan
 from mtcore.quantization.fast_paths import close_fast_paths
 from mtcore.quantization.journal import Journal
@@ -25,8 +26,9 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
     """Replace every module that the plan quantizes.
 
     Args:
-        model: changed in place; a root that is itself planned cannot be, and its twin is returned instead.
-        plan: made for this model.
+        model: changed in place; a root that is itself planned cannot be, and its twin is returned instead. A module
+            with sharded parameters stays the same object and becomes one of its twin's class.
+        plan: made for this model, also before it was sharded.
         specs: quantized layers by name.
 
     Returns:
@@ -45,6 +47,9 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
             original = model.get_submodule(module_plan.name)
             assert module_plan.spec is not None, "a quantized module without a spec"
             twin = _twin(original, module_plan, specs[module_plan.spec])
+            if any(is_sharded(parameter) for parameter in original.parameters(recurse=False)):
+                journal.switch(original, twin)  # FSDP puts the gathered weights into this very module
+                continue
             if original is model:
                 root = twin
             for parent, attribute in parents.get(id(original), ()):

@@ -28,11 +28,21 @@ class Setting:
     value: object
 
 
+@dataclass(frozen=True)
+class Switch:
+    """`module` was of another class, and had neither these attributes nor these children."""
+
+    module: nn.Module
+    kind: type[nn.Module]
+    attributes: tuple[str, ...]
+    children: tuple[str, ...]
+
+
 @dataclass
 class Journal:
     """Changes in the order in which they were made, and parameters that calibration gave other values."""
 
-    entries: list[Replacement | Setting] = field(default_factory=list)
+    entries: list[Replacement | Setting | Switch] = field(default_factory=list)
     parameters: ParameterEdits = field(default_factory=ParameterEdits)
 
     def replace(self, parent: nn.Module, attribute: str, replacement: nn.Module) -> None:
@@ -47,6 +57,15 @@ class Journal:
         self.entries.append(Setting(module, attribute, getattr(module, attribute)))
         setattr(module, attribute, value)
 
+    def switch(self, module: nn.Module, twin: nn.Module) -> None:
+        """Make `module` what its twin is, without replacing it, and write it down."""
+        attributes = {name: value for name, value in vars(twin).items() if name not in vars(module)}
+        children = {name: child for name, child in twin._modules.items() if name not in module._modules}
+        self.entries.append(Switch(module, type(module), tuple(attributes), tuple(children)))
+        vars(module).update(attributes)
+        module._modules.update(children)
+        module.__class__ = type(twin)
+
     def undo(self) -> None:
         """Put every original back, last first; the very same objects stand where they stood. Idempotent."""
         self.parameters.undo()
@@ -54,5 +73,11 @@ class Journal:
             entry = self.entries.pop()
             if isinstance(entry, Setting):
                 setattr(entry.module, entry.attribute, entry.value)
+            elif isinstance(entry, Switch):
+                entry.module.__class__ = entry.kind
+                for name in entry.attributes:
+                    del vars(entry.module)[name]
+                for name in entry.children:
+                    del entry.module._modules[name]
             else:
                 entry.parent._modules[entry.attribute] = entry.original

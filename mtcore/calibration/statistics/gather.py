@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from mtcore.calibration.loop import ForwardLoop, calibration_mode
 from mtcore.calibration.quantizers import disabled
+from mtcore.calibration.ranks import current_ranks
+from mtcore.calibration.statistics.across import across_ranks
 from mtcore.calibration.statistics.collector import Collector
 from mtcore.calibration.statistics.needs import Needs, Site, Wanted
 from mtcore.calibration.statistics.record import TensorStatistics
@@ -172,11 +174,17 @@ def _reads_plainly(module: nn.Module) -> bool:
 def gather(
     model: nn.Module, forward_loop: ForwardLoop, wanted: Wanted, shared: Iterable[SharedInputGroup] = ()
 ) -> dict[Site, TensorStatistics]:
-    """Run the data once; arguments, result and errors as in `Gathering`. What the data raises goes through."""
+    """Run the data once; arguments, result and errors as in `Gathering`. What the data raises goes through.
+
+    Inside `data_parallel`, the result is that of the data of all ranks.
+    """
     gathering = Gathering(model, wanted, shared)
-    with gathering.running():
-        forward_loop(model)
-    return gathering.results()
+    ranks = current_ranks()
+    with nullcontext() if ranks is None else ranks.together():
+        with gathering.running():
+            forward_loop(model)
+        found = gathering.results()
+    return found if ranks is None else across_ranks(found, wanted, ranks)
 
 
 def _finite(amax: Tensor | None) -> bool:

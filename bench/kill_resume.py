@@ -1,0 +1,114 @@
+"""Kills a block-by-block run of the embedded model at random moments until it is done, and compares the bytes.
+
+    python bench/kill_resume.py --kills 50 --recipe fp8
+
+Each attempt is a process of its own, killed with SIGKILL after a random time; the next one is the same call. It
+prints, and writes with --json, how many kills met which part of the run, and whether the bytes are those of an
+unbroken run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+import mtopt_tinylm
+from mtcore.flow import DataOptions, LayerwiseOptions, quantize_checkpoint
+
+DATA = DataOptions(samples=8, length=128)
+
+
+def run(recipe: str, out: Path) -> None:
+    """One attempt."""
+    quantize_checkpoint(
+        str(mtopt_tinylm.checkpoint_dir()),
+        recipe,
+        out,
+        calib=str(mtopt_tinylm.calibration_file()),
+        data=DATA,
+        layerwise=LayerwiseOptions(),
+    )
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files with their bytes."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def stage(out: Path) -> str:
+    """What an unfinished run was doing, by its journal."""
+    journal = out.with_name(f"{out.name}.run") / "journal.json"
+    if not journal.exists():
+        return "before the first block" if not out.exists() else "after the end"
+    state = json.loads(journal.read_text())
+    return "export" if state["exporting"] else f"{len(state['done'])} blocks done"
+
+
+def measure(kills: int, recipe: str, folder: Path) -> dict[str, Any]:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["mtcore.flow", "mtopt_hf.load", "mtopt_hf.exporters", "torch._dynamo"])
+
+    def start(out: Path) -> Any:
+        process = processes.Process(target=run, args=(recipe, out))
+        process.start()
+        return process
+
+    start(folder / "warm").join()
+    begun = time.perf_counter()
+    start(folder / "unbroken").join()
+    length = time.perf_counter() - begun
+    expected = content(folder / "unbroken")
+    moments, met, finished = random.Random(0), Counter[str](), 0
+    out = folder / "out"
+    while sum(met.values()) < kills:
+        process = start(out)
+        process.join(moments.uniform(0, length))
+        process.kill()
+        process.join()
+        met[stage(out)] += 1
+        if out.exists() and not out.with_name("out.run").exists():
+            finished += 1
+            assert content(out) == expected, "a finished run has other bytes"
+            shutil.rmtree(out)
+    process = start(out)
+    process.join()
+    same = process.exitcode == 0 and content(out) == expected
+    left = sorted(path.name for path in folder.iterdir() if path.name not in ("warm", "unbroken", "out"))
+    return {
+        "machine": machine(),
+        "recipe": recipe,
+        "kills": kills,
+        "killed in": dict(sorted(met.items())),
+        "runs finished between kills, all with the same bytes": finished,
+        "last run has the bytes of an unbroken one": same,
+        "left over": left,
+        "seconds of an unbroken run": round(length, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--recipe", default="fp8")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(options.kills, options.recipe, Path(folder))
+    text = json.dumps(found, indent=1)
+    print(text)
+    if options.json is not None:
+        options.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
