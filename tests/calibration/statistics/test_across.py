@@ -26,8 +26,8 @@ def gathered(batches, needs=ALL):
 
 
 def test_two_ranks_know_what_one_process_knows(on_ranks, batches):
-    """Magnitudes and counts are equal. A sum of 20 values in another order differs by 20 roundings at most, of 6e-8 of
-    the sum of their magnitudes, which is below 40 here: 5e-5."""
+    """Magnitudes and counts are equal. A sum of 20 values in another order differs by at most 20 roundings of the
+    sum of their magnitudes, which is below 40 here: 20 · 6e-8 · 40 = 5e-5."""
     alone = gathered(batches)[SITE]
     first, second = on_ranks(2, lambda r: across_ranks(gathered(r.share(batches)), {SITE: ALL}, r)[SITE])
     for one in (first, second):
