@@ -16,6 +16,7 @@ from mtcore.cli.commands.plan import plan
 from mtcore.cli.commands.plugins import plugins
 from mtcore.cli.commands.quantize import quantize
 from mtcore.cli.commands.recipes import recipes
+from mtcore.cli.commands.requantize import requantize
 from mtcore.cli.commands.trace import trace
 from mtcore.cli.failures import TERMINATED, explain
 from mtcore.cli.group import Group
@@ -32,7 +33,7 @@ def mtopt() -> None:
     """Quantize any PyTorch model for the runtime that serves it."""
 
 
-for command in (quantize, plan, trace, evaluate, formats, recipes, plugins):
+for command in (quantize, requantize, plan, trace, evaluate, formats, recipes, plugins):
     mtopt.add_command(command)
 
 

@@ -6,7 +6,14 @@ from mtcore.flow.export import export_model
 from mtcore.flow.layerwise import LayerwiseOptions
 from mtcore.flow.loaded import LoadedModel, Tokenizer
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
-from mtcore.flow.run import RunSummary, evaluate_checkpoint, load_checkpoint, plan_checkpoint, quantize_checkpoint
+from mtcore.flow.run import (
+    RunSummary,
+    evaluate_checkpoint,
+    load_checkpoint,
+    plan_checkpoint,
+    quantize_checkpoint,
+    requantize_checkpoint,
+)
 from mtcore.flow.trace import CheckpointTrace, trace_checkpoint
 
 __all__ = [
@@ -26,5 +33,6 @@ __all__ = [
     "perplexity",
     "plan_checkpoint",
     "quantize_checkpoint",
+    "requantize_checkpoint",
     "trace_checkpoint",
 ]

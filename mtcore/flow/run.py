@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtcore.calibration import Data, as_forward_loop
+from mtcore.calibration import Statistics, as_forward_loop
 from mtcore.calibration.residency import pages_dropped_after_use
+from mtcore.calibration.run import Resolved
+from mtcore.calibration.statistics import StatisticsStore
 from mtcore.errors import CalibrationError, ModelError
 from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
@@ -21,11 +23,12 @@ from mtcore.flow.layerwise import LayerwiseOptions, is_unfinished, quantize_bloc
 from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.precision import restore_dtypes, widen_on_cpu
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
+from mtcore.flow.statistics import kept_trace, open_store, stored_statistics
 from mtcore.flow.torchrun import is_first, several_processes, torchrun_ranks
 from mtcore.plan import Plan, plan_to_dict
 from mtcore.plugins import Registry, RunFacts, default_registry
 from mtcore.quantization import apply_plan, plan_model, to_artifact
-from mtcore.quantization.api import Config, raise_errors
+from mtcore.quantization.api import Config, raise_errors, trace_model
 from mtcore.recipe import load_config
 
 
@@ -87,23 +90,36 @@ class _Run:
             return self.registry.calibration_batches(calib, loaded, data or DataOptions())
         return [] if calib is None else list(calib)
 
-    def plan(self, loaded: LoadedModel, recipe: Config) -> Plan:
+    def plan(self, loaded: LoadedModel, recipe: Config, store: StatisticsStore | None = None) -> Plan:
         if loaded.quantized_as is not None:
             raise ModelError(
                 f"{loaded.source}: it is quantized already ({loaded.quantized_as}); start from the original weights"
             )
         with self.phase("plan"):
-            return plan_model(loaded.model, recipe, inputs=loaded.example_inputs or None, registry=self.registry)
+            inputs = loaded.example_inputs or None
+            trace = None
+            if store is not None:
+                trace = kept_trace(store, lambda: trace_model(loaded.model, inputs, registry=self.registry))
+            return plan_model(loaded.model, recipe, inputs=inputs, registry=self.registry, trace=trace)
 
-    def quantize_whole(self, loaded: LoadedModel, plan: Plan, batches: Sequence[Any]) -> Artifact:
-        """Carry the plan out on the model in memory."""
+    def quantize_whole(
+        self, loaded: LoadedModel, plan: Plan, batches: Sequence[Any] | None, store: StatisticsStore | None
+    ) -> Artifact:
+        """Carry the plan out on the model in memory; without data where `batches` is None."""
         dtypes = widen_on_cpu(loaded.model)
-        tokens = sum(_tokens(batch) for batch in batches)
+        tokens = sum(_tokens(batch) for batch in batches or ())
         with self.phase("calibrate", tokens or None, "tokens") as phase:
-            loop: Data | None = None
-            if batches:
-                loop = as_forward_loop(batches, on_batch=lambda batch: phase.advance(_tokens(batch)))
-            model = apply_plan(loaded.model, plan, loop, registry=self.registry)
+
+            def advance(batch: Any) -> None:
+                phase.advance(_tokens(batch))
+
+            def known(model: nn.Module, plan: Plan, steps: Resolved) -> Statistics:
+                assert store is not None
+                return stored_statistics(model, plan, steps, store, batches, advance)
+
+            loop = as_forward_loop(batches, on_batch=advance) if batches else None
+            statistics = None if store is None else known
+            model = apply_plan(loaded.model, plan, loop, registry=self.registry, statistics=statistics)
         return restore_dtypes(to_artifact(model, loaded.files), dtypes)
 
 
@@ -143,6 +159,7 @@ def quantize_checkpoint(
     reporter: Reporter | None = None,
     overwrite: bool = False,
     layerwise: LayerwiseOptions | None = None,
+    statistics: Path | None = None,
 ) -> RunSummary:
     """Quantize a checkpoint and write it in a dialect.
 
@@ -156,6 +173,8 @@ def quantize_checkpoint(
         data: how much of the calibration data to use.
         layerwise: work block by block, with the weights in their files, and so that the same call goes on where a
             killed one was; None: on the whole model in memory.
+        statistics: directory in which what the data told is kept, and read where it is known already. Without
+            `calib`, what lies there is all that is known.
 
     Under torchrun every process runs its share of the batches, all decide the same, and the first one writes.
 
@@ -164,19 +183,27 @@ def quantize_checkpoint(
     """
     if layerwise is not None and several_processes():
         raise CalibrationError("--layerwise works in one process; start it without torchrun")
+    if statistics is not None and several_processes():
+        raise CalibrationError("--statistics works in one process; start it without torchrun")
     run = _Run.of(registry, reporter if is_first() else None, source, recipe, out)
     start = time.perf_counter()
+    if layerwise is not None and statistics is not None:
+        raise ModelError("a run block by block keeps its own results; leave out the directory of statistics")
     exporter = UnifiedExporter(run.registry.exporters)
     if layerwise is None or not is_unfinished(out):
         exporter.check_target(dialect, out, overwrite=overwrite)
     config = load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
     loaded = run.load()
+    batches = run.batches(calib, loaded, data)
+    store = None
+    if statistics is not None:
+        with run.phase("open statistics"):
+            store = open_store(statistics, loaded.model, None if calib is None else batches)
     with pages_dropped_after_use(loaded.model) if layerwise is not None else nullcontext():
-        plan = run.plan(loaded, config)
+        plan = run.plan(loaded, config, store)
     raise_errors(plan)
     exporter.check(plan, dialect)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    batches = run.batches(calib, loaded, data)
     if layerwise is not None:
         exported = quantize_blocks(
             loaded,
@@ -192,12 +219,48 @@ def quantize_checkpoint(
         )
     else:
         with torchrun_ranks() as ranks:
-            artifact = run.quantize_whole(loaded, plan, batches if ranks is None else ranks.share(batches))
+            own = batches if ranks is None else ranks.share(batches)
+            artifact = run.quantize_whole(loaded, plan, None if calib is None else own, store)
             with run.phase("export"), nullcontext() if ranks is None else ranks.together():
                 if is_first():
                     exporter.export(artifact, out, dialect, overwrite=overwrite)
         exported = Exported.of(out)
     return RunSummary(plan, exported, source_bytes, time.perf_counter() - start)
+
+
+def requantize_checkpoint(
+    source: str,
+    recipe: Config,
+    out: Path,
+    *,
+    statistics: Path,
+    dialect: str = "compressed-tensors",
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+    overwrite: bool = False,
+) -> RunSummary:
+    """Quantize a checkpoint again, with another recipe, from statistics that `quantize_checkpoint` kept.
+
+    The model does not run at all: neither the data nor a trace. The result is that of quantizing with the data.
+
+    Args:
+        statistics: the directory that was given to `quantize_checkpoint`.
+
+    Raises:
+        StateError: the directory holds no statistics of these weights.
+        CalibrationError: the recipe needs what is not among them, or an algorithm that runs the data itself.
+        MtcoreError: as in `quantize_checkpoint`.
+    """
+    return quantize_checkpoint(
+        source,
+        recipe,
+        out,
+        dialect=dialect,
+        registry=registry,
+        reporter=reporter,
+        overwrite=overwrite,
+        statistics=statistics,
+    )
 
 
 def evaluate_checkpoint(

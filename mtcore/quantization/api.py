@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtcore.calibration import Data, as_forward_loop, resolve_algorithms, run_algorithms
+from mtcore.calibration import Data, Statistics, as_forward_loop, resolve_algorithms, run_algorithms
+from mtcore.calibration.run import Resolved
 from mtcore.errors import PlanError, TraceError
 from mtcore.export import Artifact, SourceFiles
 from mtcore.plan import Plan, make_plan
@@ -65,10 +66,22 @@ def quantize(
     )
 
 
+StatisticsOf = Callable[[nn.Module, Plan, Resolved], Statistics]
+"""From a converted model, its plan and the steps of the recipe to what is known of its values."""
+
+
 def apply_plan(
-    model: nn.Module, plan: Plan, forward_loop: Data | None = None, *, registry: Registry | None = None
+    model: nn.Module,
+    plan: Plan,
+    forward_loop: Data | None = None,
+    *,
+    registry: Registry | None = None,
+    statistics: StatisticsOf | None = None,
 ) -> nn.Module:
     """Carry a plan out: convert and calibrate. Arguments, result and errors as in `quantize`.
+
+    Args:
+        statistics: where they come from, if not from the data alone.
 
     Raises:
         PlanError: the plan has findings of level "error", or was made for another model.
@@ -80,7 +93,8 @@ def apply_plan(
     root, journal = convert(model, plan, registry.quant_modules)
     try:
         kernels = assign_kernels(root, registry.kernels)
-        run_algorithms(root, plan, steps, loop, journal.parameters)
+        known = None if statistics is None else statistics(root, plan, steps)
+        run_algorithms(root, plan, steps, loop, journal.parameters, known)
     except BaseException:
         journal.undo()
         raise
@@ -98,8 +112,18 @@ def raise_errors(plan: Plan) -> None:
         raise PlanError([f"{finding.where}: {finding.message}" for finding in plan.errors])
 
 
-def plan_model(model: nn.Module, config: Config, *, inputs: Any = None, registry: Registry | None = None) -> Plan:
+def plan_model(
+    model: nn.Module,
+    config: Config,
+    *,
+    inputs: Any = None,
+    registry: Registry | None = None,
+    trace: TraceReport | None = None,
+) -> Plan:
     """What `quantize` would do, touching nothing. Problems are findings of the plan, not exceptions.
+
+    Args:
+        trace: of this model; where None, one is made.
 
     Raises:
         RecipeError: the configuration cannot be understood.
@@ -107,9 +131,9 @@ def plan_model(model: nn.Module, config: Config, *, inputs: Any = None, registry
     """
     registry = registry or default_registry()
     request = _load(config, registry)
-    report, untraced = None, ""
+    report, untraced = trace, ""
     try:
-        report = trace_model(model, inputs, registry=registry)
+        report = trace or trace_model(model, inputs, registry=registry)
     except TraceError as error:
         if inputs is not None:
             raise

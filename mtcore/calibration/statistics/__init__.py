@@ -5,6 +5,7 @@ from mtcore.calibration.statistics.gather import Gathering, gather
 from mtcore.calibration.statistics.known import Statistics
 from mtcore.calibration.statistics.needs import AMAX, Needs, Site, Wanted, joined
 from mtcore.calibration.statistics.record import TensorStatistics
+from mtcore.calibration.statistics.store import StatisticsStore, Unfinished
 
 __all__ = [
     "AMAX",
@@ -13,7 +14,9 @@ __all__ = [
     "Needs",
     "Site",
     "Statistics",
+    "StatisticsStore",
     "TensorStatistics",
+    "Unfinished",
     "Wanted",
     "gather",
     "joined",

@@ -7,12 +7,9 @@ from torch import Tensor
 
 from mtcore.calibration.math import log_counts
 from mtcore.calibration.statistics.needs import Needs
-from mtcore.calibration.statistics.record import TensorStatistics
+from mtcore.calibration.statistics.record import SAMPLE_OFFSET, TensorStatistics, sampling_stride
 from mtcore.formats import Block
 from mtcore.numerics import block_amax, column_amax
-
-_OFFSET = 0x9E3779B1
-"""Row i is sampled where i ≡ this (mod stride): odd, so that the first token of every chunk is not among them."""
 
 
 class Collector:
@@ -37,10 +34,11 @@ class Collector:
         self._counts = None if known is None else known.counts
         self._block_counts = {} if known is None else dict(known.block_counts)
         self._gram = None if known is None else known.gram
+        self._mark: dict[str, object] = {}
         self._stride = 1 if known is None else known.stride
         self._sample: list[tuple[int, Tensor]] = []
         if known is not None and known.sample is not None:
-            self._sample.append((_OFFSET % self._stride, known.sample))
+            self._sample.append((SAMPLE_OFFSET % self._stride, known.sample))
 
     def update(self, matrix: Tensor) -> None:
         """Take in one matrix."""
@@ -89,6 +87,17 @@ class Collector:
             self._gram,
         )
 
+    def mark(self) -> None:
+        """Remember the state as it is now, after a whole batch."""
+        self._mark = {**vars(self), "_sample": list(self._sample), "_block_counts": dict(self._block_counts)}
+        self._mark.pop("_mark", None)
+
+    def marked(self) -> TensorStatistics | None:
+        """What was gathered when `mark` was called last; a gram is none of it, for it grows in place."""
+        before = Collector(self.needs)
+        vars(before).update(self._mark, _gram=None)
+        return before.result()
+
     def _add_moments(self, matrix: Tensor) -> None:
         total = matrix.abs().sum(0, dtype=torch.float32)
         squares = matrix.float().square().sum(0)
@@ -97,11 +106,11 @@ class Collector:
 
     def _keep_rows(self, matrix: Tensor) -> None:
         """Keep every `stride`-th row; the stride doubles when more than `needs.sample` would be kept."""
-        end = self.tokens + len(matrix)
-        while _sampled_before(end, self._stride) > self.needs.sample:
+        stride = sampling_stride(self.tokens + len(matrix), self.needs.sample, self._stride)
+        while self._stride < stride:
             self._stride *= 2
             self._sample = [part for part in map(self._thinned, self._sample) if len(part[1])]
-        first = (_OFFSET - self.tokens) % self._stride
+        first = (SAMPLE_OFFSET - self.tokens) % self._stride
         rows = matrix[first :: self._stride]
         if len(rows):
             self._sample.append((self.tokens + first, rows.clone()))
@@ -109,10 +118,5 @@ class Collector:
     def _thinned(self, part: tuple[int, Tensor]) -> tuple[int, Tensor]:
         """Every other row of a part, which begins at row `start` and had half of today's stride."""
         start, rows = part
-        skip = int((start - _OFFSET) % self._stride != 0)
+        skip = int((start - SAMPLE_OFFSET) % self._stride != 0)
         return start + skip * self._stride // 2, rows[skip::2].clone()
-
-
-def _sampled_before(end: int, stride: int) -> int:
-    """How many of the rows 0 … end - 1 are sampled."""
-    return len(range(_OFFSET % stride, end, stride))

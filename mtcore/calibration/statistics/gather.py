@@ -39,7 +39,9 @@ class Gathering:
             model: its modules may be quantized ones or plain ones; a plain one has the slot "input" alone.
             wanted: what to gather where.
             shared: groups of modules that read one value.
-            known: of the batches before, to go on from.
+            known: of the batches before, to go on from; set `batches` to their number.
+
+        Set `marking` where `marked` will be asked.
         """
         self.model = model
         self._leaders = _leaders(model, wanted, shared)
@@ -49,6 +51,7 @@ class Gathering:
             needs[leader] = needs[leader] | need if leader in needs else need
         self._collectors = {site: Collector(need, (known or {}).get(site)) for site, need in needs.items()}
         self.batches = 0
+        self.marking = False
         self._order: dict[Site, None] = {}
         self._last: Site | None = None
         self._sound = 0
@@ -58,6 +61,7 @@ class Gathering:
         """The model shows its values meanwhile; nothing is rounded. Put back in any case."""
         quantizers = [module for module in self.model.modules() if isinstance(module, TensorQuantizer)]
         observed: list[TensorQuantizer] = []
+        self._mark()
         handles = [self.model.register_forward_hook(self._after_batch)]
         try:
             for site in self._collectors:
@@ -98,6 +102,21 @@ class Gathering:
         found = {site: gathered[leader] for site, leader in self._leaders.items()}
         return {site: statistics for site, statistics in found.items() if statistics is not None}
 
+    def marked(self) -> dict[Site, TensorStatistics] | None:
+        """What whole batches told, after an exception inside a batch; None if that is nothing sound."""
+        gathered = {leader: collector.marked() for leader, collector in self._collectors.items()}
+        sound = all(statistics is None or _finite(statistics.amax) for statistics in gathered.values())
+        grams = any(collector.needs.gram for collector in self._collectors.values())
+        if not self.batches or not sound or grams:
+            return None
+        found = {site: gathered[leader] for site, leader in self._leaders.items()}
+        return {site: statistics for site, statistics in found.items() if statistics is not None}
+
+    def _mark(self) -> None:
+        if self.marking:
+            for collector in self._collectors.values():
+                collector.mark()
+
     def _see_output(self, site: Site) -> Callable[[nn.Module, object, Tensor], None]:
         return lambda _, __, output: self.see(site, token_matrix(output.detach()))
 
@@ -107,6 +126,7 @@ class Gathering:
     def _after_batch(self, *_: object) -> None:
         self.batches += 1
         self._last = None
+        self._mark()
         if self.batches.bit_count() == 1 and self.batches.bit_length() % 3 == 1:  # 1, 8, 64, …
             self._check_finite()
 

@@ -13,6 +13,8 @@ from mtcore.errors import CalibrationError
 Gather = Callable[[Wanted], Mapping[Site, TensorStatistics]]
 """Runs the data once and gives what is wanted of the values that it reached."""
 
+NO_DATA = "give a forward_loop, or --calib; or choose a recipe with dynamic activations"
+
 
 class Statistics(Mapping[Site, TensorStatistics]):
     """Statistics of the unquantized model, by site.
@@ -21,12 +23,16 @@ class Statistics(Mapping[Site, TensorStatistics]):
     told with `divide`, and need no data.
     """
 
-    def __init__(self, gather: Gather | None, known: Mapping[Site, TensorStatistics] | None = None) -> None:
+    def __init__(
+        self, gather: Gather | None, known: Mapping[Site, TensorStatistics] | None = None, advice: str = NO_DATA
+    ) -> None:
         """
         Args:
             gather: None where there is no data.
             known: what is known already.
+            advice: what a user can do where something is missing and there is no data.
         """
+        self._advice = advice
         self._gather = gather
         self._known = dict(known or {})
 
@@ -40,7 +46,7 @@ class Statistics(Mapping[Site, TensorStatistics]):
         missing = {site: needs for site, needs in wanted.items() if not self._covers(site, wanted)}
         if missing:
             if self._gather is None:
-                raise CalibrationError(_no_data(missing))
+                raise CalibrationError(self._no_data(missing))
             self._known.update(self._gather(missing))
         unseen = [".".join(site) for site in wanted if site not in self._known]
         if unseen:
@@ -75,16 +81,14 @@ class Statistics(Mapping[Site, TensorStatistics]):
     def __len__(self) -> int:
         return len(self._known)
 
+    def _no_data(self, missing: Wanted) -> str:
+        names = [".".join(site) for site in missing]
+        return (
+            f"this recipe needs calibration data to know {len(names)} activations ({_some(names)}): {self._advice}"
+        )
+
     def _covers(self, site: Site, wanted: Wanted) -> bool:
         return site in self._known and self._known[site].covers(wanted[site])
-
-
-def _no_data(missing: Wanted) -> str:
-    names = [".".join(site) for site in missing]
-    return (
-        f"this recipe needs calibration data to know {len(names)} activations ({_some(names)}): give a "
-        "forward_loop, or --calib; or choose a recipe with dynamic activations"
-    )
 
 
 def _some(names: list[str]) -> str:

@@ -13,6 +13,16 @@ from mtcore.calibration.statistics.needs import Needs
 from mtcore.formats import Block
 from mtcore.numerics import block_amax
 
+SAMPLE_OFFSET = 0x9E3779B1
+"""Row i is sampled where i ≡ this (mod stride): odd, so that the first token of every chunk is not among them."""
+
+
+def sampling_stride(tokens: int, most: int, stride: int = 1) -> int:
+    """The least stride, a power of two from `stride` on, that samples at most `most` of the rows 0 … tokens - 1."""
+    while len(range(SAMPLE_OFFSET % stride, tokens, stride)) > most:
+        stride *= 2
+    return stride
+
 
 @dataclass(frozen=True)
 class TensorStatistics:
@@ -25,8 +35,8 @@ class TensorStatistics:
         total, squares: fp32 [cols], Σ |x| and Σ x².
         counts: int64 [bins], values by magnitude, see `mtcore.calibration.math.log_counts`.
         block_counts: the same for the magnitudes of blocks of some width along a row.
-        sample: [n, cols] in the value's own dtype: every `stride`-th row.
-        stride: see `sample`.
+        sample: [n, cols] in the value's own dtype: the rows i ≡ SAMPLE_OFFSET (mod `stride`).
+        stride: a power of two, see `sample`.
         gram: fp32 [cols, cols], Σ x xᵀ.
 
     What was not asked for is None.
@@ -64,14 +74,14 @@ class TensorStatistics:
         return block_amax(self.amax[None], block)
 
     def rows(self, most: int) -> Tensor:
-        """At most `most` sampled rows, fp32 [n, cols], evenly spaced."""
+        """At most `most` sampled rows, fp32 [n, cols]: those that a sampler for so many would have kept."""
         sample = _known(self.sample, "sample")
-        if len(sample) > most:
-            sample = sample[torch.arange(most, device=sample.device) * len(sample) // most]
-        return sample.float()
+        stride = sampling_stride(self.tokens, most, self.stride)
+        skip = (SAMPLE_OFFSET % stride - SAMPLE_OFFSET % self.stride) // self.stride
+        return sample[skip :: stride // self.stride].float()
 
     def covers(self, needs: Needs) -> bool:
-        """Whether everything that is needed is here. A sample of all rows there are is enough for any need."""
+        """Whether everything that is needed is here; a larger sample holds every smaller one."""
         return (
             (self.total is not None or not needs.moments)
             and (self.counts is not None or not needs.histogram)
@@ -81,8 +91,7 @@ class TensorStatistics:
         )
 
     def _sampled_for(self, rows: int) -> bool:
-        # A sampler for `rows` keeps more than half as many, unless the data holds fewer.
-        return self.sample is not None and (self.stride == 1 or 2 * len(self.sample) >= rows)
+        return self.sample is not None and sampling_stride(self.tokens, rows) >= self.stride
 
     def divided(self, scales: Tensor) -> TensorStatistics:
         """Of the value whose columns are divided by `scales`, positive, fp32 [cols].

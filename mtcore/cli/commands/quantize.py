@@ -23,7 +23,7 @@ from mtcore.cli.settings import current_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtcore.flow import RunSummary
+    from mtcore.flow import LayerwiseOptions, RunSummary
 
 
 @click.command(
@@ -45,6 +45,12 @@ if TYPE_CHECKING:
 @click.option("--dialect", default="compressed-tensors", show_default=True, help="How the checkpoint is written.")
 @data_options
 @layerwise_options
+@click.option(
+    "--statistics",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep what the data told in this directory, for `mtopt requantize`; read it where it lies there already.",
+)
 @click.option("--force", is_flag=True, help="Replace the output directory if it exists.")
 def quantize(
     model: str,
@@ -58,6 +64,7 @@ def quantize(
     max_memory: str | None,
     propagate: bool,
     restart: bool,
+    statistics: Path | None,
     force: bool,
     **data: Any,
 ) -> Answer:
@@ -79,13 +86,23 @@ def quantize(
         registry=registry,
         reporter=make_reporter(),
         overwrite=force,
-        layerwise=chosen_layerwise(layerwise, max_memory, propagate, restart),
+        layerwise=_not_both(chosen_layerwise(layerwise, max_memory, propagate, restart), statistics),
+        statistics=statistics,
     )
     current_settings().written = out
-    return Answer(summary.to_json(), lambda console: _draw(console, model, summary))
+    return Answer(summary.to_json(), lambda console: draw_summary(console, model, summary))
 
 
-def _draw(console: Console, model: str, summary: RunSummary) -> None:
+def _not_both(layerwise: LayerwiseOptions | None, statistics: Path | None) -> LayerwiseOptions | None:
+    if layerwise is not None and statistics is not None:
+        raise click.UsageError(
+            "--statistics and --layerwise cannot be combined: a run block by block keeps its own"
+        )
+    return layerwise
+
+
+def draw_summary(console: Console, model: str, summary: RunSummary) -> None:
+    """What a run did, for people."""
     from mtcore.cli.plan_view import draw_coverage, draw_findings
     from mtcore.cli.views import megabytes, print_facts
 

@@ -45,6 +45,11 @@ def test_every_option_reaches_the_run(asked, registry, mtopt):
     assert asked["registry"] is registry
 
 
+def test_the_directory_of_statistics_reaches_the_run(asked, mtopt):
+    assert mtopt(*["quantize", "m", "--recipe", "fp8", "-o", "out", "--statistics", "kept"]).code == 0
+    assert asked["statistics"] == Path("kept")
+
+
 def test_what_the_line_leaves_out_keeps_its_default(asked, mtopt):
     mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
     assert (asked["calib"], asked["dialect"], asked["overwrite"]) == (None, "compressed-tensors", False)

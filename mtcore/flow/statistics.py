@@ -1,0 +1,164 @@
+"""Statistics of a checkpoint in a directory: gathered and kept by one run, read by others that run no data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtcore import __version__
+from mtcore.calibration import CalibrationRun, forward_batch
+from mtcore.calibration import statistics as package
+from mtcore.calibration.math import histogram
+from mtcore.calibration.run import Resolved, statistics_of
+from mtcore.calibration.statistics import (
+    Gathering,
+    Needs,
+    Site,
+    Statistics,
+    StatisticsStore,
+    TensorStatistics,
+    Unfinished,
+    Wanted,
+)
+from mtcore.errors import CalibrationError, StateError
+from mtcore.flow.layerwise.directory import hash_batches, hash_model
+from mtcore.plan import Plan
+from mtcore.trace import TraceReport
+
+EXTRA = Needs(moments=True, histogram=True, sample=1024)
+"""What is kept of the input of every linear layer, so that other recipes can be decided from it."""
+
+
+def open_store(directory: Path, model: nn.Module, batches: Sequence[Any] | None) -> StatisticsStore:
+    """The store of a directory for this model, as it was loaded, and these data.
+
+    Args:
+        batches: None where no data are given: those of the store are taken as they are.
+
+    Raises:
+        StateError: the statistics there are of other weights, data or code; or, without data, there are none.
+    """
+    key = {"weights": hash_model(model, let_go=False), "code": hash_code()}
+    if batches is None:
+        store = StatisticsStore.open(directory, key)
+        if not store.known:
+            raise StateError(
+                f"{directory}: no statistics lie there; gather them with `mtopt quantize --statistics`"
+            )
+        return store
+    return StatisticsStore.open(directory, {**key, "data": hash_batches(batches)})
+
+
+def hash_code() -> str:
+    """SHA-256 over the source of what gathers statistics, and the versions of mtcore and torch."""
+    digest = hashlib.sha256(f"{__version__} {torch.__version__}".encode())
+    for file in (*sorted(Path(str(package.__file__)).parent.glob("*.py")), Path(str(histogram.__file__))):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def kept_trace(store: StatisticsStore, make: Callable[[], TraceReport | None]) -> TraceReport | None:
+    """The trace that lies in the store; else one that is made now, and kept."""
+    text = store.trace()
+    if text is not None:
+        return TraceReport.from_json(text)
+    report = make()
+    if report is not None:
+        store.keep_trace(report.to_json())
+    return report
+
+
+def stored_statistics(
+    model: nn.Module,
+    plan: Plan,
+    steps: Resolved,
+    store: StatisticsStore,
+    batches: Sequence[Any] | None,
+    on_batch: Callable[[Any], None],
+) -> Statistics:
+    """The statistics of a store for a converted model; what is missing there is gathered from the data and kept.
+
+    An exception in the data keeps what whole batches told; the next run of the same data goes on after them.
+
+    Args:
+        batches: None where no data shall run.
+
+    Raises:
+        CalibrationError: a step runs the data itself, and there are none.
+    """
+    known = {site: statistics.to(_device(model, site)) for site, statistics in store.known.items()}
+    if batches is None:
+        _refuse_steps_with_data(model, plan, steps)
+        advice = (
+            f"{store.directory} does not hold them; run `mtopt quantize` with this recipe, --calib and "
+            "--statistics once, which adds them"
+        )
+        return Statistics(None, known, advice)
+
+    def run(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
+        every = _with_extra(model, wanted, store)
+        found = _gather(model, plan, every, store, batches, on_batch)
+        store.add(found)
+        return found
+
+    return Statistics(run, known)
+
+
+def _gather(
+    model: nn.Module,
+    plan: Plan,
+    wanted: Wanted,
+    store: StatisticsStore,
+    batches: Sequence[Any],
+    on_batch: Callable[[Any], None],
+) -> dict[Site, TensorStatistics]:
+    before = store.unfinished(wanted)
+    known = {} if before is None else {s: k.to(_device(model, s)) for s, k in before.known.items()}
+    gathering = Gathering(model, wanted, plan.shared_inputs, known)
+    gathering.batches, gathering.marking = 0 if before is None else before.batches, True
+    for batch in batches[: gathering.batches]:
+        on_batch(batch)
+    try:
+        with gathering.running():
+            for batch in batches[gathering.batches :]:
+                forward_batch(model, batch)
+                on_batch(batch)
+        if not batches:
+            raise CalibrationError("the calibration data held no batch")
+        return gathering.results()
+    except BaseException:
+        marked = gathering.marked()
+        if marked is not None:
+            store.keep_unfinished(Unfinished(dict(wanted), gathering.batches, marked))
+        raise
+
+
+def _with_extra(model: nn.Module, wanted: Wanted, store: StatisticsStore) -> dict[Site, Needs]:
+    """What is wanted, and what other recipes may want, of every linear layer."""
+    total = dict(wanted)
+    for name, module in model.named_modules():
+        site = (name, "input")
+        if isinstance(module, nn.Linear) and not (site in store.known and store.known[site].covers(EXTRA)):
+            total[site] = total[site] | EXTRA if site in total else EXTRA
+    return total
+
+
+def _refuse_steps_with_data(model: nn.Module, plan: Plan, steps: Resolved) -> None:
+    run = CalibrationRun(model, plan, None)
+    themselves = [spec.name for spec, options in steps if statistics_of(run, spec, options) is None]
+    if themselves:
+        raise CalibrationError(
+            f"{' and '.join(themselves)} runs the data itself with these options, and cannot be decided from "
+            "statistics: quantize with --calib, or change the recipe (gptq: sequential: none)"
+        )
+
+
+def _device(model: nn.Module, site: Site) -> torch.device:
+    module = model.get_submodule(site[0])
+    parameters: Iterable[nn.Parameter] = (*module.parameters(), *model.parameters())
+    return next(iter(parameters)).device

@@ -1,0 +1,160 @@
+"""A store gives back what it kept, bit for bit, refuses what is not its own, and survives a full disk."""
+
+import json
+import multiprocessing
+import resource
+
+import pytest
+import torch
+
+from mtcore.calibration.statistics import AMAX, Collector, Needs, StatisticsStore, Unfinished
+from mtcore.errors import StateError
+
+KEY = {"weights": "w", "data": "d", "code": "c"}
+HERE, THERE, ELSE = ("here", "input"), ("there", "input"), ("else", "input")
+ALL = Needs(moments=True, histogram=True, blocks=(2,), sample=8, gram=True)
+
+
+def statistics_of(value, needs=ALL):
+    collector = Collector(needs)
+    collector.update(value)
+    return collector.result()
+
+
+@pytest.fixture
+def known():
+    generator = torch.Generator().manual_seed(0)
+    shared = statistics_of(torch.randn(6, 4, generator=generator))
+    return {
+        HERE: shared,
+        THERE: shared,
+        ELSE: statistics_of(torch.randn(6, 4, generator=generator).bfloat16(), AMAX),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path, known):
+    StatisticsStore.open(tmp_path / "s", KEY).add(known)
+    return tmp_path / "s"
+
+
+def assert_same(one, two):
+    assert one.keys() == two.keys()
+    for site, statistics in one.items():
+        for name, value in vars(statistics).items():
+            other = getattr(two[site], name)
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, other)
+                assert value.dtype == other.dtype
+            elif name == "block_counts":
+                assert all(torch.equal(counts, other[width]) for width, counts in value.items())
+            else:
+                assert value == other
+
+
+def test_what_was_kept_comes_back_with_the_same_bits(folder, known):
+    found = StatisticsStore.open(folder, KEY).known
+    assert_same(found, known)
+    assert found[HERE] is found[THERE]  # shared statistics lie on the disk once
+
+
+def test_the_same_statistics_give_the_same_files(folder, tmp_path, known):
+    StatisticsStore.open(tmp_path / "again", KEY).add(known)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == files
+
+
+def test_more_statistics_replace_the_file_and_keep_the_rest(folder, known):
+    more = {("more", "input"): statistics_of(torch.ones(2, 4))}
+    StatisticsStore.open(folder, KEY).add(more)
+    assert_same(StatisticsStore.open(folder, KEY).known, known | more)
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("part", ["weights", "data", "code"])
+def test_statistics_of_something_else_are_refused_and_it_is_named(folder, part):
+    with pytest.raises(StateError, match=f"statistics of other {part}; name another directory"):
+        StatisticsStore.open(folder, {**KEY, part: "another"})
+
+
+def test_without_data_those_of_the_store_are_taken(folder, known):
+    store = StatisticsStore.open(folder, {"weights": "w", "code": "c"})
+    assert store.key == KEY
+    assert_same(store.known, known)
+
+
+@pytest.mark.parametrize("text", ["{", '{"version": 99, "key": {}}', '{"version": 1, "key": 3}', "[]"])
+def test_a_manifest_that_is_none_is_refused(folder, text):
+    (folder / "statistics.json").write_text(text)
+    with pytest.raises(StateError, match=r"statistics\.json: no statistics of mtcore"):
+        StatisticsStore.open(folder, KEY)
+
+
+def test_a_flipped_bit_is_found(folder):
+    (file,) = folder.glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(StateError, match=r"damaged .*checksum"):
+        StatisticsStore.open(folder, KEY)
+
+
+def test_a_missing_tensor_file_is_a_clear_error(folder):
+    next(folder.glob("*.safetensors")).unlink()
+    with pytest.raises(StateError, match="safetensors"):
+        StatisticsStore.open(folder, KEY)
+
+
+def test_a_manifest_that_lies_about_its_records_is_refused(folder):
+    manifest = json.loads((folder / "statistics.json").read_text())
+    manifest["sites"][0]["record"] = 9
+    (folder / "statistics.json").write_text(json.dumps(manifest))
+    with pytest.raises(StateError, match="damaged"):
+        StatisticsStore.open(folder, KEY)
+
+
+def test_an_unfinished_run_is_found_by_the_same_wish_on_the_same_data_alone(folder, known):
+    store, wanted = StatisticsStore.open(folder, KEY), dict.fromkeys(known, ALL)
+    store.keep_unfinished(Unfinished(wanted, 3, known))
+    found = store.unfinished(wanted)
+    assert found.batches == 3
+    assert_same(found.known, known)
+    assert store.unfinished(dict.fromkeys(known, AMAX)) is None
+    store.key["data"] = "another"
+    assert store.unfinished(wanted) is None
+
+
+def test_finished_statistics_remove_the_unfinished_ones(folder, known):
+    store = StatisticsStore.open(folder, KEY)
+    store.keep_unfinished(Unfinished(dict.fromkeys(known, ALL), 3, known))
+    store.add({})
+    assert store.unfinished(dict.fromkeys(known, ALL)) is None
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_trace_is_kept_for_the_same_weights(folder):
+    store = StatisticsStore.open(folder, KEY)
+    assert store.trace() is None
+    store.keep_trace("{}")
+    assert StatisticsStore.open(folder, KEY).trace() == "{}"
+    store.key["weights"] = "others"
+    assert store.trace() is None
+
+
+def fill_disk(folder, queue):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    store = StatisticsStore.open(folder, KEY)
+    try:
+        store.add({("big", "input"): statistics_of(torch.ones(64, 64))})
+    except StateError as error:
+        queue.put(str(error))
+
+
+def test_a_full_disk_is_named_and_leaves_what_was_there(folder, known):
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=fill_disk, args=(folder, queue))
+    process.start()
+    process.join()
+    assert "the disk is full" in queue.get()
+    assert_same(StatisticsStore.open(folder, KEY).known, known)
