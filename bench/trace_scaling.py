@@ -51,7 +51,7 @@ CURVES: dict[str, list[Row]] = {
         ("llama", "real", {**BASE, "hidden_size": 512 * n, "intermediate_size": 1792 * n}) for n in (1, 2, 4)
     ],
     "vocabulary": [("llama", "real", {**BASE, "vocab_size": 8000 * n}) for n in (1, 2, 4, 16)],
-    "experts": [("mixtral", "real", {**BASE, "num_local_experts": n}) for n in (4, 8, 16, 32)],
+    "experts": [("mixtral", "meta", {**BASE, "num_local_experts": n}) for n in (4, 8, 16, 32)],
     "8B, 32 layers": [("llama", "meta", {**EIGHT_B, "num_hidden_layers": n}) for n in (2, 8, 32)],
     "671B, 61 layers": [("deepseek_v3", "meta", {})],
 }
@@ -121,7 +121,8 @@ def in_a_process(row: Row) -> dict[str, Any]:
     try:
         result: dict[str, Any] = ours.recv()
     except EOFError:
-        result = {"model": row[0], "trouble": [f"the process ended with code {child.exitcode}"]}
+        child.join()
+        raise SystemExit(f"{row}: the process ended with code {child.exitcode}") from None
     child.join()
     return result
 
@@ -142,7 +143,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--curves", default=";".join(CURVES), help="names, separated by semicolons")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where rows are kept; other curves in it stay")
     options = parser.parse_args()
     rows = []
     for curve in options.curves.split(";"):
