@@ -70,6 +70,8 @@ class AlgorithmSpec:
             itself (`run.forward_loop`).
         sequential: whether it goes block by block, and wants each block's inputs as the blocks before it, once they
             are quantized, give them.
+        folds: whether the driver scales parameters through the plan's folds; these are proven on the model then,
+            before any weight changes.
     """
 
     name: str
@@ -79,6 +81,7 @@ class AlgorithmSpec:
     run: Callable[[CalibrationRun, Any], None]
     statistics: Callable[[CalibrationRun, Any], Wanted | None] | None = None
     sequential: bool = False
+    folds: bool = False
 
 
 Batches = Iterable[Any]

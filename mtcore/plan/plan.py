@@ -102,7 +102,8 @@ class Plan:
     """Every module that holds parameters, with its decision and the rule that made it.
 
     `folds`, for algorithms that scale channels, and `shared_inputs`, for values that are looked at once, are facts
-    of the trace; they are not saved with the plan.
+    of the trace; they are not saved with the plan. `folds_proven`: every fold was shown to leave the outputs
+    of the model as they are.
     """
 
     recipe: str
@@ -113,6 +114,7 @@ class Plan:
     coverage: Coverage
     folds: tuple[FoldGroup, ...] = field(default=(), compare=False, repr=False)
     shared_inputs: tuple[SharedInputGroup, ...] = field(default=(), compare=False, repr=False)
+    folds_proven: bool = field(default=False, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[ModulePlan]:
         return iter(self.modules)

@@ -20,6 +20,7 @@ from mtcore.quantization.attached import Quantized, attach, detach, is_quantized
 from mtcore.quantization.collect import collect_artifact
 from mtcore.quantization.convert import convert
 from mtcore.quantization.kernels import assign_kernels
+from mtcore.quantization.proven import with_proven_folds
 from mtcore.quantization.state import load_state, save_state
 from mtcore.recipe import load_config
 from mtcore.recipe.setting import QuantizeConfig
@@ -89,6 +90,7 @@ def apply_plan(
     registry = registry or default_registry()
     raise_errors(plan)
     steps = resolve_algorithms(plan.algorithm, registry.algorithms)
+    plan = with_proven_folds(plan, model, registry, _example_of(forward_loop))
     loop = None if forward_loop is None else as_forward_loop(forward_loop)
     root, journal = convert(model, plan, registry.quant_modules)
     try:
@@ -120,7 +122,10 @@ def plan_model(
     registry: Registry | None = None,
     trace: TraceReport | None = None,
 ) -> Plan:
-    """What `quantize` would do, touching nothing. Problems are findings of the plan, not exceptions.
+    """What `quantize` would do. Problems are findings of the plan, not exceptions.
+
+    The model stays as it is; where the algorithm folds, its weights are scaled and put back, see
+    `mtcore.trace.wrong_folds`.
 
     Args:
         trace: of this model; where None, one is made.
@@ -138,7 +143,8 @@ def plan_model(
         if inputs is not None:
             raise
         untraced = str(error)
-    return make_plan(model, request, registry.quant_modules, report, untraced)
+    plan = make_plan(model, request, registry.quant_modules, report, untraced)
+    return with_proven_folds(plan, model, registry, inputs)
 
 
 def trace_model(model: nn.Module, inputs: Any = None, *, registry: Registry | None = None) -> TraceReport:
@@ -176,9 +182,11 @@ def calibrate(
     config = _load({"rules": [], "algorithm": algorithm}, registry)
     steps = resolve_algorithms(config.algorithm, registry.algorithms)
     loop = None if forward_loop is None else as_forward_loop(forward_loop)
+    plan = with_proven_folds(quantized.plan, model, registry, _example_of(forward_loop), config.algorithm)
+    attach(model, replace(quantized, plan=plan))
     edits = quantized.journal.parameters
     edits.undo()  # what an earlier calibration wrote into the weights is not the original
-    run_algorithms(model, quantized.plan, steps, loop, edits)
+    run_algorithms(model, plan, steps, loop, edits)
     return model
 
 

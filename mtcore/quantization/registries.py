@@ -113,7 +113,13 @@ class ModeRegistry:
     """Calibration algorithms by name: what `algorithm` of a recipe can say. As `ModuleRegistry` for its scope."""
 
     def register(
-        self, name: str, options: type[BaseModel], *, summary: str = "", needs_data: bool = True
+        self,
+        name: str,
+        options: type[BaseModel],
+        *,
+        summary: str = "",
+        needs_data: bool = True,
+        folds: bool = False,
     ) -> Callable[[_Driver], _Driver]:
         """A decorator for a driver `run(calibration_run, options)`.
 
@@ -122,6 +128,7 @@ class ModeRegistry:
             options: pydantic model of its options.
             summary: one line for listings; the first line of the driver's docstring where empty.
             needs_data: whether it cannot run without a forward loop.
+            folds: whether it scales parameters through the plan's folds, which are then proven beforehand.
 
         Raises:
             PluginError: mtcore or a plugin has an algorithm of this name.
@@ -146,7 +153,7 @@ class ModeRegistry:
             def needed(plan: Plan) -> bool:
                 return needs_data
 
-            LOCAL.add_algorithm(AlgorithmSpec(name, text, options, needed, driver))
+            LOCAL.add_algorithm(AlgorithmSpec(name, text, options, needed, driver, folds=folds))
             return driver
 
         return decorate

@@ -3,6 +3,7 @@
 from mtcore.trace.analyzer import Analysis, analyze, shared_input_groups
 from mtcore.trace.channels import BlockGroup, SymGroup
 from mtcore.trace.explain import AxisPin, Explainer
+from mtcore.trace.fold_proof import wrong_folds
 from mtcore.trace.folds import FoldGroup
 from mtcore.trace.graph import GraphCollection, NoGraphError
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
@@ -61,4 +62,5 @@ __all__ = [
     "recursive_trace",
     "shared_input_groups",
     "verify",
+    "wrong_folds",
 ]

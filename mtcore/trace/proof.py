@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import nn
+from torch import Tensor, nn
 
+from mtcore.trace.bisect import failing
 from mtcore.trace.channels import SEARCHABLE
 from mtcore.trace.folds import FoldGroup
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
@@ -48,9 +49,9 @@ def verify(
     """
     given = example_inputs(model, makers) if inputs is None else TraceInputs.of(inputs)
     invariance = Invariance(model, given)
-    wrong = _wrong(invariance, list(report.folds))
+    wrong = failing(report.folds, lambda groups: invariance.change(_scaled(invariance, groups)) <= TOLERANCE)
     folds = tuple(group for group in report.folds if group not in wrong)
-    error = invariance.change([(group, invariance.scales(group)) for group in folds])
+    error = invariance.change(_scaled(invariance, folds))
     dropped = [f"fold {group.name}: outputs change" for group in wrong]
     checks: list[RemovalCheck] = []
     failed = []
@@ -69,10 +70,5 @@ def verify(
     return Proof(proven, tuple(dropped), error, tuple(checks))
 
 
-def _wrong(invariance: Invariance, groups: list[FoldGroup]) -> list[FoldGroup]:
-    if not groups or invariance.change([(g, invariance.scales(g)) for g in groups]) <= TOLERANCE:
-        return []
-    if len(groups) == 1:
-        return groups
-    middle = len(groups) // 2
-    return _wrong(invariance, groups[:middle]) + _wrong(invariance, groups[middle:])
+def _scaled(invariance: Invariance, groups: Sequence[FoldGroup]) -> list[tuple[FoldGroup, Tensor]]:
+    return [(group, invariance.scales(group)) for group in groups]

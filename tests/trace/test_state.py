@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from mtcore.trace import analyze, recursive_trace
+from mtcore.trace.state import bit_equal
 
 
 class Counter(nn.Module):
@@ -43,3 +44,7 @@ def test_gradient_mode_is_left_as_found():
     analyze(model)
     assert torch.is_grad_enabled()
     assert model.weight.grad is None
+
+
+def test_one_element_of_an_expanded_buffer_compares():
+    assert bit_equal(torch.ones(1).expand(3)[:1].as_strided((1, 1), (1, 0)), torch.ones(1, 1))

@@ -125,4 +125,5 @@ AWQ = AlgorithmSpec(
     needs_data,
     run_awq,
     wanted,
+    folds=True,
 )

@@ -80,4 +80,5 @@ SMOOTHQUANT = AlgorithmSpec(
     needs_data,
     run_smoothquant,
     wanted,
+    folds=True,
 )
