@@ -45,3 +45,8 @@ class LoadedModel:
     example_inputs: dict[str, Any] = field(default_factory=dict)
     loader: str = ""
     quantized_as: str | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether every parameter has values; one that was made from a configuration alone has shapes only."""
+        return all(parameter.device.type != "meta" for parameter in self.model.parameters())

@@ -78,9 +78,13 @@ class _Run:
         with self.registry.phase(self.facts, name), self.reporter.phase(name, total, unit) as phase:
             yield phase
 
-    def load(self) -> LoadedModel:
+    def load(self, *, weights: bool = True) -> LoadedModel:
+        """The model; with `weights`, one that has values and not only shapes."""
         with self.phase("load"):
-            return self.registry.load_model(self.facts.source)
+            loaded = self.registry.load_model(self.facts.source)
+        if weights and not loaded.has_weights:
+            raise ModelError(f"{loaded.source}: it has no weights; it can be planned and traced, and nothing else")
+        return loaded
 
     def batches(
         self, calib: str | Iterable[Any] | None, loaded: LoadedModel, data: DataOptions | None
@@ -131,7 +135,7 @@ def load_checkpoint(
     Raises:
         ModelError: nobody knows it, or it cannot be opened.
     """
-    return _Run.of(registry, reporter, source).load()
+    return _Run.of(registry, reporter, source).load(weights=False)
 
 
 def plan_checkpoint(
@@ -144,7 +148,7 @@ def plan_checkpoint(
             findings of the plan.
     """
     run = _Run.of(registry, reporter, source, recipe)
-    return run.plan(run.load(), recipe)
+    return run.plan(run.load(weights=False), recipe)
 
 
 def quantize_checkpoint(

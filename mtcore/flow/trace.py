@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mtcore.errors import ModelError
 from mtcore.flow.report import LoggingReporter, Reporter
 from mtcore.flow.run import load_checkpoint
 from mtcore.flow.scale_query import ScaleQuery
@@ -94,6 +95,8 @@ def trace_checkpoint(
 
     loaded = load_checkpoint(source, registry=registry, reporter=reporter)
     model = loaded.model
+    if (verify or removals) and not loaded.has_weights:
+        raise ModelError(f"{source}: it has no weights, so there is nothing to verify")
     queries = [query.on(model) for query in queries]
     given: Any = loaded.example_inputs or None
     if inputs is not None and tensors is not None:

@@ -15,7 +15,7 @@ from mtcore.errors import ModelError
 
 _log = logging.getLogger("mtcore")
 
-_LOADING_ERRORS = (
+LOADING_ERRORS = (
     OSError,
     ValueError,
     KeyError,
@@ -43,7 +43,7 @@ def construct_model(folder: str, **arguments: Any) -> PreTrainedModel:
     where = str(Path(folder, arguments.get("gguf_file", "")))
     try:
         model, info = loader.from_pretrained(folder, output_loading_info=True, **(options | arguments))
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{where}: transformers cannot load it: {reason}") from error
     missing, mismatched = _names(info["missing_keys"]), _names(info["mismatched_keys"])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import AutoTokenizer as TokenizerLoader
 
@@ -67,7 +68,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     try:
         AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         reason = f"transformers cannot use model_type {config['model_type']!r}: {first_line(error)}"
         if "trust_remote_code" in str(error):
             reason = "its architecture is defined by code in the checkpoint, which is not run"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from mtcore.flow.loaded import LoadedModel
+from mtopt_hf.load.config_only import load_config_only
 from mtopt_hf.load.construct import example_inputs
 from mtopt_hf.load.directory import load_directory, quantized_as
 from mtopt_hf.load.gguf_file import load_gguf
 from mtopt_hf.load.hub import fetch_model
-from mtopt_hf.load.source import Directory, GgufFile, HubName, understand_source
+from mtopt_hf.load.source import ConfigOnly, Directory, GgufFile, HubName, understand_source
 from mtopt_hf.quiet import quiet_transformers
 from mtopt_hf.tokenizer import HfTokenizer
 
@@ -17,9 +18,10 @@ LOADER = "hf"
 def load_model(source: str) -> LoadedModel | None:
     """The model that `source` names, or None where it is nothing that this plugin opens.
 
-    A source is a checkpoint directory, a GGUF file, `organisation/model` on the hub, or `package:NAME`. No code of
-    a checkpoint is ever run. A checkpoint in the compressed-tensors dialect comes back in fp32, in which its
-    weights and scales are exact, and quantizes activations as the client does; it cannot be quantized again.
+    A source is a checkpoint directory, a GGUF file, `organisation/model` on the hub, `package:NAME`, or
+    `config:PATH`, a model without weights that can be planned and traced. No code of a checkpoint is ever run. A
+    checkpoint in the compressed-tensors dialect comes back in fp32, in which its weights and scales are exact, and
+    quantizes activations as the client does; it cannot be quantized again.
 
     Raises:
         ModelError: the source is one of ours, but cannot be opened.
@@ -29,6 +31,8 @@ def load_model(source: str) -> LoadedModel | None:
         return None
     with quiet_transformers():
         match meaning:
+            case ConfigOnly(path):
+                (model, files), tokenizer = load_config_only(path), None
             case Directory(path):
                 model, tokenizer, files = load_directory(path)
             case HubName(name):

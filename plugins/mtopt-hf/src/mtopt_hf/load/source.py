@@ -1,4 +1,4 @@
-"""What a user's source string means: a checkpoint directory, a GGUF file, or a name on the hub."""
+"""What a user's source string means: a checkpoint directory, a configuration, a GGUF file, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from mtcore.errors import ModelError
 
 GGUF_MAGIC = b"GGUF"
 PACKAGE_PREFIX = "package:"
+CONFIG_PREFIX = "config:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class Directory:
     """A directory on this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class ConfigOnly:
+    """A directory of which only the configuration is read."""
 
     path: Path
 
@@ -35,7 +43,7 @@ class HubName:
     name: str
 
 
-Source = Directory | GgufFile | HubName
+Source = Directory | ConfigOnly | GgufFile | HubName
 
 
 def understand_source(source: str) -> Source | None:
@@ -43,12 +51,15 @@ def understand_source(source: str) -> Source | None:
 
     A path that exists always wins over a hub name. `package:NAME` is an installed Python package that
     carries a GGUF file in pieces and has a function `assemble() -> path`; the package is imported.
+    `config:PATH` is a config.json, or the directory that holds one, without its weights.
 
     Raises:
         ModelError: the source is one of ours but does not exist.
     """
     if source.startswith(PACKAGE_PREFIX):
         return GgufFile(_assembled(source.removeprefix(PACKAGE_PREFIX)))
+    if source.startswith(CONFIG_PREFIX):
+        return ConfigOnly(_with_config(source))
     path = Path(source).expanduser()
     if path.is_dir():
         return Directory(path)
@@ -59,6 +70,17 @@ def understand_source(source: str) -> Source | None:
     if _HUB_ID.fullmatch(source) and not source.startswith("."):
         return HubName(source)
     return None
+
+
+def _with_config(source: str) -> Path:
+    path = Path(source.removeprefix(CONFIG_PREFIX)).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file() and path.name == "config.json":
+        return path.parent
+    raise ModelError(
+        f"{source}: no such directory or config.json; only a configuration on this machine can be read"
+    )
 
 
 def _is_gguf(path: Path) -> bool:
