@@ -51,24 +51,36 @@ FORMATS: dict[str, tuple[str, Any, float]] = {
 """Name → format of weights, setting of inputs, and the ratio that is aimed at."""
 
 SMOOTH = {"method": "smoothquant", "size": "rms"}
-DISTIL = {"method": "autoround", "scope": "model", "reach": 1.0, "norms": 0.02, "steps": 100}
+LOGITS = {"method": "autoround", "scope": "model", "norms": 0.02}
+BLOCKS = {"method": "autoround", "direction": "signed", "steps": 100}
 ALGORITHMS: dict[str, Any] = {
     "max": "max",
-    "smoothquant (amax)": "smoothquant",
+    "mse": "mse",
+    "local_hessian": "local_hessian",
+    "smoothquant": "smoothquant",
     "smoothquant (rms)": SMOOTH,
-    "awq": "awq",
+    "awq lite": "awq",
+    "awq clip": {"method": "awq", "variant": "clip"},
+    "awq full": {"method": "awq", "variant": "full"},
     "gptq": "gptq",
     "smoothquant (rms), gptq": [SMOOTH, "gptq"],
-    "autoround (blocks)": [SMOOTH, "autoround"],
-    "autoround (model)": [SMOOTH, DISTIL],
-    "smoothquant (rms), gptq, autoround (model)": [SMOOTH, "gptq", DISTIL],
+    "smoothquant (rms), autoround (blocks, 100 signed steps)": [SMOOTH, BLOCKS],
+    "smoothquant (rms), autoround (logits, 60 steps)": [SMOOTH, {**LOGITS, "steps": 60}],
+    "smoothquant (rms), autoround (logits, 100 signed steps)": [
+        SMOOTH,
+        {**LOGITS, "steps": 100, "direction": "signed"},
+    ],
+    "autoround (logits, 60 signed steps)": {**LOGITS, "steps": 60, "direction": "signed"},
 }
 """Name → algorithm as a recipe writes it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: ratio of the perplexity to the unquantized one, and seconds to quantize."""
+    """One measurement: ratio of the perplexity to the unquantized one, and seconds to quantize.
+
+    `forwards`: the same time, in plain forwards over the calibration data on the same machine.
+    """
 
     tool: str
     format: str
@@ -76,6 +88,7 @@ class Row:
     goal: float
     ratio: float | None = None
     seconds: float = 0.0
+    forwards: float = 0.0
     error: str = ""
 
     @property
@@ -92,6 +105,7 @@ class Bench:
     calibration: list[Any]
     evaluation: list[Any]
     base: float
+    plain: float
     registry: Registry
 
     def measure(self, row: Row, weight: str, activation: Any, algorithm: Any) -> Row:
@@ -109,7 +123,7 @@ class Bench:
             return Row(row.tool, row.format, row.algorithm, row.goal, error=f"{type(error).__name__}: {error}")
         ratio = perplexity(quantized, self.evaluation).perplexity / self.base
         undo(quantized)
-        return Row(row.tool, row.format, row.algorithm, row.goal, ratio, seconds)
+        return Row(row.tool, row.format, row.algorithm, row.goal, ratio, seconds, seconds / self.plain)
 
 
 def topic_tokens(loaded: LoadedModel, odd: bool, count: int) -> list[list[int]]:
@@ -177,7 +191,7 @@ def main() -> None:
         "calibration_chunks": options.calibration_chunks,
     }
     print(f"{facts}, trace {traced:.1f} s, up to here {time.perf_counter() - start:.0f} s", flush=True)
-    bench = Bench(model, trace, calibration, evaluation, base, registry)
+    bench = Bench(model, trace, calibration, evaluation, base, plain, registry)
     known = json.loads(options.json.read_text()) if options.json and options.json.exists() else {"rows": []}
     rows = [Row(**row) for row in known["rows"]]
     for row, variant in wanted_rows(options):
@@ -187,10 +201,11 @@ def main() -> None:
             print(f"{options.seconds} s are over; run again to go on", flush=True)
             break
         rows.append(bench.measure(row, *variant))
-        print(f"{_line(rows[-1])} {rows[-1].seconds / plain:7.1f}x", flush=True)
+        print(_line(rows[-1]), flush=True)
         if options.json:
             options.json.write_text(json.dumps({**facts, "rows": [asdict(one) for one in rows]}, indent=1))
     if options.markdown:
+        facts = json.loads(options.json.read_text()) if options.json else facts
         options.markdown.write_text(markdown(facts, [asdict(row) for row in rows]))
 
 
@@ -231,7 +246,7 @@ def _options() -> argparse.Namespace:
 
 def _line(row: Row) -> str:
     shown = row.error if row.ratio is None else f"{row.ratio:.4f} (goal {row.goal})"
-    return f"{row.format + ' | ' + row.algorithm:75s} {shown} {row.seconds:7.1f} s"
+    return f"{row.format + ' | ' + row.algorithm:85s} {shown} {row.seconds:7.1f} s {row.forwards:7.1f}x"
 
 
 if __name__ == "__main__":

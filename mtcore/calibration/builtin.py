@@ -9,6 +9,7 @@ from mtcore.calibration.algorithms.awq import AWQ
 from mtcore.calibration.algorithms.entropy import ENTROPY
 from mtcore.calibration.algorithms.gptq import GPTQ
 from mtcore.calibration.algorithms.headroom import HEADROOM
+from mtcore.calibration.algorithms.local_hessian import LOCAL_HESSIAN
 from mtcore.calibration.algorithms.max import MAX
 from mtcore.calibration.algorithms.mse import MSE
 from mtcore.calibration.algorithms.percentile import PERCENTILE
@@ -22,6 +23,7 @@ def builtin_algorithms() -> Iterator[AlgorithmSpec]:
     yield PERCENTILE
     yield ENTROPY
     yield MSE
+    yield LOCAL_HESSIAN
     yield HEADROOM
     yield SMOOTHQUANT
     yield AWQ

@@ -49,12 +49,14 @@ def search_amax(weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor |
     return best_amax(weight, fmt, candidates, cost, outer)
 
 
-def fix_amax(model: nn.Module, quantizers: Quantizers, name: str, how: ScaleChoice) -> None:
+def fix_amax(
+    model: nn.Module, quantizers: Quantizers, name: str, how: ScaleChoice, hessian: Tensor | None = None
+) -> None:
     """Give the weight of a linear layer magnitudes that stay when its values move, where it has none yet."""
     quantizer = quantizers[name, "weight"]
-    if quantizer.amax is None and quantizer.low is None:
+    if quantizer.amax is None and quantizer.format.symmetric:
         fmt, matrix = quantizer.format, quantizer.matrix(weight_of(model, (name, "weight")).detach()).float()
-        amax = choose_amax(matrix, fmt, block_amax(matrix, fmt.block), quantizer.outer_amax, None, how)
+        amax = choose_amax(matrix, fmt, block_amax(matrix, fmt.block), quantizer.outer_amax, hessian, how)
         quantizer.set_amax(amax, quantizer.outer_amax)
 
 

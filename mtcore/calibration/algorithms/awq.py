@@ -13,13 +13,21 @@ from torch import Tensor
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
 from mtcore.calibration.folding import ScaledInput, fold_inputs, scaled_inputs
-from mtcore.calibration.math import awq_scales, product_error, smoothing_scales
+from mtcore.calibration.math import (
+    awq_scales,
+    best_amax,
+    product_error,
+    quadratic,
+    scaled_amax,
+    smoothing_scales,
+)
 from mtcore.calibration.math.awq import Rounding, ScaleChoice
-from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers
+from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers, weight_of
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, Statistics, joined
-from mtcore.nn import QuantModule
-from mtcore.numerics import dynamic_qparams, fake_quantize
+from mtcore.formats import PER_TENSOR
+from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.numerics import block_amax, dynamic_qparams, fake_quantize
 from mtcore.plan import Plan
 
 LOG = logging.getLogger(__name__)
@@ -30,15 +38,20 @@ class AwqOptions(BaseModel):
 
     grid: how many exponents are tried between 0 and 1.
     sample: tokens on which candidates are judged.
+    variant: "lite" chooses the channel scales; "clip" leaves them and shrinks the range of each block of a weight,
+        where that costs the layer's outputs less; "full" does the one, then the other.
     judge: whether the rounding of weights, of inputs, or of "both" is judged. "inputs" suits a later step that
         rounds weights well by itself, such as gptq.
+    least: the smallest share of a block's range that "clip" tries, in steps of 0.05.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grid: int = Field(20, ge=1)
     sample: int = Field(1024, ge=16)
+    variant: Literal["lite", "clip", "full"] = "lite"
     judge: Literal["both", "weights", "inputs"] = "both"
+    least: float = Field(0.5, gt=0, le=1)
 
 
 def needs_data(plan: Plan) -> bool:
@@ -49,12 +62,13 @@ def needs_data(plan: Plan) -> bool:
 def wanted(run: CalibrationRun, options: AwqOptions) -> dict[Site, Needs]:
     """Sizes and a sample of what linear layers read, and the magnitudes that `max` wants."""
     layers = linear_layers(run.model, dict(planned_quantizers(run)))
-    needs = Needs(moments=True, sample=options.sample)
+    scaled, clipped = options.variant != "clip", options.variant != "lite"
+    needs = Needs(moments=scaled, sample=options.sample if scaled else 0, gram=clipped)
     return joined(({(name, "input"): needs for name in layers}, max_algorithm.wanted(run, MaxOptions())))
 
 
 def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
-    """Scale every input that a fold of the trace reaches, then set every amax as `max` does.
+    """Scale every input that a fold of the trace reaches, set every amax as `max` does, then clip weights.
 
     Raises:
         CalibrationError: no data, or data that is not finite.
@@ -63,7 +77,7 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
     layers = linear_layers(run.model, quantizers)
     run.statistics.need(wanted(run, options))
     reached = 0
-    for where in scaled_inputs(run.plan.folds, layers):
+    for where in scaled_inputs(run.plan.folds, layers) if options.variant != "clip" else ():
         choice = _choose(where, layers, quantizers, run.statistics, options)
         LOG.info(
             "awq: %s: alpha %.2f, error %.4g of %.4g",
@@ -76,6 +90,21 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
         reached += len(where.consumers)
     LOG.info("awq: scaled the inputs of %d of %d linear layers", reached, len(layers))
     run_max(run, MaxOptions())
+    if options.variant != "lite":
+        for name in layers:
+            _clip(run, quantizers[name, "weight"], name, options)
+
+
+def _clip(run: CalibrationRun, quantizer: TensorQuantizer, name: str, options: AwqOptions) -> None:
+    """Shrink the range of each block where the block's share of the outputs loses less; Lin et al. 2023, 4.1."""
+    fmt, outer = quantizer.format, quantizer.outer_amax
+    if fmt.block == PER_TENSOR or not fmt.symmetric:
+        return
+    matrix = quantizer.matrix(weight_of(run.model, (name, "weight")).detach()).float()
+    gram = run.statistics[name, "input"].gram
+    assert gram is not None, "clipping without the products of the inputs"
+    candidates = scaled_amax(block_amax(matrix, fmt.block), options.least, 1.0, 0.05)
+    quantizer.set_amax(best_amax(matrix, fmt, candidates, quadratic(fmt.block, gram), outer), outer)
 
 
 def _choose(

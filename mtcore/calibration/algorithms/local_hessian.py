@@ -1,0 +1,66 @@
+"""The `local_hessian` algorithm: for each block of a weight, the scale under which its outputs lose least."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mtcore.calibration.algorithms import max as max_algorithm
+from mtcore.calibration.algorithms.max import MaxOptions, run_max
+from mtcore.calibration.quantizers import linear_layers, planned_quantizers
+from mtcore.calibration.scales import fix_amax, refuse_transformed
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
+from mtcore.calibration.statistics import Needs, Site, joined
+from mtcore.plan import Plan
+
+
+class LocalHessianOptions(BaseModel):
+    """Options of `local_hessian`.
+
+    cost: what the difference d of a block costs: "hessian", dᵀ H d with the block's own part of H = Σ x xᵀ; or
+        "mse", the squares of d weighed by the diagonal of H alone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cost: Literal["hessian", "mse"] = "hessian"
+
+
+def needs_data(plan: Plan) -> bool:
+    """Always: the inputs say what a difference costs."""
+    return True
+
+
+def wanted(run: CalibrationRun, options: LocalHessianOptions) -> dict[Site, Needs]:
+    """The products of what linear layers read, and the magnitudes that `max` wants."""
+    layers = linear_layers(run.model, dict(planned_quantizers(run)))
+    products = dict.fromkeys(((name, "input") for name in layers), Needs(gram=True))
+    return joined([products, max_algorithm.wanted(run, MaxOptions())])
+
+
+def run_local_hessian(run: CalibrationRun, options: LocalHessianOptions) -> None:
+    """Set every amax as `max` does, then search those of the blocks of linear layers' weights.
+
+    Where block scales are stored in few bits all neighbouring codes are tried, else multiples of the magnitude.
+    Scales of whole tensors and those that follow a range stay.
+
+    Raises:
+        CalibrationError: no data, data that is not finite, or a weight that is scaled before it is rounded.
+    """
+    quantizers = dict(planned_quantizers(run))
+    refuse_transformed(quantizers, "local_hessian")
+    run.statistics.need(wanted(run, options))
+    run_max(run, MaxOptions())
+    for name in linear_layers(run.model, quantizers):
+        fix_amax(run.model, quantizers, name, options.cost, run.statistics[name, "input"].gram)
+
+
+LOCAL_HESSIAN = AlgorithmSpec(
+    "local_hessian",
+    "scales under which each block's outputs lose least",
+    LocalHessianOptions,
+    needs_data,
+    run_local_hessian,
+    wanted,
+)
