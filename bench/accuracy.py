@@ -79,7 +79,8 @@ ALGORITHMS: dict[str, Any] = {
 class Row:
     """One measurement: ratio of the perplexity to the unquantized one, and seconds to quantize.
 
-    `forwards`: the same time, in plain forwards over the calibration data on the same machine.
+    `forwards`: the same time, in plain forwards over the calibration data on the same machine. `other_ratio`: the
+    ratio on a text of another kind than the calibration data, where one was given.
     """
 
     tool: str
@@ -87,6 +88,7 @@ class Row:
     algorithm: str
     goal: float
     ratio: float | None = None
+    other_ratio: float | None = None
     seconds: float = 0.0
     forwards: float = 0.0
     error: str = ""
@@ -104,7 +106,9 @@ class Bench:
     trace: TraceReport
     calibration: list[Any]
     evaluation: list[Any]
+    other: list[Any]
     base: float
+    other_base: float
     plain: float
     registry: Registry
 
@@ -122,8 +126,9 @@ class Bench:
         except Exception as error:  # noqa: BLE001  one that fails must not cost the measurements of the others
             return Row(row.tool, row.format, row.algorithm, row.goal, error=f"{type(error).__name__}: {error}")
         ratio = perplexity(quantized, self.evaluation).perplexity / self.base
+        other = perplexity(quantized, self.other).perplexity / self.other_base if self.other else None
         undo(quantized)
-        return Row(row.tool, row.format, row.algorithm, row.goal, ratio, seconds, seconds / self.plain)
+        return Row(row.tool, row.format, row.algorithm, row.goal, ratio, other, seconds, seconds / self.plain)
 
 
 def topic_tokens(loaded: LoadedModel, odd: bool, count: int) -> list[list[int]]:
@@ -135,6 +140,14 @@ def topic_tokens(loaded: LoadedModel, odd: bool, count: int) -> list[list[int]]:
     if len(ids) < count * body:
         raise SystemExit(f"the topics give {len(ids) // body} chunks, not {count}")
     return [[loaded.tokenizer.bos_id, *ids[i * body : (i + 1) * body]] for i in range(count)]
+
+
+def other_tokens(loaded: LoadedModel, path: Path, count: int) -> list[list[int]]:
+    """Token ids of the first chunks of a text file."""
+    assert loaded.tokenizer is not None
+    body = LENGTH - 1
+    ids = loaded.tokenizer.encode(path.read_text())[: count * body]
+    return [[loaded.tokenizer.bos_id, *ids[i : i + body]] for i in range(0, len(ids) // body * body, body)]
 
 
 def batches(ids: Tensor, size: int, device: str) -> list[dict[str, Any]]:
@@ -175,9 +188,15 @@ def main() -> None:
     model = nn.Module.to(nn.Module.float(loaded.model), device).eval()  # transformers guards its own
     calibration = batches(torch.tensor(tokens["calibration"])[: options.calibration_chunks], options.batch, device)
     evaluation = batches(torch.tensor(tokens["evaluation"])[: options.chunks], options.batch, device)
+    other = []
+    if options.other_text:
+        other = batches(
+            torch.tensor(other_tokens(loaded, options.other_text, options.chunks)), options.batch, device
+        )
     example = {"input_ids": calibration[0]["input_ids"][:1, :16], "use_cache": False}
     traced, trace = seconds_of(lambda: registry.trace_model(model, example), device)
     base = perplexity(model, evaluation).perplexity
+    other_base = perplexity(model, other).perplexity if other else 1.0
     with torch.no_grad():
         [model(**batch) for batch in calibration[:1]]
         plain, _ = seconds_of(lambda: [model(**batch) for batch in calibration] and None, device)
@@ -186,12 +205,13 @@ def main() -> None:
         "machine": torch.cuda.get_device_name() if device.startswith("cuda") else machine(),
         "torch": torch.__version__,
         "perplexity": base,
+        "other_perplexity": other_base if other else None,
         "plain_forward_s": plain,
         "evaluation_chunks": options.chunks,
         "calibration_chunks": options.calibration_chunks,
     }
     print(f"{facts}, trace {traced:.1f} s, up to here {time.perf_counter() - start:.0f} s", flush=True)
-    bench = Bench(model, trace, calibration, evaluation, base, plain, registry)
+    bench = Bench(model, trace, calibration, evaluation, other, base, other_base, plain, registry)
     known = json.loads(options.json.read_text()) if options.json and options.json.exists() else {"rows": []}
     rows = [Row(**row) for row in known["rows"]]
     for row, variant in wanted_rows(options):
@@ -235,6 +255,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--tokens", type=Path, help="token ids from --write-tokens instead of this Python's text")
     parser.add_argument("--write-tokens", type=Path, help="write the token ids and stop")
+    parser.add_argument(
+        "--other-text", type=Path, help="a text of another kind, on which every row is measured too"
+    )
     parser.add_argument("--only", default="", help="measure rows whose label holds this")
     parser.add_argument("--algorithms", type=Path, help="JSON object label → algorithm, instead")
     parser.add_argument("--variants", type=Path, help="JSON list of [format, label, algorithm], instead")

@@ -23,7 +23,8 @@ def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
         own.sort(key=lambda row: (row["ratio"] is None, row["ratio"]))
         parts.append(
             f"\n### {name} (aim: at most {own[0]['goal']:.3f})\n\n"
-            "| tool | algorithm | perplexity ratio | seconds | over the plain forward |\n|---|---|---|---|---|\n"
+            "| tool | algorithm | perplexity ratio | on other text | seconds | over the plain forward |\n"
+            "|---|---|---|---|---|---|\n"
         )
         parts += [_row(row) for row in own]
     return "".join(parts)
@@ -31,6 +32,7 @@ def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
 
 def _row(row: Mapping[str, Any]) -> str:
     if row["ratio"] is None:
-        return f"| {row['tool']} | {row['algorithm']} | {row['error'].replace('|', '/')} | | |\n"
-    cells = (row["tool"], row["algorithm"], f"{row['ratio']:.4f}", f"{row['seconds']:.1f}")
+        return f"| {row['tool']} | {row['algorithm']} | {row['error'].replace('|', '/')} | | | |\n"
+    other = "" if row["other_ratio"] is None else f"{row['other_ratio']:.4f}"
+    cells = (row["tool"], row["algorithm"], f"{row['ratio']:.4f}", other, f"{row['seconds']:.1f}")
     return f"| {' | '.join(cells)} | {row['forwards']:.1f} |\n"

@@ -86,7 +86,10 @@ def _document(
 def _named(
     name: str, folder: Path, recipes: Mapping[str, RecipeSpec], problems: Problems, place: str
 ) -> Document | None:
-    """The document of a recipe's name, or of a path relative to `folder`."""
+    """The document of a recipe's name, in which hyphens do for underscores, or of a path relative to `folder`."""
+    plain = name.replace("-", "_")
+    if name not in recipes and plain in recipes:
+        name = plain
     if name not in recipes and (name.endswith(SUFFIXES) or "/" in name):
         return read_file(folder / name, problems)
     try:

@@ -20,6 +20,10 @@ def test_an_unknown_recipe_offers_the_nearest_name(problems_of):
     assert problem.startswith("no recipe named 'nvpf4'. Did you mean 'nvfp4'? Known: base_exclusions, fp8,")
 
 
+def test_hyphens_in_a_name_do_for_underscores(load):
+    assert load("nvfp4-weight-only").rules == load("nvfp4_weight_only").rules
+
+
 def test_a_file_is_read_and_its_lines_are_in_origins(load, tmp_path):
     path = tmp_path / "w4a4.yaml"
     path.write_text("summary: Mine\nrules:\n  - weight: nvfp4\n  - modules: '*head'\n    skip: true\n")
