@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mtcore.errors import ModelError
-from mtcore.flow.report import LoggingReporter, Reporter
+from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.run import load_checkpoint
 from mtcore.flow.scale_query import ScaleQuery
 from mtcore.flow.tensor_inputs import forward_arguments, read_inputs
 from mtcore.plugins import Registry, RunFacts, default_registry
-from mtcore.trace import Analysis, AxisPin, Proof, TraceReport
+from mtcore.trace import Analysis, AxisPin, Proof, TraceReport, proof_steps
 from mtcore.trace import verify as prove
 
 Shapes = dict[str, tuple[int, ...]]
@@ -47,11 +47,9 @@ class CheckpointTrace:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values; the report's own keys are among them, and `TraceReport.from_dict` reads them."""
-        proof = self.proof and {
-            "dropped": list(self.proof.dropped),
-            "error": self.proof.error,
-            "removals": [asdict(check) for check in self.proof.removals],
-        }
+        proof = None if self.proof is None else self.proof.to_dict()
+        if proof is not None:
+            del proof["report"]  # it is the one beside it
         answers = [asdict(answer) for answer in self.answers]
         return {"source": self.source, **self.report.to_dict(), "proof": proof, "answers": answers}
 
@@ -73,7 +71,8 @@ def trace_checkpoint(
         source: what the model loaders know: a directory, a GGUF file, a hub id.
         inputs: a safetensors file with the tensors of one forward by argument name; where None, the inputs of the
             loader, of a plugin, or a guess.
-        verify: also prove the fold groups by random scales, in double precision.
+        verify: also prove the fold groups by random scales, and the searchable channels and blocks by another
+            order, in double precision.
         removals: also prove the searchable channels and blocks by removing some; implies `verify`.
         explain: questions of the form PARAMETER[:AXIS[:INDEX]].
         look_at: chooses parameters, by the report, whose axes are explained in `pins`; None explains none.
@@ -88,10 +87,13 @@ def trace_checkpoint(
     registry, reporter = registry or default_registry(), reporter or LoggingReporter()
 
     @contextmanager
-    def phase(name: str) -> Iterator[None]:
+    def phase(name: str, total: int | None = None, unit: str = "") -> Iterator[Phase]:
         """A phase, told to the plugins and to the reporter."""
-        with registry.phase(RunFacts(source, recipe=""), name), reporter.phase(name):
-            yield
+        with (
+            registry.phase(RunFacts(source, recipe=""), name),
+            reporter.phase(name, total, unit) as under_way,
+        ):
+            yield under_way
 
     loaded = load_checkpoint(source, registry=registry, reporter=reporter)
     model = loaded.model
@@ -108,8 +110,8 @@ def trace_checkpoint(
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     proof = None
     if (verify or removals) and all(failure.module for failure in report.failures):
-        with phase("verify"):
-            proof = prove(model, report, given, removals=removals)
+        with phase("verify", proof_steps(report, removals=removals), "checks") as under_way:
+            proof = prove(model, report, given, removals=removals, advance=under_way.advance)
             report = proof.report
     answers: tuple[AxisPin, ...] = ()
     pins: tuple[AxisPin, ...] = ()

@@ -10,8 +10,9 @@ from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
 from mtcore.trace.invariance import FoldCheck, Invariance, apply_fold
 from mtcore.trace.layers import builtin_symbols
 from mtcore.trace.operands import AttentionSite, StackedWeight
+from mtcore.trace.permutation import PermutationCheck
 from mtcore.trace.processor import GraphDependencyProcessor, analyze_symbols
-from mtcore.trace.proof import Proof, verify
+from mtcore.trace.proof import Proof, proof_steps, verify
 from mtcore.trace.recorder import RobustTracer, recursive_trace
 from mtcore.trace.replay import Replay
 from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
@@ -39,6 +40,7 @@ __all__ = [
     "Invariance",
     "NoGraphError",
     "OpRules",
+    "PermutationCheck",
     "Proof",
     "Replay",
     "RobustTracer",
@@ -59,6 +61,7 @@ __all__ = [
     "builtin_symbols",
     "empty_weights",
     "example_inputs",
+    "proof_steps",
     "recursive_trace",
     "shared_input_groups",
     "verify",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mtcore.trace.channels import SymGroup
 from mtcore.trace.folds import FoldGroup
 from mtcore.trace.inputs import TraceInputs
+from mtcore.trace.permutation import permute, random_order
 from mtcore.trace.slices import Slices
 from mtcore.trace.state import quiet_forward
 from mtcore.trace.structure import map_tensors, tensors_in
 from mtcore.trace.widen import widened
+
+TOLERANCE = 1e-5
+"""Relative change of the output. Norms that compute in float32 leave up to 2e-6 in a double-precision model;
+a wrong group changes the output by percents."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,50 @@ class Invariance:
     def change(self, folds: Sequence[tuple[FoldGroup, Tensor]]) -> float:
         """The largest change of an output by all the folds, relative to its largest value."""
         with self._applied(folds):
-            got = self._run()
+            return self._change()
+
+    def change_by_order(self, groups: Sequence[SymGroup]) -> float:
+        """The largest relative change of an output when the channels of all the groups change places at random."""
+        names = {name for group in groups for name in group.parameters}
+        with self._put_back(names), self._buffers_put_back():
+            for group in groups:
+                permute(self._model, self._parameters, group, random_order(group.size, self._generator))
+            return self._change()
+
+    @property
+    def tolerance(self) -> float:
+        """Of a change of the outputs that is rounding; larger where the model runs in its own precision."""
+        if self.double:
+            return TOLERANCE
+        steps = (torch.finfo(p.dtype).eps for p in self._parameters.values() if p.is_floating_point())
+        return max(TOLERANCE, 16 * max(steps, default=0.0))
+
+    def _change(self) -> float:
+        got = self._run()
         if len(got) != len(self._expected):
             return float("inf")
         return max((distance(a, b) for a, b in zip(got, self._expected, strict=True)), default=0.0)
 
     @contextmanager
     def _applied(self, folds: Sequence[tuple[FoldGroup, Tensor]]) -> Iterator[None]:
-        names = {name for group, _ in folds for name in group.parameters}
-        before = {name: self._parameters[name].detach().clone() for name in names}
-        try:
+        with self._put_back({name for group, _ in folds for name in group.parameters}):
             for group, scales in folds:
                 apply_fold(self._parameters, group, scales)
+            yield
+
+    @contextmanager
+    def _buffers_put_back(self) -> Iterator[None]:
+        before = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        try:
+            yield
+        finally:
+            for buffer, value in before:
+                buffer.copy_(value)
+
+    @contextmanager
+    def _put_back(self, names: Collection[str]) -> Iterator[None]:
+        before = {name: self._parameters[name].detach().clone() for name in names}
+        try:
             yield
         finally:
             with torch.no_grad():

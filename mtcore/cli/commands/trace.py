@@ -42,7 +42,9 @@ def _writable_file(ctx: click.Context, param: click.Parameter, path: Path | None
     help="Safetensors file with the tensors of one forward, by argument name. [default: small inputs are made]",
 )
 @click.option(
-    "--verify", is_flag=True, help="Prove the fold groups by random scales, on a float64 copy; drop what fails."
+    "--verify",
+    is_flag=True,
+    help="Prove groups on a float64 copy: random scales, channels in another order; drop what fails.",
 )
 @click.option("--removals", is_flag=True, help="With --verify: also remove channels and blocks, and compare.")
 @click.option(

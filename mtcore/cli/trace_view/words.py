@@ -96,6 +96,9 @@ def proof_in_words(trace: CheckpointTrace) -> str:
         return ""
     proof, folds = trace.proof, len(trace.report.folds)
     text = f"verified: all {folds} fold groups scaled at random change the output by {proof.error:.1e}"
+    if proof.permutations:
+        same = sum(check.outcome == "ok" for check in proof.permutations)
+        text += f"; in {same} of {len(proof.permutations)} groups channels may change places"
     held = sum(check.outcome.startswith("ok") for check in proof.removals)
     if proof.removals:
         text += f"; {held} of {len(proof.removals)} groups removed in part give the masked model"

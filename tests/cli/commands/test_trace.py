@@ -71,7 +71,7 @@ def test_a_verification_is_told_with_its_figures(model, mtopt):
 
 
 def test_a_dropped_group_is_shown_and_fails(model, mtopt, monkeypatch):
-    monkeypatch.setattr("mtcore.trace.proof.TOLERANCE", -1.0)  # nothing is exact enough
+    monkeypatch.setattr("mtcore.trace.invariance.TOLERANCE", -1.0)  # nothing is exact enough
     shown = mtopt("trace", "zoo", "--verify")
     assert shown.code == 1
     assert "dropped fold layers.*.weight → layers.*.weight: outputs change (2 times)" in shown.out
