@@ -23,7 +23,7 @@ What holds for all hooks:
   yours. An exception ends the run; it is raised as it is, with a note that names the plugin.
 - Hook wrappers are refused.
 
-More `records` hooks (symbols, trace rules, observers, searchers) come with the rooms that read them.
+More `records` hooks (observers, searchers) come with the rooms that read them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mtcore.nn.spec import QuantModuleSpec
     from mtcore.plugins.phases import PhaseOutcome, RunFacts
     from mtcore.recipe.spec import RecipeSpec
-    from mtcore.trace import TraceInputs, TraceReport
+    from mtcore.trace import OpRules, SymbolSpec, TraceInputs, TraceReport, TraceRuleSpec
 
 HOOK_API = (0, 1)
 """Major and minor version of this page. Plugins written for the two minor versions before it still work."""
@@ -182,6 +182,56 @@ def mtcore_quant_modules() -> Iterable[QuantModuleSpec]:
         ...     def mtcore_quant_modules(self):
         ...         yield QuantModuleSpec("mine.Scaled", Scaled, QuantScaled)
         >>> Registry.load([Plugin()], discover=False).quant_modules["mine.Scaled"].original is Scaled
+        True
+    """
+    raise NotImplementedError
+
+
+@_records("symbols", "symbol rule", "mtcore.trace:SymbolSpec")
+def mtcore_symbols() -> Iterable[SymbolSpec]:
+    """Module classes with the sizes in them that can change, each with the parameter and axis that has it.
+
+    Called once a registry. A module whose class is in no record has no symbols. A subclass takes its base's record
+    only while it has the same forward.
+
+    Example:
+        >>> from torch import nn
+        >>> from mtcore.plugins import Registry
+        >>> from mtcore.trace import Symbol, SymbolSpec, SymInfo
+        >>> class Scaled(nn.Linear):
+        ...     def forward(self, x):
+        ...         return super().forward(x) * 0.5
+        >>> def symbols(module):
+        ...     return SymInfo({"out": Symbol(is_searchable=True, parameter="weight", axis=0)})
+        >>> class Plugin:
+        ...     @hookimpl
+        ...     def mtcore_symbols(self):
+        ...         yield SymbolSpec("mine.Scaled", Scaled, symbols)
+        >>> registry = Registry.load([Plugin()], discover=False)
+        >>> model = nn.Sequential(Scaled(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> [name for name, _ in registry.analyze_symbols(model).named_symbols("searchable")]
+        ['0.out']
+    """
+    raise NotImplementedError
+
+
+@_records("trace_rules", "trace rule", "mtcore.trace:TraceRuleSpec")
+def mtcore_trace_rules() -> Iterable[TraceRuleSpec]:
+    """What operations do to the scales and channels of their operands: one record for each operation.
+
+    Called once a registry. The name is that of a dispatched operation without its overload. Where an operation has
+    no record, what goes into it keeps its values and channels, and the report counts it in `unknown_ops`.
+
+    Example:
+        >>> from mtcore.plugins import Registry
+        >>> from mtcore.trace import TraceRuleSpec
+        >>> def rule(context, call):
+        ...     return context.pointwise(context.get(call.args[0]))
+        >>> class Plugin:
+        ...     @hookimpl
+        ...     def mtcore_trace_rules(self):
+        ...         yield TraceRuleSpec("mylib::snake", rule)
+        >>> Registry.load([Plugin()], discover=False).op_rules().find("mylib::snake") is not None
         True
     """
     raise NotImplementedError
@@ -324,7 +374,7 @@ def mtcore_example_inputs(model: nn.Module) -> TraceInputs | None:
 
 
 @_first("mtcore.trace:TraceReport")
-def mtcore_trace_model(model: nn.Module, inputs: TraceInputs | None) -> TraceReport | None:
+def mtcore_trace_model(model: nn.Module, inputs: TraceInputs | None, rules: OpRules) -> TraceReport | None:
     """Run one forward and report what it showed.
 
     Called once a run, before the plan. The built-in implementation is `mtcore.trace.analyze`; a plugin answers for
@@ -332,6 +382,7 @@ def mtcore_trace_model(model: nn.Module, inputs: TraceInputs | None) -> TraceRep
 
     Args:
         inputs: given by the user, the loader or `mtcore_example_inputs`; None where nobody gave any.
+        rules: of operations, from all plugins (`mtcore_trace_rules`).
 
     Example:
         >>> import torch

@@ -5,7 +5,7 @@ from mtcore.builtin.formats import mtcore_formats
 from mtcore.builtin.kernels import mtcore_kernels
 from mtcore.builtin.layers import mtcore_quant_modules
 from mtcore.builtin.recipes import mtcore_recipes
-from mtcore.builtin.trace import mtcore_trace_model
+from mtcore.builtin.trace import mtcore_symbols, mtcore_trace_model, mtcore_trace_rules
 
 MTCORE_HOOK_API = "0.1"
 
@@ -16,5 +16,7 @@ __all__ = [
     "mtcore_kernels",
     "mtcore_quant_modules",
     "mtcore_recipes",
+    "mtcore_symbols",
     "mtcore_trace_model",
+    "mtcore_trace_rules",
 ]

@@ -117,7 +117,7 @@ def trace_checkpoint(
     pins: tuple[AxisPin, ...] = ()
     if queries or look_at is not None:
         with phase("explain"):
-            explainer = Analysis(model, given).explainer
+            explainer = Analysis(model, given, rules=registry.op_rules()).explainer
             answers = tuple(answer for query in queries for answer in query.ask(explainer))
             pins = tuple(explainer.axes(look_at(report, shapes))) if look_at is not None else ()
     return CheckpointTrace(source, report, shapes, proof, answers, pins)

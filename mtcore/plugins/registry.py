@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mtcore.formats import TensorFormat
     from mtcore.nn.spec import QuantModuleSpec
     from mtcore.recipe.spec import RecipeSpec
-    from mtcore.trace import TraceInputs, TraceReport
+    from mtcore.trace import OpRules, SymbolRules, SymbolSpec, SymMap, TraceInputs, TraceReport, TraceRuleSpec
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Registry:
     """Catalogs by kind, the plugins that filled them, and the hooks that are asked during a run.
 
     Attributes:
-        recipes, formats, quant_modules, kernels, algorithms, exporters: records by name, read-only.
+        recipes, formats, quant_modules, symbols, trace_rules, kernels, algorithms, exporters: records by name,
+            read-only.
         plugins: what was loaded, and what each contributes.
         failures: what was not, and why.
 
@@ -51,6 +52,8 @@ class Registry:
     recipes: Catalog[RecipeSpec]
     formats: Catalog[TensorFormat]
     quant_modules: Catalog[QuantModuleSpec]
+    symbols: Catalog[SymbolSpec]
+    trace_rules: Catalog[TraceRuleSpec]
     kernels: Catalog[KernelSpec]
     algorithms: Catalog[AlgorithmSpec]
     exporters: Catalog[ExporterSpec]
@@ -137,9 +140,36 @@ class Registry:
         from mtcore.trace import TraceInputs
 
         wanted = self.example_inputs(model) if inputs is None else TraceInputs.of(inputs)
-        answer = self._calls.first("mtcore_trace_model", model=model, inputs=wanted)
+        answer = self._calls.first("mtcore_trace_model", model=model, inputs=wanted, rules=self.op_rules())
         assert answer is not None, "the built-in tracer answers for every model"
         return cast("TraceReport", answer[0])
+
+    def op_rules(self) -> OpRules:
+        """The rules of operations from the built-ins and all plugins; new, so that it can be changed."""
+        from mtcore.trace import OpRules
+
+        return OpRules.of(self.trace_rules.values())
+
+    def symbol_rules(self) -> SymbolRules:
+        """The symbols of module types from the built-ins and all plugins; new, so that it can be changed.
+
+        Raises:
+            TraceError: two records speak of one type.
+        """
+        from mtcore.trace import SymbolRules
+
+        return SymbolRules.of(self.symbols.values())
+
+    def analyze_symbols(self, model: nn.Module, inputs: object = None) -> SymMap:
+        """The symbols of a model after one forward, with the rules and symbols of all plugins.
+
+        Raises:
+            TraceError: no inputs were given and none could be made, or two records speak of one type.
+        """
+        from mtcore.trace import analyze_symbols
+
+        makers = [self.example_inputs]
+        return analyze_symbols(model, inputs, makers=makers, rules=self.op_rules(), symbols=self.symbol_rules())
 
     def calibration_batches(
         self, source: str, loaded: LoadedModel, options: DataOptions

@@ -16,10 +16,10 @@ from mtcore.trace.proof import Proof, proof_steps, verify
 from mtcore.trace.recorder import RobustTracer, recursive_trace
 from mtcore.trace.replay import Replay
 from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
-from mtcore.trace.rules import OpRules, builtin_rules
+from mtcore.trace.rules import Call, OpRules, RuleContext, TraceRuleSpec, builtin_rules
 from mtcore.trace.shared_input import SharedInputGroup
 from mtcore.trace.slices import Slices
-from mtcore.trace.symbols import CLType, Symbol, SymbolRules, SymInfo, SymMap
+from mtcore.trace.symbols import CLType, Symbol, SymbolRules, SymbolSpec, SymInfo, SymMap
 from mtcore.trace.weightless import empty_weights
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "AxisPin",
     "BlockGroup",
     "CLType",
+    "Call",
     "CalledModule",
     "Count",
     "Explainer",
@@ -44,6 +45,7 @@ __all__ = [
     "Proof",
     "Replay",
     "RobustTracer",
+    "RuleContext",
     "SharedInputGroup",
     "Slices",
     "StackedWeight",
@@ -52,8 +54,10 @@ __all__ = [
     "SymMap",
     "Symbol",
     "SymbolRules",
+    "SymbolSpec",
     "TraceInputs",
     "TraceReport",
+    "TraceRuleSpec",
     "analyze",
     "analyze_symbols",
     "apply_fold",

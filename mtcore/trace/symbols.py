@@ -110,6 +110,25 @@ class SymInfo:
 SymbolFunction = Callable[[nn.Module], SymInfo]
 
 
+@dataclass(frozen=True)
+class SymbolSpec:
+    """The symbols of one type of module, as a record.
+
+    Attributes:
+        name: unique in a registry: "nn.Linear".
+        type: the modules' class; subclasses with the same forward are meant too.
+        symbols: gives the symbols of one module, new ones at each call.
+
+    Example:
+        >>> SymbolSpec("nn.ReLU", nn.ReLU, lambda module: SymInfo(is_shape_preserving=True)).type
+        <class 'torch.nn.modules.activation.ReLU'>
+    """
+
+    name: str
+    type: type[nn.Module]
+    symbols: SymbolFunction
+
+
 class SymbolRules:
     """Module type -> its symbols. A subclass takes its base's rule only while it has the same forward.
 
@@ -124,6 +143,28 @@ class SymbolRules:
 
     def __init__(self) -> None:
         self._rules: dict[type[nn.Module], SymbolFunction] = {}
+
+    @classmethod
+    def of(cls, specs: Iterable[SymbolSpec]) -> SymbolRules:
+        """The rules of these records.
+
+        Raises:
+            TraceError: two records speak of one type.
+        """
+        rules, names = cls(), dict[type[nn.Module], str]()
+        for spec in specs:
+            if spec.type in names:
+                raise TraceError(
+                    f"the symbols of {spec.type.__qualname__} are given by {names[spec.type]!r} and by "
+                    f"{spec.name!r}; leave one out"
+                )
+            names[spec.type] = spec.name
+            rules.register(spec.type)(spec.symbols)
+        return rules
+
+    def specs(self) -> tuple[SymbolSpec, ...]:
+        """The rules as records; one of torch's layers is named as in code: "nn.Linear"."""
+        return tuple(SymbolSpec(_type_name(kind), kind, function) for kind, function in self._rules.items())
 
     def register(
         self, types: type[nn.Module] | Iterable[type[nn.Module]]
@@ -145,6 +186,11 @@ class SymbolRules:
             if base in self._rules and base.forward is type(module).forward:
                 return self._rules[base]
         return None
+
+
+def _type_name(kind: type[nn.Module]) -> str:
+    own = kind.__module__.startswith("torch.nn.")
+    return f"nn.{kind.__name__}" if own else f"{kind.__module__}.{kind.__qualname__}"
 
 
 class SymMap:

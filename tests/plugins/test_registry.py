@@ -22,6 +22,8 @@ def test_the_built_ins_come_through_the_hooks():
     registry = load()
     assert list(registry.formats.values()) == list(builtin_formats())
     assert "nn.Linear" in registry.quant_modules
+    assert "nn.Linear" in registry.symbols
+    assert "aten::mm" in registry.trace_rules
     assert "max" in registry.algorithms
     assert registry.plugins[0].name == "builtin"
     assert registry.plugins[0].contributes["mtcore_formats"] == len(registry.formats)
