@@ -78,7 +78,7 @@ class RelationStore:
         terms = [*plus, *minus]
         if not terms or terms[0].numel() == 0:
             return
-        columns = np.stack([_flat(p) for p in compact(terms)])
+        columns = np.stack([flat(p) for p in compact(terms)])
         columns = columns[:, ~(columns == WILD).any(0)]
         columns[len(plus) :] *= -1
         for a, b, rest in split_terms(columns):
@@ -113,13 +113,13 @@ class RelationStore:
     def _pairs(self, edges: Edges, a: Plane, b: Plane, site: int) -> None:
         if same(a, b) or a.numel() == 0:
             return
-        x, y = (_flat(p) for p in compact([a, b]))
+        x, y = (flat(p) for p in compact([a, b]))
         keep = (x != y) & (x != WILD) & (y != WILD) & (x != 0) & (y != 0)
         edges.add(*_unique_pairs(np.abs(x[keep]), np.abs(y[keep])), site)
 
     def _mark(self, edges: Edges, plane: Plane, site: int) -> None:
         (small,) = compact([plane])
-        labels = unique(np.abs(_flat(small)))
+        labels = unique(np.abs(flat(small)))
         labels = labels[(labels != 0) & (labels != WILD)]
         edges.add(labels, np.zeros_like(labels), site)
 
@@ -130,7 +130,8 @@ def unique(values: Ints) -> Ints:
     return ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))] if ordered.size else ordered
 
 
-def _flat(plane: Tensor) -> Ints:
+def flat(plane: Tensor) -> Ints:
+    """The labels of a plane in one line."""
     return np.asarray(plane.reshape(-1).numpy(), dtype=np.int64)
 
 
