@@ -75,11 +75,28 @@ class GraphDependencyProcessor:
                 symbol.link_to(root)
 
     def _add_blocks(self) -> None:
-        """Heads and their like belong to the innermost module that owns all their parameters."""
+        """Heads and experts belong to the innermost module that owns all their parameters, each by a name."""
+        sites = {site.module for site in self._analysis.report.attentions}
         for group in self._analysis.report.blocks:
-            owners = [p.split(".") for p in group.parameters]
+            owners = [p.split(".")[:-1] for p in group.parameters]
             owner = ".".join(os.path.commonprefix(owners))  # noqa: RUF071  of lists, item by item
             symbol = Symbol(is_searchable=True)
             if group.state != SEARCHABLE:
                 symbol.disable()
-            self._map.set_symbol(owner, "blocks", symbol)
+            if group.chosen_in:
+                self._add(owner, "num_experts", symbol)
+            elif owner in sites:
+                self._add(owner, "num_kv_heads", symbol)
+                queries = Symbol()
+                queries.link_to(symbol)
+                self._add(owner, "num_heads", queries)
+            else:
+                self._add(owner, "blocks", symbol)
+
+    def _add(self, module: str, name: str, symbol: Symbol) -> None:
+        """Under the name, or the first free one of name_2, name_3, …: a module may own several groups."""
+        taken = {full for full, _ in self._map.named_symbols()}
+        wanted, number = name, 2
+        while (f"{module}.{wanted}" if module else wanted) in taken:
+            wanted, number = f"{name}_{number}", number + 1
+        self._map.set_symbol(module, wanted, symbol)
