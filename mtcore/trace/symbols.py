@@ -203,6 +203,10 @@ class SymMap:
             if rule is not None:
                 self.add_sym_info(name, rule(module))
 
+    def __str__(self) -> str:
+        """A symbol a line with its state."""
+        return "\n".join(f"{name}: {symbol.state}" for name, symbol in self.named_symbols())
+
     def add_sym_info(self, module: str, info: SymInfo) -> None:
         """Adds or replaces a module's symbols; their parameters get the module's name in front."""
         for symbol in info.symbols.values():

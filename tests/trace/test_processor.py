@@ -19,4 +19,5 @@ def test_two_groups_of_one_owner_are_two_symbols():
     symbols = SymMap(model, builtin_symbols())
     GraphDependencyProcessor(model, analysis, symbols).process()
     states = {name: symbol.state for name, symbol in symbols.named_symbols() if "blocks" in name}
+    assert "0.blocks: searchable\n0.blocks_2: constant" in str(symbols)
     assert states == {"0.blocks": "searchable", "0.blocks_2": "constant"}
