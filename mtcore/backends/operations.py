@@ -121,8 +121,9 @@ def _fake_amax(x: Tensor, rows: int, cols: int) -> Tensor:
     return x.new_empty(Block(rows, cols).grid(*x.shape), dtype=torch.float32)
 
 
-def _fake_linear(x: Tensor, qdata: Tensor, *_: Any) -> Tensor:
-    return x.new_empty((x.shape[0], qdata.shape[0]))
+def _fake_linear(x: Tensor, *others: Any) -> Tensor:
+    features: int = others[-3]
+    return x.new_empty((x.shape[0], features))
 
 
 _MAGNITUDES = "Tensor? amax, Tensor? outer_amax"
@@ -146,7 +147,7 @@ BLOCK_AMAX = Operation("block_amax", "(Tensor x, int rows, int cols) -> Tensor",
 LINEAR = Operation(
     "linear",
     "(Tensor x, Tensor qdata, Tensor scale, Tensor? scale_2, Tensor? input_amax, Tensor? input_outer_amax, "
-    "Tensor? bias, str format, str input_format) -> Tensor",
+    "Tensor? bias, int features, str format, str input_format) -> Tensor",
     reference.linear,
     _fake_linear,
 )

@@ -67,6 +67,7 @@ def linear(
     input_amax: Tensor | None,
     input_outer_amax: Tensor | None,
     bias: Tensor | None,
+    features: int,
     format: str,
     input_format: str,
 ) -> Tensor:
@@ -77,6 +78,7 @@ def linear(
         qdata, scale, scale_2: of the weight [out features, in features] in `format`.
         input_amax, input_outer_amax: calibrated magnitudes of x, as in `qparams_of`.
         bias: [out features] or None.
+        features: how many; a kernel may keep the weight in a layout that does not show it.
         input_format: a format key; "" where x is not quantized.
     """
     weight = dequantize(qdata, scale, scale_2, x.shape[-1], x.dtype, format)

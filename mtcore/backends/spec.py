@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mtcore.formats import TensorFormat
 
@@ -20,6 +21,7 @@ class Use:
         format: of the tensor that is quantized; of the weight, for a product.
         device: where the tensors are.
         input_format: of the other factor of a product; None where it is not quantized.
+        shape: of the weight of a product, [out features, in features]; None elsewhere.
 
     Example:
         >>> from mtcore.formats.catalog import FP8, NVFP4
@@ -31,6 +33,7 @@ class Use:
     format: TensorFormat
     device: torch.device
     input_format: TensorFormat | None = None
+    shape: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         factor = "" if self.input_format is None else f" x {self.input_format.name}"
@@ -48,6 +51,8 @@ class KernelSpec:
             answers for the format and for the device, and raises nothing.
         run: the implementation; a function of a module, so that a model that holds it can be copied and pickled.
         priority: of several kernels that can serve a use, the one with the largest is chosen.
+        prepare: of a product: lays codes and scales of a stored weight out as `run` reads them, once; None where it
+            reads them as `QTensor` holds them.
     """
 
     name: str
@@ -55,3 +60,4 @@ class KernelSpec:
     refuses: Callable[[Use], str | None]
     run: Callable[..., Any]
     priority: int = 0
+    prepare: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None

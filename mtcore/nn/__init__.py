@@ -3,6 +3,7 @@
 from mtcore.nn.builtin import builtin_quant_modules
 from mtcore.nn.derived import DerivedQuantModule
 from mtcore.nn.matching import Match, match_spec, type_key
+from mtcore.nn.packed_linear import PackedLinear
 from mtcore.nn.quant_attention import AttentionQuantModule
 from mtcore.nn.quant_bilinear import QuantBilinear
 from mtcore.nn.quant_conv import (
@@ -35,6 +36,7 @@ __all__ = [
     "Match",
     "MatrixView",
     "Observer",
+    "PackedLinear",
     "QuantBilinear",
     "QuantConv1d",
     "QuantConv2d",

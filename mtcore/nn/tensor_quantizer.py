@@ -92,6 +92,12 @@ class TensorQuantizer(QuantizerState):
         return not (self.enabled or self.observer is not None or self.pre_quant_scale is not None or rotated)
 
     @property
+    def only_rounds(self) -> bool:
+        """Whether `forward` is `fake_quantize` of the matrix and nothing else: not scaled, shifted or watched."""
+        transforms = (self.pre_quant_scale, self.rotation, self.bias, self.observer)
+        return self.enabled and all(transform is None for transform in transforms)
+
+    @property
     def calibrated(self) -> bool:
         """Whether `forward` has every statistic that must come from data. Weights are their own data."""
         if self.is_weight or self.mode == "dynamic":

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtcore.errors import FormatError
 from mtcore.formats import PowerOfTwoElement, Scale
+from mtcore.numerics.quotient import quotient
 
 _MANTISSA_BITS = 23
 _MANTISSA_MASK = 2**_MANTISSA_BITS - 1
@@ -35,7 +36,7 @@ def power_of_two_codes(amax: Tensor, target: float, level: Scale) -> Tensor:
     assert isinstance(element, PowerOfTwoElement)
     match level.rounding:
         case "up":
-            field = _field_above(amax / target)
+            field = _field_above(quotient(amax, target))
         case "floor":
             field = (amax.view(torch.int32) >> _MANTISSA_BITS) - _exponent(target)
         case "half_up":

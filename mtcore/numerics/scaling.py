@@ -12,6 +12,7 @@ from mtcore.formats import Float32Element, FloatElement, IntElement, PowerOfTwoE
 from mtcore.numerics.blocks import block_amax, block_range, tensor_amax
 from mtcore.numerics.cast import decode, encode
 from mtcore.numerics.powers import power_of_two_codes
+from mtcore.numerics.quotient import quotient
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def qparams_from_range(low: Tensor, high: Tensor, fmt: TensorFormat) -> QParams:
         raise FormatError(f"format {fmt.name!r}: it is symmetric; use qparams_from_amax")
     low, high = low.clamp(max=0), high.clamp(min=0)
     span = high - low
-    scale = _fp32_scale(span / (element.max - element.min), span, fmt.inner)
+    scale = _fp32_scale(quotient(span, element.max - element.min), span, fmt.inner)
     zero_point = (-low / scale).round_().add_(element.min).nan_to_num_(nan=0.0).clamp_(offset.min, offset.max)
     return QParams(fmt, scale, zero_point=zero_point.to(torch.int16))
 
@@ -107,14 +108,14 @@ def qparams_from_range(low: Tensor, high: Tensor, fmt: TensorFormat) -> QParams:
 def outer_scale(outer_amax: Tensor, fmt: TensorFormat) -> Tensor:
     """The outer scale, fp32 [], of a two-level format for a tensor with this largest magnitude."""
     assert fmt.outer is not None
-    return _fp32_scale(outer_amax.float() / fmt.outer_target, outer_amax, fmt.outer)
+    return _fp32_scale(quotient(outer_amax.float(), fmt.outer_target), outer_amax, fmt.outer)
 
 
 def _inner_scale(amax: Tensor, fmt: TensorFormat, scale_2: Tensor | None) -> Tensor:
     level = fmt.inner
     if isinstance(level.element, PowerOfTwoElement):
         return power_of_two_codes(amax if scale_2 is None else amax / scale_2, fmt.target, level)
-    unit = amax / fmt.target if scale_2 is None else amax / (fmt.target * scale_2)
+    unit = quotient(amax, fmt.target) if scale_2 is None else amax / (fmt.target * scale_2)
     match level.element:
         case Float32Element():
             return _fp32_scale(unit, amax, level)

@@ -13,6 +13,7 @@ from mtcore.quantization.api import (
     undo,
 )
 from mtcore.quantization.attached import is_quantized, quantized_of
+from mtcore.quantization.compress import compress, packed_kernels
 from mtcore.quantization.convert import convert
 from mtcore.quantization.journal import Journal
 from mtcore.quantization.registries import ModeRegistry, ModuleRegistry, QuantizeModeRegistry, QuantModuleRegistry
@@ -30,9 +31,11 @@ __all__ = [
     "TensorQuantizer",
     "apply_plan",
     "calibrate",
+    "compress",
     "convert",
     "is_quantized",
     "load",
+    "packed_kernels",
     "plan_model",
     "quantize",
     "quantized_of",

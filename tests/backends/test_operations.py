@@ -49,7 +49,7 @@ def test_the_fake_results_look_like_the_real_ones(formats, name):
         "quantize": (x, None, None, key),
         "dequantize": (qdata, scale, scale_2, 160, torch.bfloat16, key),
         "block_amax": (x, fmt.block.rows, fmt.block.cols),
-        "linear": (x, qdata, scale, scale_2, None, None, None, key, ""),
+        "linear": (x, qdata, scale, scale_2, None, None, None, 5, key, ""),
     }
     for op, arguments in calls.items():
         torch.library.opcheck(registered(op), arguments, test_utils="test_faketensor")
@@ -68,7 +68,7 @@ def test_a_linear_layer_with_stored_weights_is_the_product_of_the_dequantized_on
     weight, x, bias = torch.randn(24, 64), torch.randn(5, 64), torch.randn(24)
     key, input_key = format_key(formats["nvfp4"]), format_key(formats["fp8"])
     stored = OPERATIONS["quantize"].reference(weight, None, None, key)
-    y = OPERATIONS["linear"].reference(x, *stored, torch.tensor([[2.0]]), None, bias, key, input_key)
+    y = OPERATIONS["linear"].reference(x, *stored, torch.tensor([[2.0]]), None, bias, 24, key, input_key)
     seen = OPERATIONS["fake_quantize"].reference(x, torch.tensor([[2.0]]), None, input_key)
     values = OPERATIONS["dequantize"].reference(*stored, 64, torch.float32, key)
     assert torch.equal(y, torch.nn.functional.linear(seen, values, bias))

@@ -5,7 +5,7 @@ import torch
 
 from mtcore.backends import OPERATIONS, format_key
 from mtcore.formats import catalog
-from mtopt_kernels import launch
+from mtopt_kernels import launch, linear
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
 
 ROWS, COLS = 256, 4096
@@ -46,3 +46,38 @@ def test_loads_and_stores_of_a_streaming_kernel_are_16_bytes_wide():
     ptx = compile_launch(made, 90).asm["ptx"]
     assert "ld.global.v4.b32" in ptx
     assert "st.global.v4.b32" in ptx
+
+
+def linear_launches():
+    """The launches of the products with few tokens."""
+    x, scale = torch.empty(16, COLS, dtype=torch.bfloat16), torch.empty(())
+    words = torch.empty(COLS // 128, 512, 16, dtype=torch.int32)
+    scale_bytes = torch.empty(COLS // 128, 512, 2, dtype=torch.int32)
+    bias = torch.empty(512, dtype=torch.bfloat16)
+    codes, weight = (torch.empty(rows, COLS, dtype=torch.float8_e4m3fn) for rows in (16, 512))
+    rows = torch.empty(16, 1), torch.empty(512, 1)
+    for tokens in (x, x.new_empty(64, COLS)):
+        yield from launches_of(
+            linear.nvfp4_linear, tokens, words, scale_bytes, scale, None, None, bias, 512, "", ""
+        )
+    yield from launches_of(linear.nvfp4_unpack, words, scale_bytes, scale, torch.bfloat16)
+    yield from launches_of(linear.fp8_product, codes, rows[0], weight, rows[1], bias, torch.bfloat16)
+
+
+@pytest.mark.parametrize("capability", [90, 100])
+def test_the_products_compile_without_spilling(capability):
+    launches = list(linear_launches())
+    assert len(launches) == 4
+    for made in launches:
+        compiled = compile_launch(made, capability)
+        resources = resources_of(compiled)
+        assert (resources.stack, resources.spilled) == (0, 0), made.kernel.__name__
+        assert resources.shared <= 227 * 1024, "what a program may have on sm_90 and sm_100"
+
+
+def test_a_weight_goes_from_words_to_tensor_cores_without_touching_shared_memory_as_floats():
+    made = next(linear_launches())
+    ptx = compile_launch(made, 90).asm["ptx"]
+    assert "mul.rn.bf16x2" in ptx
+    assert "mma.sync" in ptx
+    assert "st.shared.v4.b32" not in ptx.split("mul.rn.bf16x2")[1].split("mma.sync")[0]

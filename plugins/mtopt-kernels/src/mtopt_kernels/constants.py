@@ -14,6 +14,7 @@ from mtcore.formats import (
     PowerOfTwoElement,
     TensorFormat,
 )
+from mtcore.formats.element import E4M3
 
 _BIAS, _MANTISSA_BITS = 127, 23
 
@@ -29,6 +30,7 @@ class Coded(NamedTuple):
         mantissa_bits: of a float.
         lowest: the exponent field, in place, of a float's smallest normal value.
         has_nan, has_inf: which special codes a float has.
+        is_e4m3: whether it is the element that GPUs cast to themselves.
         lift: 2^(127 - bias): what the bits of a code, moved to fp32's place, must be multiplied by.
     """
 
@@ -41,6 +43,7 @@ class Coded(NamedTuple):
     lowest: int
     has_nan: bool
     has_inf: bool
+    is_e4m3: bool
     lift: float
 
 
@@ -50,7 +53,8 @@ class Constants(NamedTuple):
     Attributes:
         scale: "fp32", "float" or "power", the kind of its inner scales.
         rule: how powers of two are rounded.
-        target: the value on which a block's amax lands; `target_exponent` is its exponent.
+        target: the value on which a block's amax lands; `target_exponent` is its exponent,
+            `target_mantissa` the bits of fp32 behind the point.
         carry: what the rule "half_up" adds to the bits of amax.
         zero_block: the scale of a block of zeros; `zero_code`: its code among powers of two.
         scale_low, scale_high: the range to which scales are clamped.
@@ -66,6 +70,7 @@ class Constants(NamedTuple):
     e_lowest: int
     e_has_nan: bool
     e_has_inf: bool
+    e_is_e4m3: bool
     e_lift: float
     s_mantissa_bits: int
     s_lowest: int
@@ -74,6 +79,7 @@ class Constants(NamedTuple):
     rule: str
     target: float
     target_exponent: int
+    target_mantissa: int
     carry: int
     zero_block: float
     zero_code: int
@@ -88,7 +94,7 @@ def coded(element: IntElement | FloatElement) -> Coded:
     """The constants of an element."""
     if isinstance(element, IntElement):
         low, high = element.min / element.step, element.max / element.step
-        return Coded(True, element.bits, low, high, 1.0 / element.step, 0, 0, False, False, 1.0)
+        return Coded(True, element.bits, low, high, 1.0 / element.step, 0, 0, False, False, False, 1.0)
     return Coded(
         False,
         element.bits,
@@ -99,6 +105,7 @@ def coded(element: IntElement | FloatElement) -> Coded:
         (1 - element.bias + _BIAS) << _MANTISSA_BITS,
         element.specials != "none",
         element.specials == "ieee",
+        element == E4M3,
         2.0 ** (_BIAS - element.bias),
     )
 
@@ -120,7 +127,7 @@ def refusal(fmt: TensorFormat) -> str | None:
 
 
 def _is_scale_float(element: object) -> bool:
-    return isinstance(element, FloatElement) and element.bits == 8 and element.specials == "nan"
+    return element == E4M3
 
 
 @cache
@@ -142,6 +149,7 @@ def constants_of(fmt: TensorFormat) -> Constants:
         rule=level.rounding,
         target=fmt.target,
         target_exponent=math.frexp(fmt.target)[1] - 1,
+        target_mantissa=round((math.frexp(fmt.target)[0] * 2 - 1) * 2**_MANTISSA_BITS),
         carry=round((2.0 - level.round_up_from) * 2**_MANTISSA_BITS),
         zero_block=level.zero_block,
         zero_code=math.frexp(level.zero_block)[1] - 1 + _BIAS,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import triton
 from torch import Tensor
@@ -17,6 +15,7 @@ from mtopt_kernels.kernels.amax import rows_amax_kernel
 from mtopt_kernels.kernels.blocks import blocks_amax_kernel, blocks_kernel, dequantize_blocks_kernel
 from mtopt_kernels.kernels.rows import dequantize_rows_kernel, rows_kernel
 from mtopt_kernels.kernels.tiles import dequantize_tiles_kernel, tiles_amax_kernel, tiles_kernel
+from mtopt_kernels.start import start
 
 TILE_ELEMENTS = 4096
 """Elements of one program of a kernel that streams through a matrix."""
@@ -62,19 +61,55 @@ def dequantize(
         flat = block == PER_TENSOR
         rows, cols = (1, rows * cols) if flat else (rows, cols)
         high, wide, col_tiles, programs = _row_tiles(rows, cols)
-        dequantize_rows_kernel[(programs,)](
-            codes, stored, out, rows, cols, col_tiles, constants, high, wide, flat, num_warps=8
+        start(
+            dequantize_rows_kernel,
+            programs,
+            codes,
+            stored,
+            out,
+            rows,
+            cols,
+            col_tiles,
+            constants,
+            high,
+            wide,
+            flat,
+            warps=4,
         )
     elif block.rows == 1:
         whole, tile, programs, grid_cols = _block_tiles(rows, cols, block.cols, contiguous=True)
-        dequantize_blocks_kernel[(programs,)](
-            codes, stored, scale_2, out, rows * grid_cols, cols, codes.shape[1], grid_cols, constants, block.cols,
-            tile, whole, num_warps=4,
-        )  # fmt: skip
+        start(
+            dequantize_blocks_kernel,
+            programs,
+            codes,
+            stored,
+            scale_2,
+            out,
+            rows * grid_cols,
+            cols,
+            codes.shape[1],
+            grid_cols,
+            constants,
+            block.cols,
+            tile,
+            whole,
+            warps=4,
+        )
     else:
         grid_rows, grid_cols = block.grid(rows, cols)
-        dequantize_tiles_kernel[(grid_rows * grid_cols,)](
-            codes, stored, out, rows, cols, grid_cols, constants, block.rows, block.cols, num_warps=8
+        start(
+            dequantize_tiles_kernel,
+            grid_rows * grid_cols,
+            codes,
+            stored,
+            out,
+            rows,
+            cols,
+            grid_cols,
+            constants,
+            block.rows,
+            block.cols,
+            warps=_warps(block.rows * block.cols),
         )
     return out
 
@@ -92,12 +127,23 @@ def block_amax(x: Tensor, rows: int, cols: int) -> Tensor:
     x = _streamable(x)
     if block.rows == 1:
         whole, tile, programs, _ = _block_tiles(*x.shape, cols, contiguous=x.is_contiguous())
-        blocks_amax_kernel[(programs,)](
-            x, amax, grid_rows * grid_cols, x.shape[1], x.stride(0), grid_cols, cols, tile, whole, num_warps=4
+        start(
+            blocks_amax_kernel,
+            programs,
+            x,
+            amax,
+            grid_rows * grid_cols,
+            x.shape[1],
+            x.stride(0),
+            grid_cols,
+            cols,
+            tile,
+            whole,
+            warps=4,
         )
     else:
-        tiles_amax_kernel[(grid_rows * grid_cols,)](
-            x, amax, *x.shape, x.stride(0), grid_cols, rows, cols, num_warps=8
+        start(
+            tiles_amax_kernel, grid_rows * grid_cols, x, amax, *x.shape, x.stride(0), grid_cols, rows, cols, warps=8
         )
     return amax
 
@@ -123,33 +169,93 @@ def _quantize_into(
         if x.is_contiguous():
             rows, cols = 1, rows * cols
         high, wide, col_tiles, programs = _row_tiles(rows, cols)
-        rows_kernel[(programs,)](
-            x, amax, out, scale, rows, cols, x.stride(0), col_tiles, constants, high, wide, "tensor", codes,
-            num_warps=8,
-        )  # fmt: skip
+        start(
+            rows_kernel,
+            programs,
+            x,
+            amax,
+            out,
+            scale,
+            rows,
+            cols,
+            x.stride(0),
+            col_tiles,
+            constants,
+            high,
+            wide,
+            "tensor",
+            codes,
+            warps=4,
+        )
     elif block == PER_ROW:
         if amax is None and cols > LONGEST_ROW:
             amax = block_amax(x, 1, -1)
         how = "own" if amax is None else "row"
         high, wide, col_tiles, programs = _whole_rows(rows, cols) if amax is None else _row_tiles(rows, cols)
-        rows_kernel[(programs,)](
-            x, amax, out, scale, rows, cols, x.stride(0), col_tiles, constants, high, wide, how, codes,
-            num_warps=8 if high * wide <= 16384 else 16,
-        )  # fmt: skip
+        start(
+            rows_kernel,
+            programs,
+            x,
+            amax,
+            out,
+            scale,
+            rows,
+            cols,
+            x.stride(0),
+            col_tiles,
+            constants,
+            high,
+            wide,
+            how,
+            codes,
+            warps=_warps(high * wide),
+        )
     elif block.rows == 1:
         if fmt.outer is not None and outer_amax is None:
             outer_amax = block_amax(x, -1, -1)
         whole, tile, programs, grid_cols = _block_tiles(rows, cols, block.cols, contiguous=x.is_contiguous())
-        blocks_kernel[(programs,)](
-            x, amax, outer_amax, out, scale, scale_2, rows * grid_cols, cols, x.stride(0), out.shape[1], grid_cols,
-            constants, block.cols, tile, whole, amax is not None, codes, num_warps=4,
-        )  # fmt: skip
+        start(
+            blocks_kernel,
+            programs,
+            x,
+            amax,
+            outer_amax,
+            out,
+            scale,
+            scale_2,
+            rows * grid_cols,
+            cols,
+            x.stride(0),
+            out.shape[1],
+            grid_cols,
+            constants,
+            block.cols,
+            tile,
+            whole,
+            amax is not None,
+            codes,
+            warps=4,
+        )
     else:
         grid_rows, grid_cols = block.grid(rows, cols)
-        tiles_kernel[(grid_rows * grid_cols,)](
-            x, amax, out, scale, rows, cols, x.stride(0), grid_cols, constants, block.rows, block.cols,
-            amax is not None, codes, num_warps=8,
-        )  # fmt: skip
+        start(
+            tiles_kernel,
+            grid_rows * grid_cols,
+            x,
+            amax,
+            out,
+            scale,
+            rows,
+            cols,
+            x.stride(0),
+            grid_cols,
+            constants,
+            block.rows,
+            block.cols,
+            amax is not None,
+            codes,
+            warps=_warps(block.rows * block.cols),
+        )
 
 
 def _rows_amax(x: Tensor, amax: Tensor, *, per_tensor: bool) -> None:
@@ -160,8 +266,18 @@ def _rows_amax(x: Tensor, amax: Tensor, *, per_tensor: bool) -> None:
     wide = min(max(triton.next_power_of_2(cols), 16), 4096)
     loop = min(4, triton.cdiv(cols, wide))
     chunks = triton.cdiv(cols, wide * loop)
-    rows_amax_kernel[(rows * chunks,)](
-        x, amax.view(torch.int32), cols, x.stride(0), chunks, wide, loop, per_tensor, num_warps=4
+    start(
+        rows_amax_kernel,
+        rows * chunks,
+        x,
+        amax.view(torch.int32),
+        cols,
+        x.stride(0),
+        chunks,
+        wide,
+        loop,
+        per_tensor,
+        warps=4,
     )
 
 
@@ -182,8 +298,13 @@ def _whole_rows(rows: int, cols: int) -> tuple[int, int, int, int]:
 def _block_tiles(rows: int, cols: int, k: int, *, contiguous: bool) -> tuple[bool, int, int, int]:
     """Whether the matrix is one run of whole blocks, blocks of a program, programs, and blocks along a row."""
     grid_cols = triton.cdiv(cols, k)
-    tile = max(1, TILE_ELEMENTS // 2 // k)
+    tile = max(1, TILE_ELEMENTS // k)
     return contiguous and cols % k == 0, tile, triton.cdiv(rows * grid_cols, tile), grid_cols
+
+
+def _warps(elements: int) -> int:
+    """32 elements a thread, in 4 to 32 warps."""
+    return min(max(elements // 1024, 4), 32)
 
 
 def _streamable(x: Tensor) -> Tensor:
@@ -191,7 +312,9 @@ def _streamable(x: Tensor) -> Tensor:
     return x if x.stride(1) == 1 or (x.shape[1] == 1 and x.is_contiguous()) else x.contiguous()
 
 
-def _on_grid(amax: Tensor, grid: Iterable[int]) -> Tensor:
+def _on_grid(amax: Tensor, grid: tuple[int, int]) -> Tensor:
+    if amax.shape == grid and amax.dtype == torch.float32 and amax.is_contiguous():
+        return amax
     return amax.float().expand(*grid).contiguous()
 
 

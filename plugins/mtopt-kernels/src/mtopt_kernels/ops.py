@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtcore.backends import BLOCK_AMAX, DEQUANTIZE, FAKE_QUANTIZE, QUANTIZE
+from mtcore.backends import BLOCK_AMAX, DEQUANTIZE, FAKE_QUANTIZE, LINEAR, QUANTIZE
 
 NAMESPACE = "mtopt_kernels"
 
@@ -18,10 +18,22 @@ def _launcher(name: str) -> Any:
     return launch
 
 
+def _product(name: str) -> Any:
+    def launch(*arguments: Any) -> Any:
+        from mtopt_kernels import linear
+
+        return getattr(linear, name)(*arguments)
+
+    return launch
+
+
 _FAKE_QUANTIZE = FAKE_QUANTIZE.implement(NAMESPACE, _launcher("fake_quantize"))
 _QUANTIZE = QUANTIZE.implement(NAMESPACE, _launcher("quantize"))
 _DEQUANTIZE = DEQUANTIZE.implement(NAMESPACE, _launcher("dequantize"))
 _BLOCK_AMAX = BLOCK_AMAX.implement(NAMESPACE, _launcher("block_amax"))
+_NVFP4_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_linear"), suffix="_nvfp4")
+_FP8_LINEAR = LINEAR.implement(NAMESPACE, _product("fp8_linear"), suffix="_fp8")
+_DEQUANTIZED_LINEAR = LINEAR.implement(NAMESPACE, _product("dequantized_linear"), suffix="_dequantized")
 
 
 def fake_quantize(*arguments: Any) -> Any:
@@ -42,3 +54,18 @@ def dequantize(*arguments: Any) -> Any:
 def block_amax(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.block_amax`."""
     return _BLOCK_AMAX(*arguments)
+
+
+def nvfp4_linear(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linear`; the weight as `mtopt_kernels.prepack` lays it out."""
+    return _NVFP4_LINEAR(*arguments)
+
+
+def fp8_linear(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linear`."""
+    return _FP8_LINEAR(*arguments)
+
+
+def dequantized_linear(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linear`."""
+    return _DEQUANTIZED_LINEAR(*arguments)

@@ -9,8 +9,10 @@ import torch
 
 from mtcore.backends import KernelSpec, Use
 from mtcore.formats import PER_ROW, PER_TENSOR, WHOLE
+from mtcore.formats.catalog import FP8, FP8_ROW, NVFP4
 from mtopt_kernels import ops
 from mtopt_kernels.constants import refusal
+from mtopt_kernels.prepack import CHUNK, prepack_nvfp4
 
 OLDEST = (8, 0)
 """The compute capability from which on Triton 3.6 is made for NVIDIA's GPUs."""
@@ -19,6 +21,7 @@ OLDEST = (8, 0)
 def kernel_specs() -> Iterator[KernelSpec]:
     """All records."""
     yield from streaming_specs()
+    yield from linear_specs()
 
 
 def streaming_specs() -> Iterator[KernelSpec]:
@@ -27,6 +30,17 @@ def streaming_specs() -> Iterator[KernelSpec]:
     yield KernelSpec("triton.quantize", "quantize", on_gpu(refuses_codes), ops.quantize)
     yield KernelSpec("triton.dequantize", "dequantize", on_gpu(refuses_codes), ops.dequantize)
     yield KernelSpec("triton.block_amax", "block_amax", on_gpu(refuses_amax), ops.block_amax)
+
+
+def linear_specs() -> Iterator[KernelSpec]:
+    """Products with stored weights."""
+    yield KernelSpec(
+        "triton.nvfp4_linear", "linear", on_gpu(refuses_nvfp4_linear), ops.nvfp4_linear, 20, prepack_nvfp4
+    )
+    yield KernelSpec("triton.fp8_linear", "linear", on_gpu(refuses_fp8_linear), ops.fp8_linear, 20)
+    yield KernelSpec(
+        "triton.dequantized_linear", "linear", on_gpu(refuses_dequantized_linear), ops.dequantized_linear, 10
+    )
 
 
 def on_gpu(refuses: Callable[[Use], str | None]) -> Callable[[Use], str | None]:
@@ -73,3 +87,30 @@ def refuses_amax(use: Use) -> str | None:
     if block.rows * block.cols > 2**14 or (block.rows > 1 and use.format.outer is not None):
         return f"has no kernel for blocks of {block}"
     return None
+
+
+def refuses_nvfp4_linear(use: Use) -> str | None:
+    """What is wrong for words of NVFP4 and 16-bit activations."""
+    if use.format != NVFP4 or use.input_format is not None:
+        return "multiplies nvfp4 weights with unquantized inputs"
+    if use.shape is not None and use.shape[1] % CHUNK:
+        return f"needs in features that are a multiple of {CHUNK}, not {use.shape[1]}"
+    if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (9, 0):
+        return "needs sm_90"
+    return None
+
+
+def refuses_fp8_linear(use: Use) -> str | None:
+    """What is wrong for two factors in FP8."""
+    if use.format not in (FP8, FP8_ROW) or use.input_format not in (FP8, FP8_ROW):
+        return "multiplies fp8 or fp8_row with fp8 or fp8_row"
+    if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (8, 9):
+        return "needs sm_89"
+    return None
+
+
+def refuses_dequantized_linear(use: Use) -> str | None:
+    """What is wrong for weights that are dequantized in every product."""
+    if use.input_format is not None:
+        return "leaves inputs as they are"
+    return refuses_codes(use)

@@ -1,4 +1,4 @@
-"""The contract of the memory-bound kernels, in Triton's interpreter; collected by test_streaming.py."""
+"""The contract of the memory-bound kernels, in Triton's interpreter; run by test_interpreted.py."""
 
 from dataclasses import replace
 

@@ -1,8 +1,8 @@
 """Elements on the GPU: rounding, encoding and decoding by the bits of fp32, as `mtcore.numerics.minifloat` does.
 
-Nothing here uses the casts of a framework or of the hardware, so that the interpreter, every architecture and the
-specification agree bit for bit. A value among steps of 2^k is rounded by adding and taking off 2^(k + 23): fp32's
-own addition rounds to nearest, ties to even.
+Apart from E4M3, which GPUs cast as the specification does, nothing here uses the casts of a framework or of the
+hardware, so that the interpreter, every architecture and the specification agree bit for bit. A value among steps
+of 2^k is rounded by adding and taking off 2^(k + 23): fp32's own addition rounds to nearest, ties to even.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 EXPONENT_MASK = tl.constexpr(0x7F800000)
 MAGNITUDE_MASK = tl.constexpr(0x7FFFFFFF)
-INTEGER_ROUNDER = tl.constexpr(12582912.0)  # 1.5 · 2^23: its last bit counts ones
-INTEGER_ROUNDER_BITS = tl.constexpr(0x4B400000)
+INTEGER_ROUNDER = tl.constexpr(12582912.0)  # 1.5 · 2^23: its last bit counts ones, its last 22 are 0
 
 
 @triton.jit
@@ -38,62 +37,70 @@ def magnitude_bits(x):
 
 
 @triton.jit
+def larger(a, b):
+    """The larger of two numbers; NaN if one is."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def amax_along(x, AXIS: tl.constexpr):
+    """The largest magnitude along an axis, fp32; NaN if there is one."""
+    if INTERPRETED:
+        return from_bits(tl.max(magnitude_bits(x), axis=AXIS))
+    else:
+        return tl.reduce(tl.abs(x.to(tl.float32)), AXIS, larger)
+
+
+@triton.jit
 def rounder(magnitude, MANTISSA_BITS: tl.constexpr, LOWEST: tl.constexpr):
-    """The exponent field of each magnitude, not below the smallest normal's, and 2^23 steps there as fp32 bits."""
-    exponent = tl.maximum(bits_of(magnitude) & EXPONENT_MASK, LOWEST)
-    return exponent, exponent + ((23 - MANTISSA_BITS) << 23)
+    """2^23 steps at the exponent of each magnitude, at least at the smallest normal's, as fp32 bits."""
+    return tl.maximum(bits_of(magnitude) & EXPONENT_MASK, LOWEST) + ((23 - MANTISSA_BITS) << 23)
 
 
 @triton.jit
 def readable(x, F: tl.constexpr, MAY_BE_NAN: tl.constexpr):
-    """x as fp32, what it must be before it is divided by its scale.
-
-    Elements under 8 bits do not keep the sign of -0.0. NaN is 0 for elements without one; where the scale is that
-    of the values themselves, it has made the whole block NaN already, and there is nothing to do.
-    """
+    """x as fp32. NaN is 0 for elements without one; where the scale is that of the values themselves, the whole
+    block is NaN already, and there is nothing to do."""
     x = x.to(tl.float32)
-    if MAY_BE_NAN and not F.e_has_nan:
+    if (MAY_BE_NAN or INTERPRETED) and not F.e_has_nan:  # the interpreter's minimum of NaN and 0 is NaN
         x = tl.where(x == x, x, 0.0)
-    if not F.e_is_int and F.e_bits < 8:
-        x = x + 0.0
     return x
 
 
 @triton.jit
-def divider(times, F: tl.constexpr):
-    """What `quotient` needs of a divisor, worked out once a block: (power, divisor, inverse, high, low).
-
-    The power of two brings the divisor into [2^-22, 8), where no step of the division over- or underflows. A
-    divisor that is NaN makes the quotients NaN, or 0 for elements without NaN. Integers are counted in steps.
-    """
-    times = times * (1.0 / F.e_unit)  # exact: a power of two, and no scale is that small
-    field = tl.minimum(tl.maximum(254 - ((bits_of(times) >> 23) & 255), 1), 254)
-    power = from_bits(field << 23)
-    divisor = times * power
-    if not F.e_has_nan:
-        power = tl.where(times == times, power, 0.0)
-        divisor = tl.where(times == times, divisor, 1.0)
-    inverse = tl.div_rn(1.0, divisor)
-    return power, divisor, inverse, divisor * F.e_high, divisor * F.e_low
+def lifted(x, power, F: tl.constexpr):
+    """x · power, where elements under 8 bits lose the sign of -0.0 but keep that of numbers too small for fp32."""
+    if F.e_is_int or F.e_bits == 8:
+        return x * power
+    else:
+        return tl.fma(x, tl.broadcast_to(power, x.shape), tl.zeros(x.shape, tl.float32))
 
 
 @triton.jit
-def quotient(x, power, divisor, inverse, high, low, F: tl.constexpr):
-    """x / times, correctly rounded, within the element's range; of floats the magnitude. fp32.
+def inverse_of(divisor):
+    """1 / divisor, correctly rounded, for fp32 between 2^-22 and 8 (NaN stays)."""
+    if INTERPRETED:
+        return tl.div_rn(1.0, divisor)
+    else:  # the steps of CUDA's own rcp.rn without its branch for extreme exponents
+        guess = tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=r,r", [divisor], dtype=tl.float32, is_pure=True, pack=1
+        )
+        return tl.fma(guess, tl.fma(-divisor, guess, 1.0), guess)
+
+
+@triton.jit
+def power_for(divisor):
+    """The power of two that brings a positive divisor into [2^-22, 8), where no division over- or underflows."""
+    return from_bits(tl.maximum(254 - (bits_of(divisor) >> 23), 1) << 23)
+
+
+@triton.jit
+def divided(a, divisor, inverse):
+    """a / divisor, correctly rounded, for a within a few powers of two of what matters (see `quotient`).
 
     Markstein's division ("Computation of elementary functions on the IBM RISC System/6000", 1990): with a correctly
     rounded inverse, the first correction gives a neighbour of the quotient and the second one the quotient itself.
-    What is too small for it (underflow) is below half the smallest step and becomes 0. Cutting off at the range
-    before the division instead of after it gives the same codes: the cut quotient is off by half a unit in the last
-    place of fp32, which the rounding to the element swallows.
     """
-    a = x * power
-    if F.e_is_int:
-        a = tl.minimum(tl.maximum(a, low), high)
-    elif F.e_has_nan:
-        a = tl.minimum(tl.abs(a), high, propagate_nan=tl.PropagateNan.ALL)
-    else:
-        a = tl.minimum(tl.abs(a), high)
     if INTERPRETED:  # its fma rounds twice
         return tl.div_rn(a, divisor)
     else:
@@ -103,29 +110,89 @@ def quotient(x, power, divisor, inverse, high, low, F: tl.constexpr):
 
 
 @triton.jit
+def divider(times, F: tl.constexpr):
+    """What `quotient` needs of a multiplier, worked out once a block: (power, divisor, inverse, high, low).
+
+    Where the multiplier is NaN the quotients are NaN, or 0 for elements without NaN. Integers are counted in steps.
+    """
+    if F.scale == "power":
+        # A power of two is divided by exactly by multiplying with its inverse, which is subnormal for 2^127.
+        field = 254 - (bits_of(times) >> 23)
+        field = tl.where(bits_of(times) < (1 << 23), 254, field)  # 2^-127 itself: 2^127
+        power = from_bits(tl.where(field <= 0, 1 << 22, field << 23))
+        divisor, inverse = times, times
+        high, low = tl.full(times.shape, F.e_high, tl.float32), tl.full(times.shape, F.e_low, tl.float32)
+    else:
+        power = power_for(times)
+        divisor = times * power
+        inverse = inverse_of(divisor)
+        high, low = divisor * F.e_high, divisor * F.e_low
+    if F.e_has_nan:
+        high = tl.where(times == times, high, float("nan"))
+    else:  # NaN and infinities of the block too
+        high, low = tl.where(times == times, high, 0.0), tl.where(times == times, low, 0.0)
+        divisor, inverse = tl.where(times == times, divisor, 1.0), tl.where(times == times, inverse, 1.0)
+    return power, divisor, inverse, high, low
+
+
+@triton.jit
+def quotient(a, divisor, inverse, high, low, F: tl.constexpr):
+    """What was `lifted` divided by the multiplier, correctly rounded, within the element's range; of floats the
+    magnitude. fp32.
+
+    What is too small for the division (underflow) is below half the smallest step and becomes 0. Cutting off at the
+    range before the division instead of after it gives the same codes: the cut quotient is off by half a unit in
+    the last place of fp32, which the rounding to the element swallows.
+    """
+    if F.e_is_int:
+        if F.scale == "power":
+            a = a * F.e_unit
+        a = tl.minimum(tl.maximum(a, low), high)
+    elif F.e_has_nan:
+        a = tl.minimum(tl.abs(a), high, propagate_nan=tl.PropagateNan.ALL)
+    else:
+        a = tl.minimum(tl.abs(a), high)
+    if F.scale == "power":
+        return a
+    else:
+        return divided(a, divisor, inverse)
+
+
+@triton.jit
+def with_sign(magnitude, x):
+    """A magnitude with the sign of x."""
+    return from_bits(bits_of(magnitude) | (bits_of(x) & ~MAGNITUDE_MASK))
+
+
+@triton.jit
 def round_units(units, x, F: tl.constexpr):
     """The element's value nearest to `units` (see `quotient`), with the sign of x: fp32."""
     if F.e_is_int:
         return ((units + INTEGER_ROUNDER) - INTEGER_ROUNDER) * (1.0 / F.e_unit)
+    elif F.e_is_e4m3 and not INTERPRETED:  # the hardware's own cast does the same, in fewer steps
+        return with_sign(units, x).to(tl.float8e4nv).to(tl.float32)
     else:
-        _, magic = rounder(units, F.e_mantissa_bits, F.e_lowest)
-        rounded = (units + from_bits(magic)) - from_bits(magic)
-        return from_bits(bits_of(rounded) | (bits_of(x) & ~MAGNITUDE_MASK))
+        magic = rounder(units, F.e_mantissa_bits, F.e_lowest)
+        return with_sign((units + from_bits(magic)) - from_bits(magic), x)
 
 
 @triton.jit
 def encode_magnitude(magnitude, MANTISSA_BITS: tl.constexpr, LOWEST: tl.constexpr):
     """The code of a magnitude within the range of a float element, int32."""
-    exponent, magic = rounder(magnitude, MANTISSA_BITS, LOWEST)
-    steps = bits_of(magnitude + from_bits(magic)) - magic
-    return steps + ((exponent - LOWEST) >> (23 - MANTISSA_BITS))
+    magic = rounder(magnitude, MANTISSA_BITS, LOWEST)
+    bits = bits_of(magnitude + from_bits(magic))
+    # The low bits count steps; the exponent counts binades, of which each has 2^MANTISSA_BITS codes.
+    lowest: tl.constexpr = (LOWEST >> (23 - MANTISSA_BITS)) + ((23 - MANTISSA_BITS) << MANTISSA_BITS)
+    return (bits & ((4 << MANTISSA_BITS) - 1)) + (bits >> (23 - MANTISSA_BITS)) - lowest
 
 
 @triton.jit
 def encode_units(units, x, signed, F: tl.constexpr):
     """The codes of `round_units`, in the low bits of int32. `signed` is false where the scale is NaN, codes 0."""
     if F.e_is_int:
-        return (bits_of(units + INTEGER_ROUNDER) - INTEGER_ROUNDER_BITS) & ((1 << F.e_bits) - 1)
+        return bits_of(units + INTEGER_ROUNDER) & ((1 << F.e_bits) - 1)
+    elif F.e_is_e4m3 and not INTERPRETED:
+        return with_sign(units, x).to(tl.float8e4nv).to(tl.uint8, bitcast=True).to(tl.int32)
     else:
         sign_place: tl.constexpr = 1 << (F.e_bits - 1)
         code = encode_magnitude(units, F.e_mantissa_bits, F.e_lowest)
@@ -152,6 +219,8 @@ def decode_element(code, F: tl.constexpr):
     if F.e_is_int:
         sign_place: tl.constexpr = 1 << (F.e_bits - 1)
         value = (((code & ((1 << F.e_bits) - 1)) ^ sign_place) - sign_place).to(tl.float32) * (1.0 / F.e_unit)
+    elif F.e_is_e4m3 and not INTERPRETED:
+        value = code.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(tl.float32)
     else:
         value = decode_float(code, F.e_bits, F.e_mantissa_bits, F.e_lift)
     if F.e_has_inf:
@@ -160,7 +229,7 @@ def decode_element(code, F: tl.constexpr):
         value = tl.where((code & field) == field, infinite, value)
         is_nan = ((code & field) == field) & ((code & ((1 << F.e_mantissa_bits) - 1)) != 0)
         value = tl.where(is_nan, float("nan"), value)
-    elif F.e_has_nan:
+    elif F.e_has_nan and (INTERPRETED or not F.e_is_e4m3):
         magnitude: tl.constexpr = (1 << (F.e_bits - 1)) - 1
         value = tl.where((code & magnitude) == magnitude, float("nan"), value)
     return value

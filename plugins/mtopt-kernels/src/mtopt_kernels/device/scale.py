@@ -5,7 +5,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mtopt_kernels.device.element import bits_of, decode_float, encode_magnitude, from_bits
+from mtopt_kernels.device.element import (
+    INTERPRETED,
+    bits_of,
+    decode_float,
+    divided,
+    encode_magnitude,
+    from_bits,
+    inverse_of,
+    power_for,
+)
 
 
 @triton.jit
@@ -24,10 +33,12 @@ def outer_scale(outer_amax, F: tl.constexpr):
 def power_codes(amax, F: tl.constexpr):
     """The exponents of scales that are powers of two, int32; 255 (NaN) where amax is not finite."""
     if F.rule == "up":
-        bits = bits_of(tl.div_rn(amax, F.target))
-        field = bits >> 23
-        enough = tl.where(field == 0, 1 << 22, 0)  # up to 2^-127 a subnormal ratio needs no more than field 0
-        field += ((bits & 0x7FFFFF) > enough).to(tl.int32)
+        # The least power of two that is not below RN(amax / target): exponents subtracted, and one more where the
+        # mantissa of amax is the larger one. (Mantissas that differ have a quotient that fp32 tells from 1.)
+        bits = bits_of(amax)
+        field = (bits >> 23) - F.target_exponent + ((bits & 0x7FFFFF) > F.target_mantissa).to(tl.int32)
+        if F.target_exponent == 0:  # a subnormal amax has no hidden bit; with larger targets its field is 0 anyway
+            field = tl.where(bits < (1 << 23), (amax > F.target * 2.0**-127).to(tl.int32), field)
     elif F.rule == "floor":
         field = (bits_of(amax) >> 23) - F.target_exponent
     else:
@@ -57,11 +68,19 @@ def stored_scale(amax, scale_2, F: tl.constexpr):
     elif F.scale == "power":
         return power_codes(amax, F)
     else:
-        unit = tl.div_rn(amax, F.target * scale_2)
-        broken = (unit != unit) | (bits_of(amax) >= 0x7F800000)
-        clamped = tl.minimum(tl.maximum(unit, F.scale_low), F.scale_high)
-        code = encode_magnitude(tl.where(amax == 0.0, F.zero_block, clamped), F.s_mantissa_bits, F.s_lowest)
-        return tl.where(broken & (amax != 0.0), 127, code)
+        whole = F.target * scale_2
+        power = power_for(whole)
+        divisor = whole * power
+        unit = divided(tl.minimum(amax * power, divisor * F.scale_high), divisor, inverse_of(divisor))
+        unit = tl.where(amax == 0.0, F.zero_block, tl.maximum(unit, F.scale_low))
+        broken = bits_of(amax) >= 0x7F800000
+        if F.outer:
+            broken |= tl.where(scale_2 == scale_2, 0, bits_of(amax)) > 0  # not a block of zeros
+        if INTERPRETED:
+            code = encode_magnitude(unit, F.s_mantissa_bits, F.s_lowest)
+        else:
+            code = unit.to(tl.float8e4nv).to(tl.uint8, bitcast=True).to(tl.int32)
+        return tl.where(broken, 127, code)
 
 
 @triton.jit
@@ -72,5 +91,8 @@ def multiplier(stored, scale_2, F: tl.constexpr):
     elif F.scale == "power":
         return power_values(stored)
     else:
-        value = tl.where(stored == 127, float("nan"), decode_float(stored, 8, F.s_mantissa_bits, F.s_lift))
+        if INTERPRETED:
+            value = tl.where(stored == 127, float("nan"), decode_float(stored, 8, F.s_mantissa_bits, F.s_lift))
+        else:
+            value = stored.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(tl.float32)
         return value * scale_2

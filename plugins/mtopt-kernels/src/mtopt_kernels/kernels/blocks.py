@@ -6,12 +6,12 @@ import triton
 import triton.language as tl
 
 from mtopt_kernels.device.element import (
+    amax_along,
     cast,
     decode_element,
     divider,
     encode_units,
-    from_bits,
-    magnitude_bits,
+    lifted,
     quotient,
     readable,
     round_units,
@@ -37,12 +37,6 @@ def block_places(n_blocks, cols, row_stride, grid_cols, K: tl.constexpr, TILE: t
         row = block // grid_cols
         col = (block - row * grid_cols)[:, None] * K + within[None, :]
         return first, local, first * 0, row[:, None] * row_stride + col, alive[:, None] & (col < cols), alive
-
-
-@triton.jit
-def amax_of_blocks(x):
-    """The largest magnitude along axis 1, fp32; NaN if there is one."""
-    return from_bits(tl.max(magnitude_bits(x), axis=1))
 
 
 @triton.jit
@@ -72,7 +66,7 @@ def blocks_kernel(
         amax = tl.load(amax_ptr + first + local, mask=alive, other=0.0)
         amax = tl.where(amax < 0.0, 0.0, amax)
     else:
-        amax = amax_of_blocks(x)
+        amax = amax_along(x, 1)
     scale_2 = 1.0
     if F.outer:
         scale_2 = outer_scale(tl.load(outer_ptr), F)
@@ -80,7 +74,8 @@ def blocks_kernel(
     times = multiplier(stored, scale_2, F)
     power, divisor, inverse, high, low = divider(times, F)
     x = readable(x, F, GIVEN)
-    units = quotient(x, power[:, None], divisor[:, None], inverse[:, None], high[:, None], low[:, None], F)
+    x = lifted(x, power[:, None], F)
+    units = quotient(x, divisor[:, None], inverse[:, None], high[:, None], low[:, None], F)
     if CODES:
         tl.store(scale_ptr + first + local, stored.to(scale_ptr.dtype.element_ty), mask=alive)
         if F.outer:
@@ -164,4 +159,4 @@ def blocks_amax_kernel(
     """The amax of each block."""
     first, local, base, offsets, mask, alive = block_places(n_blocks, cols, row_stride, grid_cols, K, TILE, WHOLE)
     x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
-    tl.store(out_ptr + first + local, amax_of_blocks(x), mask=alive)
+    tl.store(out_ptr + first + local, amax_along(x, 1), mask=alive)

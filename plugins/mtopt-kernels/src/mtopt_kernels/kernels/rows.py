@@ -6,12 +6,12 @@ import triton
 import triton.language as tl
 
 from mtopt_kernels.device.element import (
+    amax_along,
     cast,
     decode_element,
     divider,
     encode_units,
-    from_bits,
-    magnitude_bits,
+    lifted,
     quotient,
     readable,
     round_units,
@@ -56,7 +56,7 @@ def rows_kernel(
     row, base, offsets, mask, alive = row_places(rows, cols, row_stride, col_tiles, HIGH, WIDE)
     x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
     if AMAX == "own":
-        amax = from_bits(tl.max(magnitude_bits(x), axis=1))
+        amax = amax_along(x, 1)
     else:
         if AMAX == "tensor":
             amax = tl.load(amax_ptr + row * 0, mask=alive, other=0.0)
@@ -67,7 +67,8 @@ def rows_kernel(
     times = multiplier(stored, 1.0, F)
     power, divisor, inverse, high, low = divider(times, F)
     x = readable(x, F, AMAX != "own")
-    units = quotient(x, power[:, None], divisor[:, None], inverse[:, None], high[:, None], low[:, None], F)
+    x = lifted(x, power[:, None], F)
+    units = quotient(x, divisor[:, None], inverse[:, None], high[:, None], low[:, None], F)
     row, base, offsets, mask, alive = row_places(rows, cols, cols, col_tiles, HIGH, WIDE)
     if CODES:
         if AMAX == "tensor":

@@ -6,12 +6,12 @@ import triton
 import triton.language as tl
 
 from mtopt_kernels.device.element import (
+    amax_along,
     cast,
     decode_element,
     divider,
     encode_units,
-    from_bits,
-    magnitude_bits,
+    lifted,
     quotient,
     readable,
     round_units,
@@ -54,12 +54,13 @@ def tiles_kernel(
         amax = tl.load(amax_ptr + tl.program_id(0))
         amax = tl.where(amax < 0.0, 0.0, amax)
     else:
-        amax = from_bits(tl.max(tl.max(magnitude_bits(x), axis=1), axis=0))
+        amax = amax_along(amax_along(x, 1), 0)
     stored = stored_scale(amax, 1.0, F)
     times = multiplier(stored, 1.0, F)
     power, divisor, inverse, high, low = divider(times, F)
     x = readable(x, F, GIVEN)
-    units = quotient(x, power, divisor, inverse, high, low, F)
+    x = lifted(x, power, F)
+    units = quotient(x, divisor, inverse, high, low, F)
     out_base, out_offsets, mask = tile_places(rows, cols, cols, grid_cols, HIGH, WIDE)
     if CODES:
         tl.store(scale_ptr + tl.program_id(0), stored.to(scale_ptr.dtype.element_ty))
@@ -90,4 +91,4 @@ def tiles_amax_kernel(x_ptr, out_ptr, rows, cols, row_stride, grid_cols, HIGH: t
     """The amax of each tile."""
     base, offsets, mask = tile_places(rows, cols, row_stride, grid_cols, HIGH, WIDE)
     x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
-    tl.store(out_ptr + tl.program_id(0), from_bits(tl.max(tl.max(magnitude_bits(x), axis=1), axis=0)))
+    tl.store(out_ptr + tl.program_id(0), amax_along(amax_along(x, 1), 0))

@@ -1,4 +1,4 @@
-"""The memory-bound kernels: their contract holds in the interpreter."""
+"""In Triton's interpreter: the contract of the memory-bound kernels, and the products."""
 
 import os
 import subprocess
@@ -9,9 +9,10 @@ import pytest
 
 
 @pytest.mark.slow
-def test_the_contract_of_the_memory_bound_kernels_holds_in_the_interpreter():
+@pytest.mark.parametrize("name", ["streaming", "linear"])
+def test_the_kernels_compute_what_they_must_in_the_interpreter(name):
     # The interpreter must be switched on before Triton is imported: so in a process of its own.
-    path = Path(__file__).parent / "interpreted" / "streaming.py"
+    path = Path(__file__).parent / "interpreted" / f"{name}.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", str(path)]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

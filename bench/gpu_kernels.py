@@ -1,0 +1,325 @@
+"""Measures the kernels of mtopt-kernels on a CUDA GPU, beside torch's and nvidia-modelopt's: a table, and JSON.
+
+Usage: python bench/gpu_kernels.py [--only streaming quantizer products model] [--json OUT] [--compile-only I/N]
+Every result is checked before it is timed: bit for bit against mtcore.numerics, products against float64. Operands
+are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
+time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
+nvidia-modelopt is measured where it is installed. --compile-only fills Triton's cache with every N-th launch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtcore.backends import Use, choose_kernel, format_key, reference
+from mtcore.formats import TensorFormat, catalog
+from mtcore.nn import TensorQuantizer
+from mtcore.plugins import Registry
+from mtcore.testing import same_bits
+from mtopt_kernels import hooks, launch, linear
+from mtopt_kernels.prepack import prepack_nvfp4
+from mtopt_kernels.specs import kernel_specs
+
+ROWS, COLS = 4096, 14336
+ELEMENTS = ROWS * COLS
+FORMATS = (
+    catalog.FP8, catalog.FP8_ROW, catalog.FP8_TILE, catalog.FP8_RUN, catalog.NVFP4, catalog.MXFP8_E4M3,
+    catalog.MXFP4, catalog.MXFP6_E2M3, catalog.MXINT8, catalog.INT8_TENSOR, catalog.INT8_ROW, catalog.INT4_B128,
+)  # fmt: skip
+LAYERS = ((4096, 4096), (14336, 4096), (4096, 14336), (28672, 8192))
+"""Out and in features of the layers that are multiplied."""
+TOKENS = (1, 16, 64, 512, 4096, 8192)
+BATCH, DEPTH = 512, 8
+
+
+class Bench:
+    """Times, prints and collects."""
+
+    def __init__(self, part: tuple[int, int] | None) -> None:
+        self.part, self.count = part, 0
+        self.results: list[dict[str, object]] = []
+        self.copy = 0.0
+
+    @property
+    def timing(self) -> bool:
+        return self.part is None
+
+    def microseconds(self, calls: list[Callable[[], object]], *, eager: bool = False) -> float:
+        """The median time of one call; the calls are made in turn."""
+        if self.part is not None:
+            self.count += 1
+            if self.count % self.part[1] == self.part[0]:
+                calls[0]()
+            return 1.0
+        many = [calls[i % len(calls)] for i in range(max(8, len(calls)))]
+        for call in many[:3]:
+            call()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        if not eager:
+            with torch.cuda.graph(graph):
+                for call in many:
+                    call()
+            graph.replay()
+        times = []
+        for _ in range(9):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            if eager:
+                for call in many:
+                    call()
+            else:
+                graph.replay()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end) * 1000 / len(many))
+        return statistics.median(times)
+
+    def row(self, name: str, calls: list[Callable[[], object]], size: float, *, eager: bool = False) -> float:
+        """Time something that moves `size` bytes at least."""
+        us = self.microseconds(calls, eager=eager)
+        rate = size / us / 1e3
+        share = rate / self.copy if self.copy else 1.0
+        self.note(f"{name:44s} {us:9.1f} us {rate:7.0f} GB/s {share:5.2f} of copy{' eager' if eager else ''}")
+        self.results.append({"name": name, "us": us, "gb_per_s": rate, "of_copy": share, "eager": eager})
+        return us
+
+    def note(self, line: str) -> None:
+        if self.timing:
+            print(line, flush=True)
+
+
+def differing(actual: Tensor, expected: Tensor) -> int:
+    return int((~same_bits(actual, expected)).sum())
+
+
+def streaming(bench: Bench) -> None:
+    """Fake quantize, quantize, dequantize and amax."""
+    xs = [torch.randn(ROWS, COLS, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
+    for fmt in FORMATS:
+        one_format(bench, fmt, xs)
+
+
+def one_format(bench: Bench, fmt: TensorFormat, xs: list[Tensor]) -> None:
+    key, x = format_key(fmt), xs[0]
+    outer = torch.full((), 6.0, device="cuda") if fmt.outer is not None else None
+    amax = reference.block_amax(x, fmt.block.rows, fmt.block.cols)
+    stored = fmt.element.bits in (4, 8)
+    codes = reference.quantize(x, None, outer, key)
+    scale_2 = codes[2] if codes[2].numel() else None
+    if bench.timing:
+        wrong = differing(launch.fake_quantize(x, None, outer, key), reference.fake_quantize(x, None, outer, key))
+        given = (x, amax * 0.9, outer, key)
+        wrong += differing(launch.fake_quantize(*given), reference.fake_quantize(*given))
+        if stored:
+            wrong += sum(map(differing, launch.quantize(x, None, outer, key), codes))
+            values = reference.dequantize(*codes[:2], scale_2, COLS, x.dtype, key)
+            wrong += differing(launch.dequantize(*codes[:2], scale_2, COLS, x.dtype, key), values)
+        bench.note(f"-- {fmt.name}: {wrong} wrong values")
+        bench.results.append({"name": f"wrong values {fmt.name}", "count": wrong})
+    tensor_wide = fmt.block.rows == -1
+    own = [lambda x=x: launch.fake_quantize(x, None, outer, key) for x in xs]
+    bench.row(f"fake {fmt.name} dynamic", own, (6 if tensor_wide else 4) * ELEMENTS)
+    given_calls = [lambda x=x: launch.fake_quantize(x, amax, outer, key) for x in xs]
+    bench.row(f"fake {fmt.name} static", given_calls, 4 * ELEMENTS + 4 * amax.numel())
+    if stored:
+        size = 2 * ELEMENTS + ELEMENTS * fmt.element.bits / 8 + codes[1].numel() * codes[1].element_size()
+        known = amax if tensor_wide else None
+        bench.row(f"quantize {fmt.name}", [lambda x=x: launch.quantize(x, known, outer, key) for x in xs], size)
+        copies = [(codes[0].clone(), codes[1].clone()) for _ in range(4)]
+        unpack = [lambda c=c: launch.dequantize(*c, scale_2, COLS, x.dtype, key) for c in copies]
+        bench.row(f"dequantize {fmt.name}", unpack, size)
+    block = (fmt.block.rows, fmt.block.cols)
+    bench.row(f"amax {fmt.block}", [lambda x=x: launch.block_amax(x, *block) for x in xs], 2 * ELEMENTS)
+
+
+def quantizers(bench: Bench) -> None:
+    """Through TensorQuantizer.forward, eager."""
+    xs = [torch.randn(ROWS, COLS, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
+    modes = (
+        (catalog.FP8, "static"), (catalog.NVFP4, "dynamic_blocks"), (catalog.INT8_ROW, "dynamic"),
+        (catalog.MXFP8_E4M3, "dynamic"), (catalog.INT4_B128, "dynamic"),
+    )  # fmt: skip
+    for fmt, mode in modes:
+        quantizer = TensorQuantizer(fmt, mode).cuda()
+        if mode == "static":
+            quantizer.set_amax(torch.full((1, 1), 5.0, device="cuda"), None)
+        if mode == "dynamic_blocks":
+            quantizer.set_amax(None, torch.full((), 5.0, device="cuda"))
+        quantizer.kernel = choose_kernel(Use("fake_quantize", fmt, torch.device("cuda")), kernel_specs())
+        calls = [lambda x=x, quantizer=quantizer: quantizer(x) for x in xs]
+        with torch.no_grad():
+            bench.row(f"TensorQuantizer {fmt.name}", calls * 8, 4 * ELEMENTS, eager=True)
+    for name, call, size in peers(xs[0]):
+        bench.row(f"modelopt {name}", [call] * 6, size, eager=True)
+
+
+def peers(x: Tensor) -> Iterator[tuple[str, Callable[[], object], float]]:
+    """What nvidia-modelopt offers for the same; its extensions are built when they are first used."""
+    try:
+        from modelopt.torch.quantization.config import QuantizerAttributeConfig
+        from modelopt.torch.quantization.nn import TensorQuantizer as Peer
+        from modelopt.torch.quantization.qtensor import FP8QTensor, INT4QTensor, MXFP8QTensor, NVFP4QTensor
+        from modelopt.torch.quantization.utils import reduce_amax
+    except ImportError as error:
+        print(f"nvidia-modelopt is not measured: {error}", file=sys.stderr)
+        return
+    settings = {
+        "fp8": {"num_bits": (4, 3)},
+        "nvfp4": {"num_bits": (2, 1), "block_sizes": {-1: 16, "type": "dynamic", "scale_bits": (4, 3)}},
+        "int8_row": {"num_bits": 8, "axis": 0},
+        "mxfp8": {"num_bits": (4, 3), "block_sizes": {-1: 32, "type": "dynamic", "scale_bits": (8, 0)}},
+        "int4_b128": {"num_bits": 4, "block_sizes": {-1: 128}},
+    }
+    for name, attributes in settings.items():
+        quantizer = Peer(QuantizerAttributeConfig(**attributes)).cuda()
+        if name in ("fp8", "nvfp4"):
+            quantizer.amax = torch.full((), 5.0, device="cuda")
+        yield f"TensorQuantizer {name}", lambda quantizer=quantizer: quantizer(x), 4 * ELEMENTS
+    yield "reduce_amax tensor", lambda: reduce_amax(x), 2 * ELEMENTS
+    yield "reduce_amax row", lambda: reduce_amax(x, axis=1), 2 * ELEMENTS
+    yield "pack nvfp4", lambda: NVFP4QTensor.quantize(x, 16), 2.5625 * ELEMENTS
+    yield "pack fp8", lambda: FP8QTensor.quantize(x), 3 * ELEMENTS
+    yield "pack mxfp8", lambda: MXFP8QTensor.quantize(x), 3.03 * ELEMENTS
+    yield "pack int4_b128", lambda: INT4QTensor.quantize(x, 128), 2.53 * ELEMENTS
+
+
+def products(bench: Bench) -> None:
+    """Linear layers: bf16, FP8 by tensor and by row, NVFP4 weights."""
+    for features, inner in LAYERS if bench.timing else LAYERS[:3]:
+        copies = max(2, min(8, int(3e8 // (features * inner * 0.5625)) + 1))
+        plain = [torch.randn(features, inner, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
+        bytes_ = [(torch.randn(features, inner, device="cuda") / 2).to(torch.float8_e4m3fn) for _ in range(4)]
+        key = format_key(catalog.NVFP4)
+        stored = [launch.quantize(plain[i % 3], None, None, key) for i in range(copies)]
+        words = [(*prepack_nvfp4(*s[:2]), s[2]) for s in stored]
+        for tokens in TOKENS:
+            one_product(bench, tokens, plain, bytes_, words, stored[0])
+
+
+def one_product(bench: Bench, tokens: int, plain: list, bytes_: list, words: list, stored: tuple) -> None:
+    features, inner = plain[0].shape
+    x = torch.randn(tokens, inner, device="cuda", dtype=torch.bfloat16)
+    codes, one = x.to(torch.float8_e4m3fn), torch.full((1, 1), 0.5, device="cuda")
+    rows, columns = one.expand(tokens, 1).contiguous(), one.expand(features, 1).contiguous()
+    key, row_key = format_key(catalog.NVFP4), format_key(catalog.FP8_ROW)
+    ours = linear.fp8_product
+    fast = {"out_dtype": torch.bfloat16, "use_fast_accum": True}
+    row_scale = columns.view(1, -1)
+    if bench.timing:
+        weight = launch.dequantize(*stored, inner, torch.bfloat16, key)
+        exact = x.double() @ weight.double().T
+        y = linear.nvfp4_linear(x, *words[0], None, None, None, features, key, "")
+        error = float((y.double() - exact).norm() / exact.norm())
+        exact = codes.double() @ bytes_[0].double().T * 0.25
+        y = ours(codes, rows, bytes_[0], columns, None, torch.bfloat16)
+        error_8 = float((y.double() - exact).norm() / exact.norm())
+        assert error < 2 * 2**-9, error
+        assert error_8 < 2**-9 + 2**-10, error_8
+        del weight, exact, y
+    us = {
+        "bf16": [lambda w=w: F.linear(x, w) for w in plain],
+        "fp8 cublas": [lambda w=w: torch._scaled_mm(codes, w.t(), one[0, 0], one[0, 0], **fast) for w in bytes_],
+        "fp8 ours": [lambda w=w: ours(codes, one, w, one, None, torch.bfloat16) for w in bytes_],
+        "row torch": [lambda w=w: torch._scaled_mm(codes, w.t(), rows, row_scale, **fast) for w in bytes_],
+        "row ours": [lambda w=w: ours(codes, rows, w, columns, None, torch.bfloat16) for w in bytes_],
+        "row with quantize": [
+            lambda w=w: linear.fp8_linear(x, w, columns, None, None, None, None, features, row_key, row_key)
+            for w in bytes_
+        ],
+        "nvfp4": [lambda w=w: linear.nvfp4_linear(x, *w, None, None, None, features, key, "") for w in words],
+    }
+    times = {name: bench.microseconds(calls) for name, calls in us.items()}
+    shown = "  ".join(f"{name} {time:.1f}" for name, time in times.items())
+    bench.note(f"{tokens:5d} x {features:5d} x {inner:5d} us: {shown}")
+    bench.results.append({"name": "product", "tokens": tokens, "features": features, "inner": inner, **times})
+
+
+def geometric_means(bench: Bench) -> None:
+    """Of the products: how many times faster than torch's."""
+    rows = [row for row in bench.results if row["name"] == "product"]
+    pairs = {"fp8 ours": "fp8 cublas", "row ours": "row torch", "row with quantize": "bf16", "nvfp4": "bf16"}
+    for name, other in pairs.items():
+        ratios = [row[other] / row[name] for row in rows]
+        if ratios:
+            mean, least = statistics.geometric_mean(ratios), min(ratios)
+            bench.note(f"{name} against {other}: geometric mean {mean:.3f}, least {least:.3f}")
+            bench.results.append({"name": f"{name} / {other}", "mean": mean, "least": least})
+
+
+def whole_model(bench: Bench) -> None:
+    """A random Llama of 2.0 B parameters, compressed: batches of tokens, and single tokens in a CUDA graph."""
+    if not bench.timing:
+        return
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from mtcore.quantization import compress, quantize
+
+    registry = Registry.load([hooks], discover=False)
+    sizes = LlamaConfig(hidden_size=4096, intermediate_size=14336, num_hidden_layers=DEPTH, vocab_size=32000)
+    batches = [torch.randint(0, 32000, (1, BATCH), device="cuda") for _ in range(4)]
+    token = torch.randint(0, 32000, (1, 1), device="cuda")
+    base: dict[str, float] = {}
+    for recipe in ("bf16", "fp8", "nvfp4_weight_only"):
+        torch.manual_seed(0)
+        with torch.device("cuda"):
+            model = LlamaForCausalLM(sizes).to(torch.bfloat16).eval().requires_grad_(False)
+        if recipe != "bf16":
+            batch = {"input_ids": batches[0], "use_cache": False}
+            model = compress(quantize(model, recipe, [batch], registry=registry), registry=registry)
+        with torch.no_grad():
+            calls = [lambda b=b, model=model: model(input_ids=b, use_cache=False).logits for b in batches]
+            one = partial(model, input_ids=token, use_cache=False)
+            times = {
+                "forward eager": bench.microseconds(calls, eager=True),
+                "forward": bench.microseconds(calls),
+                "one token": bench.microseconds([one] * 8),
+            }
+        base = base or times
+        size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30
+        ratios = ", ".join(f"{name} {time:.0f} us ({base[name] / time:.2f}x)" for name, time in times.items())
+        bench.note(f"Llama {DEPTH} layers {recipe}: {ratios}; {size:.2f} GiB")
+        bench.results.append({"name": f"model {recipe}", "gib": size, **times})
+        del model, calls, one
+
+
+PARTS = {"streaming": streaming, "quantizer": quantizers, "products": products, "model": whole_model}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--compile-only")
+    options = parser.parse_args()
+    part = tuple(map(int, options.compile_only.split("/"))) if options.compile_only else None
+    bench = Bench(part)
+    device = torch.cuda.get_device_properties(0)
+    bench.note(f"{device.name}, sm_{device.major}{device.minor}, torch {torch.__version__}")
+    sources = [torch.randn(ROWS, COLS, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
+    targets = [torch.empty_like(x) for x in sources]
+    calls = [lambda a=a, b=b: a.copy_(b) for a, b in zip(targets, sources, strict=True)]
+    us = bench.row("copy", calls, 4 * ELEMENTS)
+    bench.copy = 4 * ELEMENTS / us / 1e3
+    del sources, targets
+    for name in options.only:
+        PARTS[name](bench)
+        torch.cuda.empty_cache()
+    if bench.timing:
+        geometric_means(bench)
+    if options.json:
+        options.json.write_text(json.dumps({"device": device.name, "rows": bench.results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""PackedLinear: y = x Wᵀ + b with a weight that is stored in its codes, computed by the kernel that was chosen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mtcore.backends import KernelChoice
+from mtcore.nn.quant_linear import QuantLinear
+from mtcore.nn.tensor_quantizer import TensorQuantizer
+from mtcore.numerics import QTensor
+
+
+class PackedLinear(nn.Module):
+    """A linear layer for inference; shapes as in torch.nn.Linear. It holds no float weight and cannot be trained.
+
+    Attributes:
+        qdata, scale, scale_2: of the weight, as the kernel reads them (see `KernelSpec.prepare`).
+        bias: [out features] or None.
+        input_amax, input_outer_amax: calibrated magnitudes of the input, where the kernel quantizes it.
+        input_quantizer: does that where the kernel does not; else the identity.
+        kernel: the choice.
+    """
+
+    qdata: Tensor
+    scale: Tensor
+    scale_2: Tensor | None
+    input_amax: Tensor | None
+    input_outer_amax: Tensor | None
+
+    def __init__(self, layer: QuantLinear, weight: QTensor, kernel: KernelChoice) -> None:
+        """
+        Args:
+            layer: whose place this one takes.
+            weight: its weight as its quantizer stores it.
+            kernel: for the operation `linear`; with an input format where it quantizes the input itself.
+        """
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        prepare = kernel.kernel.prepare
+        stored = (weight.qdata, weight.qparams.scale)
+        qdata, scale = stored if prepare is None else prepare(*stored)
+        self.register_buffer("qdata", qdata)
+        self.register_buffer("scale", scale)
+        self.register_buffer("scale_2", weight.qparams.scale_2)
+        self.bias = layer.bias
+        fused = layer.input_quantizer if kernel.use.input_format is not None else None
+        statistics = (fused.amax, fused.outer_amax) if isinstance(fused, TensorQuantizer) else (None, None)
+        self.register_buffer("input_amax", statistics[0])
+        self.register_buffer("input_outer_amax", statistics[1])
+        self.input_quantizer = layer.input_quantizer if fused is None else nn.Identity()
+        self.output_quantizer = layer.output_quantizer
+        self.kernel = kernel
+        self.train(layer.training)
+
+    @torch.no_grad()
+    def forward(self, input: Tensor) -> Tensor:
+        x = self.input_quantizer(input).reshape(-1, self.in_features)
+        y = self.kernel.kernel.run(
+            x, self.qdata, self.scale, self.scale_2, self.input_amax, self.input_outer_amax, self.bias,
+            self.out_features, self.kernel.key, self.kernel.input_key,
+        )  # fmt: skip
+        output: Tensor = self.output_quantizer(y.view(*input.shape[:-1], self.out_features))
+        return output
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, {self.kernel}"

@@ -1,0 +1,83 @@
+"""FP8 weights times FP8 activations for few tokens: a product that is bound by reading the weight."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from mtopt_kernels.device.element import INTERPRETED
+from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
+
+
+@triton.jit
+def scaled(
+    acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN: tl.constexpr, BY_FEATURE: tl.constexpr
+):
+    """A sum of codes' products times the scales of its token and feature, fp32 [features, tokens]."""
+    if BY_FEATURE:
+        acc *= tl.load(scale_ptr + feature, mask=feature < features, other=0.0)[:, None]
+    else:
+        acc *= tl.load(scale_ptr)
+    if BY_TOKEN:
+        acc *= tl.load(x_scale_ptr + token, mask=token < tokens, other=0.0)[None, :]
+    else:
+        acc *= tl.load(x_scale_ptr)
+    return acc
+
+
+@triton.jit
+def fp8_linear_kernel(
+    x_ptr,
+    x_scale_ptr,
+    weight_ptr,
+    scale_ptr,
+    bias_ptr,
+    out_ptr,
+    partial_ptr,
+    count_ptr,
+    tokens,
+    features,
+    inner,
+    feature_tiles,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
+    DEEP: tl.constexpr,
+    SPLIT: tl.constexpr,
+    SHARE: tl.constexpr,
+    BY_TOKEN: tl.constexpr,
+    BY_FEATURE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """out [tokens, features] = x [tokens, inner] · weight [features, inner]ᵀ, both e4m3 and contiguous.
+
+    The weight is the left operand, so that few tokens fill the narrow side of the tensor cores' tiles. Products are
+    exact in fp32 and added up by the tensor cores. Each of SPLIT programs takes SHARE
+    steps of DEEP columns.
+    """
+    pid = tl.program_id(0)
+    part = pid % SPLIT
+    tile = pid // SPLIT
+    feature = (tile % feature_tiles) * HIGH + tl.arange(0, HIGH)
+    token = (tile // feature_tiles) * WIDE + tl.arange(0, WIDE)
+    there, here = feature < features, token < tokens
+    column = tl.arange(0, DEEP)
+    w_ptrs = weight_ptr + feature.to(tl.int64)[:, None] * inner + column[None, :]
+    x_ptrs = x_ptr + token.to(tl.int64)[None, :] * inner + column[:, None]
+    acc = tl.zeros((HIGH, WIDE), tl.float32)
+    for turn in tl.range(SHARE, num_stages=STAGES):
+        step = part * SHARE + turn
+        inside = step * DEEP + column < inner
+        weight = tl.load(w_ptrs + step * DEEP, mask=there[:, None] & inside[None, :], other=0.0)
+        x = tl.load(x_ptrs + step * DEEP, mask=inside[:, None] & here[None, :], other=0.0)
+        if INTERPRETED:  # it multiplies no bytes
+            weight, x = weight.to(tl.float32), x.to(tl.float32)
+        acc = tl.dot(weight, x, acc)
+    if SPLIT == 1:
+        acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
+        write_tile(acc, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)
+    else:
+        if last_of(acc, partial_ptr, count_ptr, tile, part, SPLIT, HIGH, WIDE):
+            acc = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
+            acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
+            write_tile(acc, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)

@@ -1,0 +1,91 @@
+"""On a GPU: the contract of every kernel for every format that it serves (run with `pytest -m gpu`)."""
+
+import pytest
+import torch
+
+from mtcore.backends import Use, choose_kernel, reference
+from mtcore.formats import builtin_formats
+from mtcore.plugins import Registry
+from mtcore.quantization import compress, quantize
+from mtcore.testing import KernelContract
+from mtopt_kernels import hooks, specs
+
+FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
+KERNELS = {spec.op: spec for spec in specs.streaming_specs()}
+REFUSALS = {
+    "fake_quantize": specs.refuses_streaming,
+    "quantize": specs.refuses_codes,
+    "dequantize": specs.refuses_codes,
+    "block_amax": specs.refuses_amax,
+}
+NAMES = (
+    "fp8", "fp8_row", "fp8_128x128", "fp8_e5m2_1x128", "nvfp4", "mxfp8_e4m3", "mxfp4_half_up", "mxfp6_e2m3",
+    "mxint8_floor", "int8", "int8_row_full", "int4_b128",
+)  # fmt: skip
+CASES = [
+    pytest.param(op, name, id=f"{op}-{name}")
+    for op, refuses in REFUSALS.items()
+    for name in NAMES
+    if refuses(Use(op, FORMATS[name], torch.device("cuda"))) is None
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("op", "name"), CASES)
+class TestOnGpu(KernelContract):
+    @pytest.fixture
+    def kernel(self, op):
+        return KERNELS[op]
+
+    @pytest.fixture
+    def fmt(self, name):
+        return FORMATS[name]
+
+    @pytest.fixture
+    def device(self):
+        return torch.device("cuda")
+
+
+def relative(actual, expected):
+    return float((actual.double() - expected).norm() / expected.norm())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tokens", [1, 3, 16, 64, 100, 700])
+@pytest.mark.parametrize(("features", "inner"), [(256, 512), (1000, 4096)])
+@pytest.mark.parametrize(
+    ("weight", "given"), [("nvfp4", ""), ("fp8", "fp8"), ("fp8_row", "fp8_row"), ("int4_b128", "")]
+)
+def test_a_product_agrees_with_float64(tokens, features, inner, weight, given):
+    device = torch.device("cuda")
+    fmt, input_format = FORMATS[weight], FORMATS[given] if given else None
+    choice = choose_kernel(Use("linear", fmt, device, input_format, (features, inner)), specs.linear_specs())
+    x = torch.randn(tokens, inner, device=device, dtype=torch.bfloat16)
+    stored = reference.quantize(torch.randn(features, inner, device=device), None, None, choice.key)
+    bias = torch.randn(features, device=device, dtype=torch.bfloat16)
+    prepared = choice.kernel.prepare(*stored[:2]) if choice.kernel.prepare else stored[:2]
+    scale_2 = stored[2] if stored[2].numel() else None
+    y = choice.kernel.run(x, *prepared, scale_2, None, None, bias, features, choice.key, choice.input_key)
+    values = reference.dequantize(*stored[:2], scale_2, inner, torch.float32, choice.key).double()
+    seen = reference.fake_quantize(x.float(), None, None, choice.input_key) if given else x
+    # The result, and the weight of the unfused products, are rounded to bf16: 2^-9 each; FP8 tensor cores add up
+    # with 14 bits or more: 2^-13.
+    assert relative(y, seen.double() @ values.T + bias.double()) <= 2 * 2**-9 + 2**-13
+
+
+@pytest.mark.gpu
+def test_a_compressed_model_generates_the_same_under_cuda_graphs_and_torch_compile():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(512, 1024), torch.nn.SiLU(), torch.nn.Linear(1024, 512))
+    model = model.to("cuda", torch.bfloat16).eval()
+    registry = Registry.load([hooks], discover=False)
+    model = compress(quantize(model, "nvfp4_weight_only", registry=registry), registry=registry)
+    x = torch.randn(4, 512, device="cuda", dtype=torch.bfloat16)
+    expected = model(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = model(x)
+    for _ in range(3):
+        graph.replay()
+    assert torch.equal(y, expected)
+    assert torch.equal(torch.compile(model, fullgraph=True)(x), expected)
