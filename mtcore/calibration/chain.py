@@ -23,7 +23,8 @@ class BlockChain:
     Attributes:
         names: of the blocks, in the order of their calls.
         place: of the hidden state in each call: an index of the arguments, or a keyword.
-        rests: what each block returns beside its hidden state; None where that is all.
+        rests: what each block returns beside its hidden state, tensors without values (on the meta device); None
+            where that is all.
     """
 
     names: tuple[str, ...]
@@ -35,20 +36,36 @@ def learn_chain(model: nn.Module, names: Sequence[str], batch: Any) -> BlockChai
     """Run the whole model once on one batch, and see how its blocks follow each other.
 
     Raises:
-        CalibrationError: they form no chain; or a block reads something else that earlier blocks computed, or
-            returns tensors beside its hidden state. Such a model can only be calibrated as a whole.
+        CalibrationError: they form no chain, or run several times a forward; or something else that they compute is
+            read by later blocks, or by what follows. Such a model can only be calibrated as a whole.
     """
     recording = record_blocks(model, names, lambda whole: forward_batch(whole, batch))
     assert recording.place is not None, "a list of blocks"
-    chain = BlockChain(recording.names, recording.place, recording.rests)
-    for name, rest in zip(chain.names, chain.rests, strict=True):
-        if tensors_in(rest):
-            raise CalibrationError(f"{name}: it returns more tensors than its hidden state, {_ONLY_WHOLE}")
-    _, found = chain_calls(model, chain, batch)
+    if len(recording.hidden) != 1:
+        raise CalibrationError(f"{names[0]}: it runs {len(recording.hidden)} times a forward, {_ONLY_WHOLE}")
+    chain = BlockChain(recording.names, recording.place, tuple(map(_without_values, recording.rests)))
+    try:
+        hidden, found = chain_calls(model, chain, batch)
+        run_around(model, chain, batch, hidden)
+    except Exception as error:  # a model that meets a tensor without values may raise anything
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise CalibrationError(
+            f"{names[0]} … {names[-1]}: what they return beside the hidden state is used, {_ONLY_WHOLE} ({reason})"
+        ) from error
     for name, real, without in zip(chain.names, recording.calls, found, strict=True):
         if not _same(real[0], without):
             raise CalibrationError(f"{name}: it reads values that the blocks before it computed, {_ONLY_WHOLE}")
     return chain
+
+
+def _without_values(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.to("meta")
+    if type(value) in (tuple, list):
+        return type(value)(map(_without_values, value))
+    if type(value) is dict:
+        return {key: _without_values(item) for key, item in value.items()}
+    return value
 
 
 _ONLY_WHOLE = "so that the blocks cannot be run one by one; calibrate the model as a whole (without --layerwise)"
@@ -150,4 +167,6 @@ def _stand_ins(model: nn.Module, chain: BlockChain, stand_in: _StandIn) -> Itera
 
 def _same(one: BlockCall, other: BlockCall) -> bool:
     pairs = tensors_in((one.args, dict(one.kwargs))), tensors_in((other.args, dict(other.kwargs)))
-    return len(pairs[0]) == len(pairs[1]) and all(torch.equal(a, b) for a, b in zip(*pairs, strict=True))
+    if len(pairs[0]) != len(pairs[1]):
+        return False
+    return all(a.device == b.device and torch.equal(a, b) for a, b in zip(*pairs, strict=True))

@@ -174,24 +174,20 @@ class _Coded(Mapping[str, Tensor]):
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
-        self._slots = [(m.name, s.slot) for m in artifact.plan.quantized for s in m.slots if s.slot == "weight"]
 
     def __getitem__(self, name: str) -> Tensor:
-        module, _, part = name.rpartition("/")
-        if not module:
+        if "/" not in name:
             return self._artifact.tensors[name]
+        module, slot, part = name.split("/")
         found = self._artifact.modules[module]
-        if part == "input":
-            return found.activations["input"].multiplier()
-        return found.weights["weight"].tensors()[part]
+        return found.weights[slot].tensors()[part] if part else found.activations[slot].multiplier()
 
     def __iter__(self) -> Iterator[str]:
         yield from self._artifact.tensors
-        for name, _ in self._slots:
-            found = self._artifact.modules[name]
-            yield from (f"{name}/{part}" for part in found.weights["weight"].tensors())
-            if "input" in found.activations:
-                yield f"{name}/input"
+        for name, found in self._artifact.modules.items():
+            for slot, q in found.weights.items():
+                yield from (f"{name}/{slot}/{part}" for part in q.tensors())
+            yield from (f"{name}/{slot}/" for slot in found.activations)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

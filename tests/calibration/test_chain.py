@@ -17,7 +17,7 @@ class Layer(nn.Module):
     def forward(self, x, shift=None, *, table=None):
         self.ran += 1
         y = x + self.proj(x) + shift
-        return {"tuple": (y, None), "tensor": y, "more": (y, y.mean())}[self.returns]
+        return {"tuple": (y, None), "tensor": y, "more": (y, y.mean()), "used": (y, y.mean())}[self.returns]
 
 
 class Net(nn.Module):
@@ -31,8 +31,8 @@ class Net(nn.Module):
         h, table = self.inp(x), (torch.ones(2), torch.arange(3))
         for layer in self.layers:
             h = layer(h, h.mean() if self.peeks else x[:, :1], table=table)
-            h = h[0] if isinstance(h, tuple) else h
-        return self.out(h)
+            h, rest = h if isinstance(h, tuple) else (h, None)
+        return self.out(h) + (rest if layer.returns == "used" else 0)
 
 
 NAMES = ("layers.0", "layers.1", "layers.2")
@@ -43,7 +43,7 @@ def batch():
     return torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("returns", ["tuple", "tensor"])
+@pytest.mark.parametrize("returns", ["tuple", "tensor", "more"])
 @torch.no_grad()
 def test_calls_are_those_of_a_real_forward_but_no_block_runs(batch, returns):
     model = Net(returns)
@@ -67,9 +67,17 @@ def test_a_block_that_reads_what_earlier_ones_computed_is_refused(batch):
         learn_chain(Net(peeks=True), NAMES, batch)
 
 
-def test_a_block_that_returns_more_tensors_is_refused(batch):
-    with pytest.raises(CalibrationError, match=r"layers\.0: it returns more tensors than its hidden state"):
-        learn_chain(Net("more"), NAMES, batch)
+def test_a_model_that_uses_what_blocks_return_beside_the_hidden_state_is_refused(batch):
+    with pytest.raises(CalibrationError, match=r"layers\.0 … layers\.2: what they return beside .* is used"):
+        learn_chain(Net("used"), NAMES, batch)
+
+
+def test_blocks_that_run_twice_a_forward_are_refused(batch):
+    model = Net()
+    once = model.forward
+    model.forward = lambda x: once(x) + once(x)
+    with pytest.raises(CalibrationError, match=r"layers\.0: it runs 2 times a forward"):
+        learn_chain(model, NAMES, batch)
 
 
 def test_equal_tables_of_blocks_and_batches_are_kept_once(batch):

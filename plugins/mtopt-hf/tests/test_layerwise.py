@@ -1,0 +1,84 @@
+"""Block by block, a Hugging Face checkpoint becomes the same files; its weights stay in theirs meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+
+from mtcore.files import in_file
+from mtcore.flow import DataOptions, LayerwiseOptions, quantize_checkpoint
+from mtopt_hf.load import load_model
+from mtopt_hf.reload import open_as_client
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 258,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+}
+
+
+FP8 = {"num_bits": (4, 3)}
+RECIPE = {
+    "quant_cfg": {
+        "*": {"enable": False},
+        "*self_attn*weight_quantizer": FP8,
+        "*self_attn*input_quantizer": FP8,
+    },
+    "algorithm": "max",
+    "max_unquantized": 1.0,
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """bf16 in several shards: one with a tied head, one whose experts transformers merges when it loads them."""
+    torch.manual_seed(3)
+    models = {
+        "tied": LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
+        "experts": MixtralForCausalLM(MixtralConfig(**SIZES, num_local_experts=2, num_experts_per_tok=2)),
+    }
+    folder = tmp_path_factory.mktemp("models")
+    for name, model in models.items():
+        model.bfloat16().save_pretrained(folder / name, max_shard_size="100KB")
+    return {name: folder / name for name in models}
+
+
+@pytest.fixture
+def ids(tmp_path: Path) -> str:
+    rows = torch.randint(258, (4, 32), generator=torch.Generator().manual_seed(0)).tolist()
+    (tmp_path / "ids.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    return str(tmp_path / "ids.jsonl")
+
+
+@pytest.mark.parametrize("name", ["tied", "experts"])
+def test_the_files_are_those_of_a_run_on_the_whole_model(
+    checkpoints: dict[str, Path], ids: str, tmp_path: Path, name: str
+) -> None:
+    for folder, layerwise in {"whole": None, "blocks": LayerwiseOptions()}.items():
+        quantize_checkpoint(
+            str(checkpoints[name]),
+            RECIPE,
+            tmp_path / folder,
+            calib=ids,
+            data=DataOptions(samples=4, length=32, batch_size=2, format="ids"),
+            layerwise=layerwise,
+        )
+    names = sorted(file.name for file in (tmp_path / "whole").iterdir())
+    assert names == sorted(file.name for file in (tmp_path / "blocks").iterdir())
+    assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "blocks" / n).read_bytes() for n in names)
+    assert open_as_client(tmp_path / "blocks") is not None
+
+
+def test_weights_of_a_directory_stay_in_its_files(checkpoints: dict[str, Path]) -> None:
+    loaded = load_model(str(checkpoints["tied"]))
+    assert loaded is not None
+    assert all(in_file(parameter) for parameter in loaded.model.parameters())
