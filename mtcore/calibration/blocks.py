@@ -30,15 +30,18 @@ class BlockCall:
 
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
         """The block's output for another hidden state."""
-        if self.place is None:
-            block(*self.args, **self.kwargs)
-            return hidden
+        args, kwargs = self.arguments(hidden)
+        output = block(*args, **kwargs)
+        return hidden if self.place is None else first_tensor(output)
+
+    def arguments(self, hidden: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """All arguments of the call, with another hidden state."""
         args, kwargs = list(self.args), dict(self.kwargs)
         if isinstance(self.place, int):
             args[self.place] = hidden
-        else:
+        elif self.place is not None:
             kwargs[self.place] = hidden
-        return first_tensor(block(*args, **kwargs))
+        return tuple(args), kwargs
 
 
 @dataclass(frozen=True)

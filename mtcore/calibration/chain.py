@@ -89,14 +89,26 @@ def chain_calls(model: nn.Module, chain: BlockChain, batch: Any) -> tuple[Tensor
     return entered[0], tuple(BlockCall(args, kwargs, chain.place) for args, kwargs in seen)
 
 
-def run_around(model: nn.Module, chain: BlockChain, batch: Any, hidden: Tensor) -> None:
-    """Run what lies around the blocks, with `hidden` for what the last block returns."""
+def run_around(model: nn.Module, chain: BlockChain, batch: Any, hidden: Tensor) -> Any:
+    """Run what lies around the blocks, with `hidden` for what the last block returns; gives the model's output."""
 
     def pass_on(index: int, given: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         return hidden if index == len(chain.names) - 1 else given
 
     with _stand_ins(model, chain, pass_on), calibration_mode(model):
-        forward_batch(model, batch)
+        return forward_batch(model, batch)
+
+
+class AroundBlocks(nn.Module):
+    """What lies around the blocks, as a module without inputs: see `run_around`."""
+
+    def __init__(self, model: nn.Module, chain: BlockChain, batch: Any, hidden: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self._inputs = chain, batch, hidden
+
+    def forward(self) -> Any:
+        return run_around(self.model, *self._inputs)
 
 
 class SharedTensors:

@@ -6,11 +6,16 @@ import ctypes
 import functools
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 _MAPS = Path("/proc/self/maps")
+_PAGEMAP = Path("/proc/self/pagemap")  # 64 bits a page: admin-guide/mm/pagemap.rst of the Linux kernel
+_PRESENT_IN_FILE = np.uint64(1 << 63 | 1 << 61)
 _DONTNEED = 4  # MADV_DONTNEED of Linux
 
 
@@ -32,18 +37,34 @@ def in_file(tensor: Tensor) -> bool:
 def drop_pages(tensor: Tensor) -> None:
     """Give back the memory of a tensor that lies in a mapped file; the next access reads the file again.
 
-    Other tensors are left alone. Values that were written into such a tensor are lost: edit copies.
+    Other tensors are left alone, and so are pages that were written to since: the file does not have their values.
 
     Raises:
         OSError: the system refuses.
     """
     if not in_file(tensor):
         return
-    first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-    size = tensor.data_ptr() + tensor.nbytes - first
-    if _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), _DONTNEED) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    first, end = tensor.data_ptr() // mmap.PAGESIZE, -(-(tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE)
+    for start, stop in _runs(_unwritten(first, end - first)):
+        address, size = (first + start) * mmap.PAGESIZE, (stop - start) * mmap.PAGESIZE
+        if _libc().madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _DONTNEED) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+
+def _unwritten(first: int, count: int) -> NDArray[np.bool_]:
+    """Which pages are in memory as the file has them; a page that was written to is no longer the file's."""
+    with _PAGEMAP.open("rb", buffering=0) as pages:
+        pages.seek(8 * first)
+        entries = np.frombuffer(pages.read(8 * count), dtype=np.uint64)
+    flags: NDArray[np.bool_] = (entries & _PRESENT_IN_FILE) == _PRESENT_IN_FILE
+    return flags
+
+
+def _runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Where the flag is set, as (start, stop)."""
+    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 @functools.cache

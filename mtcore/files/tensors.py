@@ -69,7 +69,8 @@ def save_tensors(
 class TensorFile(Mapping[str, Tensor]):
     """The tensors of a safetensors file as views of the file, which cost memory only while their pages are touched.
 
-    A view may be written to; the file stays as it is. Let go of pages with `drop_pages`.
+    A view may be written to, which then is memory of its own; the file stays as it is. `drop_pages` lets go of the
+    pages that were only read.
 
     Raises:
         StateError: the file is missing, cut short, or no safetensors file.

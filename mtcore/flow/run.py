@@ -94,7 +94,14 @@ class _Run:
             return self.registry.calibration_batches(calib, loaded, data or DataOptions())
         return [] if calib is None else list(calib)
 
-    def plan(self, loaded: LoadedModel, recipe: Config, store: StatisticsStore | None = None) -> Plan:
+    def plan(
+        self,
+        loaded: LoadedModel,
+        recipe: Config,
+        store: StatisticsStore | None = None,
+        *,
+        prove_folds: bool = True,
+    ) -> Plan:
         if loaded.quantized_as is not None:
             raise ModelError(
                 f"{loaded.source}: it is quantized already ({loaded.quantized_as}); start from the original weights"
@@ -104,7 +111,9 @@ class _Run:
             trace = None
             if store is not None:
                 trace = kept_trace(store, lambda: trace_model(loaded.model, inputs, registry=self.registry))
-            return plan_model(loaded.model, recipe, inputs=inputs, registry=self.registry, trace=trace)
+            return plan_model(
+                loaded.model, recipe, inputs=inputs, registry=self.registry, trace=trace, prove_folds=prove_folds
+            )
 
     def quantize_whole(
         self, loaded: LoadedModel, plan: Plan, batches: Sequence[Any] | None, store: StatisticsStore | None
@@ -204,7 +213,7 @@ def quantize_checkpoint(
         with run.phase("open statistics"):
             store = open_store(statistics, loaded.model, None if calib is None else batches)
     with pages_dropped_after_use(loaded.model) if layerwise is not None else nullcontext():
-        plan = run.plan(loaded, config, store)
+        plan = run.plan(loaded, config, store, prove_folds=layerwise is None)  # there, each block proves its own
     raise_errors(plan)
     exporter.check(plan, dialect)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())

@@ -121,6 +121,7 @@ def plan_model(
     inputs: Any = None,
     registry: Registry | None = None,
     trace: TraceReport | None = None,
+    prove_folds: bool = True,
 ) -> Plan:
     """What `quantize` would do. Problems are findings of the plan, not exceptions.
 
@@ -129,6 +130,7 @@ def plan_model(
 
     Args:
         trace: of this model; where None, one is made.
+        prove_folds: False leaves that to whoever carries the plan out.
 
     Raises:
         RecipeError: the configuration cannot be understood.
@@ -144,7 +146,7 @@ def plan_model(
             raise
         untraced = str(error)
     plan = make_plan(model, request, registry.quant_modules, report, untraced)
-    return with_proven_folds(plan, model, registry, inputs)
+    return with_proven_folds(plan, model, registry, inputs) if prove_folds else plan
 
 
 def trace_model(model: nn.Module, inputs: Any = None, *, registry: Registry | None = None) -> TraceReport:

@@ -14,8 +14,10 @@ from mtcore.nn import TensorQuantizer
 _log = logging.getLogger("mtcore")
 
 
-def assign_kernels(model: nn.Module, kernels: Mapping[str, KernelSpec]) -> tuple[KernelChoice, ...]:
-    """Give every quantizer of a converted model the kernel for its format on the model's device.
+def assign_kernels(
+    model: nn.Module, kernels: Mapping[str, KernelSpec], device: torch.device | None = None
+) -> tuple[KernelChoice, ...]:
+    """Give every quantizer of a converted model the kernel for its format on the device; the model's where None.
 
     A quantizer for which the torch reference was chosen computes by `mtcore.numerics`, as it does without a kernel.
 
@@ -25,7 +27,7 @@ def assign_kernels(model: nn.Module, kernels: Mapping[str, KernelSpec]) -> tuple
     Raises:
         PlanError: no kernel serves a format; with the built-in ones there always is one.
     """
-    device = device_of(model)
+    device = device_of(model) if device is None else device
     choices: dict[Use, KernelChoice] = {}
     for quantizer in (module for module in model.modules() if isinstance(module, TensorQuantizer)):
         use = Use(FAKE_QUANTIZE.name, quantizer.format, device)

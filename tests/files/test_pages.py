@@ -25,3 +25,18 @@ def test_only_tensors_in_files_are_touched(tmp_path):
     save_tensors(tmp_path / "f", ["a", "b"], {"a": torch.ones(3), "b": torch.ones(5)})
     assert in_file(TensorFile(tmp_path / "f")["a"])
     assert not in_file(torch.empty(0))
+
+
+def test_values_that_were_written_stay(tmp_path):
+    values = {"a": torch.zeros(1 << 20), "b": torch.ones(3)}
+    save_tensors(tmp_path / "f", values, values)
+    file = TensorFile(tmp_path / "f")
+    a, b = file["a"], file["b"]
+    a[5], b[1] = 7, 8
+    a.sum()
+    before = resident_bytes()
+    drop_pages(a)
+    drop_pages(b)
+    assert before - resident_bytes() > 3 << 20
+    assert (a[5], a[6], b[0], b[1]) == (7, 0, 1, 8)
+    assert float(TensorFile(tmp_path / "f")["a"].sum()) == 0

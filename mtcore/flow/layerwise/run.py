@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtcore.calibration import resolve_algorithms
 from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.flow.layerwise.ceiling import Ceiling
@@ -27,6 +29,7 @@ from mtcore.plan import Plan
 from mtcore.plugins import Registry
 from mtcore.quantization.collect import unquantized_state
 from mtcore.quantization.convert import convert
+from mtcore.quantization.kernels import assign_kernels
 from mtcore.quantization.tied import tied_tensors
 
 PhaseMaker = Callable[[str, int | None, str], AbstractContextManager[Phase]]
@@ -98,6 +101,7 @@ def _calibrate(
     steps = resolve_algorithms(plan.algorithm, registry.algorithms)
     model, journal = convert(loaded.model, plan, registry.quant_modules)
     try:
+        assign_kernels(model, registry.kernels, torch.device(options.device))
         tensors, tied = tied_tensors(unquantized_state(model, plan))
         units = Units(model, plan, steps, batches, directory, options, frozenset(tensors))
         if not directory.exporting:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mtcore.calibration import AlgorithmSpec, ParameterEdits, calibration_mode, run_algorithms
 from mtcore.calibration.blocks import WHOLE_MODEL, BlockCall, BlockInputs, find_blocks, inside
-from mtcore.calibration.chain import BlockChain, SharedTensors, chain_calls, learn_chain, run_around
+from mtcore.calibration.chain import AroundBlocks, BlockChain, SharedTensors, chain_calls, learn_chain, run_around
 from mtcore.calibration.quantizers import disabled
 from mtcore.calibration.residency import NARROW, Residency
 from mtcore.errors import CalibrationError
@@ -21,6 +21,7 @@ from mtcore.export import Artifact
 from mtcore.flow.layerwise.ceiling import Ceiling
 from mtcore.flow.layerwise.directory import RunDirectory
 from mtcore.flow.layerwise.options import LayerwiseOptions
+from mtcore.flow.layerwise.proof import with_proven_part
 from mtcore.flow.layerwise.results import save_result
 from mtcore.flow.layerwise.states import States
 from mtcore.flow.precision import restore_dtypes
@@ -28,6 +29,7 @@ from mtcore.nn import TensorQuantizer
 from mtcore.nn.quantizer_state import STATISTICS
 from mtcore.plan import Plan, part_of
 from mtcore.quantization.collect import collect_module
+from mtcore.trace import TraceInputs
 
 AROUND = "(around the blocks)"
 """The name of the unit that is none of the blocks."""
@@ -150,6 +152,8 @@ class Units:
                     following.write(index, output, None)
 
         with self._residency.hold([name]):
+            example = TraceInputs(*calls[0].arguments(states.original[0])) if calls else None
+            part = with_proven_part(part, self._steps, block, lambda own: own.removeprefix(f"{name}."), example)
             if part.quantized:
                 run_algorithms(self._model, part, self._steps, loop if calls else None, edits, blocks=(inputs,))
             self._save(number, part, edits)
@@ -173,6 +177,9 @@ class Units:
         folded = [name.rpartition(".")[0] for fold in part.folds for name in fold.parameters]
         held = [name for name in self._around if name in folded or self._plan_quantizes(name)]
         with self._residency.hold(held), self._residency.on_demand(self._around):
+            if chain is not None and part.folds:
+                around = AroundBlocks(self._model, chain, self._batches[0], states.original[0])
+                part = with_proven_part(part, self._steps, around, lambda own: f"model.{own}", TraceInputs())
             if part.quantized:
                 run_algorithms(self._model, part, self._steps, loop if self._batches else None, edits, blocks=())
             self._save(number, part, edits)
