@@ -18,14 +18,21 @@ class ParameterEdits:
     """The first values of all parameters that were changed. The Parameter objects stay the same.
 
     `within`: edits that must know of these too, for one step of several.
+    `keep`: whether the first values are kept; where they are not, nothing can be put back, and parameters are
+        scaled in place, without a second copy of the weights.
     """
 
     originals: dict[int, tuple[nn.Parameter, Tensor]] = field(default_factory=dict)
     within: ParameterEdits | None = None
+    keep: bool = True
 
-    def nested(self) -> ParameterEdits:
-        """Edits of a part of the work: their first values are those at its start; `self` learns of them too."""
-        return ParameterEdits(within=self)
+    def nested(self, *, keep: bool | None = None) -> ParameterEdits:
+        """Edits of a part of the work: their first values are those at its start; `self` learns of them too.
+
+        Args:
+            keep: for a part that puts its own first values back for a while; as `self` does where None.
+        """
+        return ParameterEdits(within=self, keep=self.keep if keep is None else keep)
 
     @property
     def whole(self) -> ParameterEdits:
@@ -33,7 +40,8 @@ class ParameterEdits:
         return self if self.within is None else self.within.whole
 
     def _remember(self, parameter: nn.Parameter) -> None:
-        self.originals.setdefault(id(parameter), (parameter, parameter.data))
+        if self.keep:
+            self.originals.setdefault(id(parameter), (parameter, parameter.data))
         if self.within is not None:
             self.within._remember(parameter)
 
@@ -52,9 +60,33 @@ class ParameterEdits:
         self._remember(parameter)
         parameter.data = value.to(device=parameter.device, dtype=parameter.dtype, copy=True).view_as(parameter)
 
+    def writable(self, parameter: nn.Parameter) -> Tensor:
+        """The values of a parameter, to be changed in place: a copy where its first values are kept.
+
+        Raises:
+            CalibrationError: as in `set`.
+        """
+        if is_sharded(parameter) or self._must_stay(parameter):
+            self.set(parameter, parameter.data)
+        return parameter.data
+
+    def _must_stay(self, parameter: nn.Parameter) -> bool:
+        """Whether the present values are first values, here or within."""
+        known = self.originals.get(id(parameter))
+        here = self.keep and (known is None or known[1].data_ptr() == parameter.data_ptr())
+        return here or (self.within is not None and self.within._must_stay(parameter))
+
     @contextmanager
     def originals_back(self) -> Iterator[None]:
-        """All parameters have their first values meanwhile."""
+        """All parameters have their first values meanwhile.
+
+        Raises:
+            CalibrationError: they are not kept.
+        """
+        if not self.keep:
+            raise CalibrationError(
+                "this algorithm compares with the original weights, and they are not kept: leave out undoable=False"
+            )
         edited = [(parameter, parameter.data) for parameter, _ in self.originals.values()]
         for parameter, original in self.originals.values():
             parameter.data = original

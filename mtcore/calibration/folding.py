@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.spec import CalibrationRun
 from mtcore.nn import QuantModule
 from mtcore.trace import FoldGroup, Slices
+
+_AT_ONCE = 2**24
+"""Elements of a parameter that are scaled together: 64 MiB of fp32."""
 
 
 @dataclass(frozen=True)
@@ -119,21 +123,36 @@ def _is_linear_input(model: nn.Module, module: str, slot: str) -> bool:
 def _scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tensor) -> None:
     """(w + offset) · by - offset for the slices of one parameter; `by` is fp32 [channels]."""
     parameter = model.get_parameter(side.parameter)
-    device = parameter.device
-    lead = tuple(range(len(side.axes)))
-    value = parameter.detach().float().clone()
-    slices = value.movedim(side.axes, lead)
-    shape = slices.shape
-    flat = slices.reshape(-1, *shape[len(lead) :])
-    indices = torch.tensor(side.indices, device=device)
-    factors = by.to(device)[torch.tensor(side.channels, device=device)]
-    factors = factors.view(-1, *[1] * (flat.dim() - 1))
-    flat[indices] = (flat[indices] + side.offset) * factors - side.offset
-    edits.set(parameter, flat.reshape(shape).movedim(lead, side.axes).contiguous())
+    sizes = [parameter.shape[axis] for axis in side.axes]
+    indices = side.places
+    factors = torch.ones(math.prod(sizes), device=by.device)
+    factors[indices.to(by.device)] = by[side.channel_numbers.to(by.device)]
+    factors = _along(factors, side.axes, sizes, parameter.dim()).to(parameter.device)
+    touched = None
+    if side.offset and len(indices) < len(factors.flatten()):
+        inside = torch.zeros(factors.numel(), dtype=torch.bool)
+        inside[indices] = True
+        touched = _along(inside, side.axes, sizes, parameter.dim()).to(parameter.device)
+    target = edits.writable(parameter)
+    step = max(1, _AT_ONCE // max(1, target[:1].numel())) if target.dim() else 1
+    for start in range(0, len(target), step):
+        part = target[start : start + step]
+        by_part = factors if len(factors) == 1 else factors[start : start + step]
+        scaled = (part.float() + side.offset) * by_part - side.offset if side.offset else part * by_part
+        if touched is not None:
+            scaled = torch.where(touched if len(touched) == 1 else touched[start : start + step], scaled, part)
+        part.copy_(scaled)
+
+
+def _along(flat: Tensor, axes: tuple[int, ...], sizes: list[int], dims: int) -> Tensor:
+    """Values that are flat over some axes of a parameter, in a shape that meets it."""
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    shaped = flat.view(sizes).permute(order)
+    return shaped.reshape([sizes[axes.index(axis)] if axis in axes else 1 for axis in range(dims)])
 
 
 def _by_column(side: Slices, cols: int) -> Tensor | None:
     """The channel of every column, or None where some column has none."""
     channels = torch.full((cols,), -1)
-    channels[torch.tensor(side.indices)] = torch.tensor(side.channels)
+    channels[side.places] = side.channel_numbers
     return None if bool((channels < 0).any()) else channels

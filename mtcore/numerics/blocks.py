@@ -75,7 +75,10 @@ def tensor_amax(x: Tensor) -> Tensor:
 
 def column_amax(x: Tensor) -> Tensor:
     """The largest magnitude of each column of a matrix, fp32 [cols]; NaN where a column has one."""
-    return torch.maximum(x.amax(0), -x.amin(0)).float()  # two readings and no temporary, unlike abs().amax(0)
+    if x.is_cuda:  # one launch and one reading; on a CPU the norm is twenty times slower than two readings
+        amax: Tensor = torch.linalg.vector_norm(x, torch.inf, dim=0).float()
+        return amax
+    return torch.maximum(x.amax(0), -x.amin(0)).float()
 
 
 def _reduce_blocks(x: Tensor, block: Block, reduce: Callable[[Tensor], Tensor]) -> Tensor:

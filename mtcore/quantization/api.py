@@ -37,6 +37,7 @@ def quantize(
     *,
     inputs: Any = None,
     registry: Registry | None = None,
+    undoable: bool = True,
 ) -> nn.Module:
     """Quantize a model in place: trace, plan, convert, calibrate.
 
@@ -48,6 +49,8 @@ def quantize(
             where the plan has activations with static scales.
         inputs: one example input for the trace, as a batch; made from the data or the model where None.
         registry: plugins to use; the discovered ones where None.
+        undoable: keep the values of weights that calibration changes (scales folded into them, say), for `undo` and
+            for a failure; False saves their memory, and leaves the layers to `undo` but not those values.
 
     Raises:
         RecipeError, PlanError: before anything changes, all problems together.
@@ -62,9 +65,8 @@ def quantize(
     """
     registry = registry or default_registry()
     example = _example_of(forward_loop) if inputs is None else inputs
-    return apply_plan(
-        model, plan_model(model, config, inputs=example, registry=registry), forward_loop, registry=registry
-    )
+    plan = plan_model(model, config, inputs=example, registry=registry)
+    return apply_plan(model, plan, forward_loop, registry=registry, undoable=undoable)
 
 
 StatisticsOf = Callable[[nn.Module, Plan, Resolved], Statistics]
@@ -78,6 +80,7 @@ def apply_plan(
     *,
     registry: Registry | None = None,
     statistics: StatisticsOf | None = None,
+    undoable: bool = True,
 ) -> nn.Module:
     """Carry a plan out: convert and calibrate. Arguments, result and errors as in `quantize`.
 
@@ -93,6 +96,7 @@ def apply_plan(
     plan = with_proven_folds(plan, model, registry, _example_of(forward_loop))
     loop = None if forward_loop is None else as_forward_loop(forward_loop)
     root, journal = convert(model, plan, registry.quant_modules)
+    journal.parameters.keep = undoable
     try:
         kernels = assign_kernels(root, registry.kernels)
         known = None if statistics is None else statistics(root, plan, steps)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mtcore.trace.arena import Arena
 from mtcore.trace.relations import Ints, unique
@@ -25,6 +28,16 @@ class Slices:
     indices: tuple[int, ...]
     channels: tuple[int, ...]
     offset: float = 0.0
+
+    @cached_property
+    def places(self) -> Tensor:
+        """`indices` as int64 [n]."""
+        return torch.from_numpy(np.fromiter(self.indices, np.int64, len(self.indices)))
+
+    @cached_property
+    def channel_numbers(self) -> Tensor:
+        """`channels` as int64 [n]."""
+        return torch.from_numpy(np.fromiter(self.channels, np.int64, len(self.channels)))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values; the numbers as runs (`mtcore.trace.runs`), which stay short for wide models."""

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mtcore.calibration.edits import ParameterEdits
+from mtcore.errors import CalibrationError
 
 
 @pytest.fixture
@@ -65,3 +66,29 @@ def test_the_outer_edits_undo_what_only_nested_ones_changed(parameter):
     outer.nested().set(parameter, torch.zeros(2, 2))
     outer.undo()
     assert parameter.flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_writable_values_are_a_copy_of_the_first_ones_once(parameter):
+    edits, first = ParameterEdits(), parameter.data
+    step = edits.nested()
+    step.writable(parameter).mul_(2)
+    second = parameter.data
+    assert second is not first
+    step.writable(parameter).mul_(2)
+    assert parameter.data.data_ptr() == second.data_ptr()
+    edits.nested().writable(parameter).mul_(2)  # another step, whose first values these are
+    assert parameter.data.data_ptr() != second.data_ptr()
+    edits.undo()
+    assert parameter.data.data_ptr() == first.data_ptr()
+    assert parameter.tolist() == [[0, 1], [2, 3]]
+
+
+def test_edits_that_keep_nothing_write_in_place_and_put_nothing_back(parameter):
+    edits, first = ParameterEdits(keep=False), parameter.data
+    step = edits.nested()
+    step.writable(parameter).mul_(2)
+    assert parameter.data.data_ptr() == first.data_ptr()
+    edits.undo()
+    assert parameter.tolist() == [[0, 2], [4, 6]]
+    with pytest.raises(CalibrationError, match="leave out undoable=False"), step.originals_back():
+        pass

@@ -1,12 +1,14 @@
 """Folded scales change no output, reach the columns that the trace names, and can be undone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from mtcore.calibration import CalibrationRun, as_forward_loop
 from mtcore.calibration.edits import ParameterEdits
-from mtcore.calibration.folding import fold, fold_inputs, scaled_inputs
+from mtcore.calibration.folding import ScaledInput, fold, fold_inputs, scaled_inputs
 from mtcore.calibration.statistics import AMAX
 from mtcore.plan import make_plan
 from mtcore.quantization.convert import convert
@@ -94,3 +96,16 @@ def test_folding_tells_the_statistics_and_forgets_what_it_cannot_work_out(folded
         "output",
     ) not in run.statistics  # it lies between the producer's rows and the consumer's columns
     assert torch.equal(run.statistics["0.down", "input"].amax, before["0.down", "input"] / 2)
+
+
+def test_slices_over_two_axes_in_any_order_are_scaled_where_they_lie():
+    model = nn.Module()
+    model.w = nn.Parameter(torch.ones(2, 3, 4))
+    side = Slices("w", (2, 0), (0, 5), (0, 1), 0.5)  # flat over [4, 2]: (0, 0) and (2, 1)
+    group = FoldGroup("g", 2, (side,), (side,))
+    place = ScaledInput(group, {}, columns_divided=True)
+    other = FoldGroup("g", 2, (side,), ())
+    fold(model, ParameterEdits(), replace(place, group=other), torch.tensor([2.0, 4.0]))
+    wanted = torch.ones(2, 3, 4)
+    wanted[0, :, 0], wanted[1, :, 2] = 1.5 / 2 - 0.5, 1.5 / 4 - 0.5
+    assert torch.equal(model.w.data, wanted)

@@ -14,30 +14,33 @@ from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
 from mtcore.calibration.folding import ScaledInput, fold_inputs, scaled_inputs
 from mtcore.calibration.math import (
-    awq_scales,
     best_amax,
-    product_error,
+    product_errors,
     quadratic,
+    scale_candidates,
     scaled_amax,
-    smoothing_scales,
 )
 from mtcore.calibration.math.awq import Rounding, ScaleChoice
 from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers, weight_of
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, Statistics, joined
-from mtcore.formats import PER_TENSOR
+from mtcore.formats import PER_TENSOR, TensorFormat
 from mtcore.nn import QuantModule, TensorQuantizer
-from mtcore.numerics import block_amax, dynamic_qparams, fake_quantize
+from mtcore.numerics import block_amax, column_amax, dynamic_qparams, fake_quantize
 from mtcore.plan import Plan
 
 LOG = logging.getLogger(__name__)
+
+_AT_ONCE = 2**21
+"""Elements of candidates that are tried together: 8 MiB of fp32, and as much for each step of rounding."""
 
 
 class AwqOptions(BaseModel):
     """Options of `awq`.
 
     grid: how many exponents are tried between 0 and 1.
-    sample: tokens on which candidates are judged.
+    sample: tokens on which candidates are judged; so many rows of the inputs are kept in memory.
+    rows: of every weight on which candidates are judged, evenly spaced; the rows of a weight lose alike.
     variant: "lite" chooses the channel scales; "clip" leaves them and shrinks the range of each block of a weight,
         where that costs the layer's outputs less; "full" does the one, then the other.
     judge: whether the rounding of weights, of inputs, or of "both" is judged. "inputs" suits a later step that
@@ -48,7 +51,8 @@ class AwqOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grid: int = Field(20, ge=1)
-    sample: int = Field(1024, ge=16)
+    sample: int = Field(256, ge=16)
+    rows: int = Field(256, ge=16)
     variant: Literal["lite", "clip", "full"] = "lite"
     judge: Literal["both", "weights", "inputs"] = "both"
     least: float = Field(0.5, gt=0, le=1)
@@ -116,35 +120,50 @@ def _choose(
 ) -> ScaleChoice:
     """Try the published scales of AWQ and of SmoothQuant, with every exponent of the grid."""
     names = list(where.consumers)
-    weights = {name: layers[name].get_parameter("weight").detach().float() for name in names}
+    weights = {name: layers[name].get_parameter("weight").detach() for name in names}
     mean = where.channels_of({name: statistics[name, "input"].mean for name in names})
     amax = where.channels_of({name: statistics[name, "input"].amax for name in names})
-    size = where.channels_of({name: weights[name].abs().amax(0) for name in names})
-    candidates: list[tuple[float, Tensor]] = []
-    for number in range(1, options.grid + 1):
-        alpha = number / options.grid
-        candidates += [(alpha, awq_scales(mean, alpha)), (alpha, smoothing_scales(amax, size, alpha))]
-    sums = torch.zeros(len(candidates) + 1, device=mean.device)
+    size = where.channels_of({name: column_amax(weights[name]) for name in names})
+    alphas, scales = scale_candidates(mean, amax, size, options.grid)
+    errors = torch.zeros(len(scales), device=scales.device)
     for name in names:
-        error = product_error(
-            statistics[name, "input"].rows(options.sample),
-            _rounding(quantizers, (name, "input"), options.judge != "weights"),
-        )
-        rounding = _rounding(quantizers, (name, "weight"), options.judge != "inputs")
-        for index, scales in enumerate([torch.ones_like(mean), *(scales for _, scales in candidates)]):
-            sums[index] += error(weights[name], rounding, where.columns(name, scales))
-    sums = torch.where(sums.isnan(), torch.inf, sums)
-    winner = int(sums.argmin())
-    alpha, scales = candidates[winner - 1] if winner else (0.0, torch.ones_like(mean))
-    return ScaleChoice(scales, float(sums[winner]), float(sums[0]), alpha)
+        weight = _spread(weights[name], options.rows).float()
+        round_inputs = _rounding(quantizers, (name, "input"), options.judge != "weights")
+        round_weights = _rounding(quantizers, (name, "weight"), options.judge != "inputs") or (lambda x: x)
+        sample = statistics[name, "input"].rows(options.sample)
+        columns = scales[:, where.consumers[name].to(scales.device)]
+        largest = weight.numel() if round_inputs is None else max(weight.numel(), sample.numel())
+        together = max(1, _AT_ONCE // largest)
+        parts = [
+            product_errors(weight, part, sample, round_weights, round_inputs)
+            for part in columns.tensor_split(tuple(range(together, len(columns), together)))
+        ]
+        errors += torch.cat(parts)
+    errors = torch.where(errors.isnan(), torch.inf, errors)
+    winner = int(errors.argmin())  # the one wait for the device
+    return ScaleChoice(scales[winner], float(errors[winner]), float(errors[0]), float(alphas[winner]))
 
 
-def _rounding(quantizers: Quantizers, key: tuple[str, str], wanted: bool) -> Rounding:
-    """How a slot rounds, with scales from the tensor itself; the identity where it does not, or is not judged."""
+def _spread(weight: Tensor, count: int) -> Tensor:
+    """At most `count` rows of a weight, evenly spaced."""
+    if len(weight) <= count:
+        return weight
+    return weight[torch.arange(count, device=weight.device) * len(weight) // count]
+
+
+def _rounding(quantizers: Quantizers, key: tuple[str, str], wanted: bool) -> Rounding | None:
+    """How a slot rounds matrices [n, rows, cols], each by itself; None where it does not, or is not judged."""
     quantizer = quantizers.get(key)
     if quantizer is None or not wanted:
-        return lambda x: x
-    return lambda x: fake_quantize(x, dynamic_qparams(x, quantizer.format))
+        return None
+    fmt = quantizer.format
+    if fmt.block.rows == 1 and fmt.outer is None:  # rows do not touch each other
+        return lambda x: _fake(x.flatten(0, 1), fmt).view_as(x)
+    return lambda x: torch.stack([_fake(matrix, fmt) for matrix in x])
+
+
+def _fake(matrix: Tensor, fmt: TensorFormat) -> Tensor:
+    return fake_quantize(matrix, dynamic_qparams(matrix, fmt))
 
 
 AWQ = AlgorithmSpec(

@@ -11,6 +11,7 @@ from torch import Tensor
 from mtcore.calibration.quantizers import Quantizers, planned_quantizers, weight_tensor
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import AMAX, Needs, Site, TensorStatistics
+from mtcore.calibration.statistics.gather import all_at_once
 from mtcore.errors import CalibrationError
 from mtcore.formats import PER_TENSOR, WHOLE
 from mtcore.nn import TensorQuantizer
@@ -122,22 +123,30 @@ def with_tensor_amax(quantizer: TensorQuantizer, plain: Amaxes, amax: Tensor) ->
 
 def set_weights(run: CalibrationRun, quantizers: Quantizers) -> None:
     """Fix what the scales of weights need of the whole tensor, and give the slots of every scale group one amax."""
-    for (module, slot), quantizer in quantizers.items():
-        if quantizer.is_weight:
-            calibrate_weight(quantizer, weight_tensor(run.model, (module, slot)), f"{module}.{slot}")
+    weights = {site: quantizer for site, quantizer in quantizers.items() if quantizer.is_weight}
+    amaxes = [calibrate_weight(quantizer, weight_tensor(run.model, site)) for site, quantizer in weights.items()]
+    finite = all_at_once([None if amax is None else amax.isfinite() for amax in amaxes])
+    for site, sound in zip(weights, finite, strict=True):
+        if sound is False:
+            raise CalibrationError(
+                f"{'.'.join(site)}: the weight holds NaN or infinite values; it cannot be quantized"
+            )
     for group in run.plan.groups:
         share_amax(group, quantizers)
 
 
-def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor, name: str) -> None:
-    """Fix what a weight's scales need of the whole tensor; block scales come from the weight itself."""
+def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor) -> Tensor | None:
+    """Fix what a weight's scales need of the whole tensor; block scales come from the weight itself.
+
+    Returns:
+        The tensor's amax, fp32 [], which the caller checks; None where the format needs none.
+    """
     quantizer.set_amax(None, None)
     if not quantizer.format.needs_tensor_amax:
-        return
+        return None
     amax = tensor_amax(quantizer.matrix(weight.detach()))
-    if not bool(amax.isfinite()):
-        raise CalibrationError(f"{name}: the weight holds NaN or infinite values; it cannot be quantized")
     _set_tensor_amax(quantizer, amax)
+    return amax
 
 
 def share_amax(group: ScaleGroup, quantizers: Quantizers) -> None:

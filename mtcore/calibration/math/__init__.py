@@ -1,6 +1,11 @@
 """The pure mathematics of calibration: tensors and a format in, tensors out; no module, file or rank."""
 
-from mtcore.calibration.math.awq import ScaleChoice, awq_scales, product_error, search_scales, weight_error
+from mtcore.calibration.math.awq import (
+    ScaleChoice,
+    awq_scales,
+    product_errors,
+    scale_candidates,
+)
 from mtcore.calibration.math.correction import corrected_weight
 from mtcore.calibration.math.descent import descend
 from mtcore.calibration.math.errors import output_error, quadratic, squares
@@ -38,15 +43,14 @@ __all__ = [
     "log_percentile",
     "low_rank_split",
     "output_error",
-    "product_error",
+    "product_errors",
     "quadratic",
     "relative_loss",
+    "scale_candidates",
     "scaled_amax",
     "scaled_step",
-    "search_scales",
     "signed_step",
     "smoothing_scales",
     "squares",
     "swept_amax",
-    "weight_error",
 ]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mtcore.calibration.math.errors import output_error
 from mtcore.calibration.math.smoothing import from_logs
 
 Rounding = Callable[[Tensor], Tensor]
-"""Fake-quantizes a weight matrix [rows, cols]."""
-
-LayerError = Callable[[Tensor, Rounding, Tensor], Tensor]
-"""From a weight [rows, cols], its rounding and scales [cols] to the error of the layer's outputs, fp32 []."""
+"""Fake-quantizes matrices [n, rows, cols], each by itself."""
 
 
 @dataclass(frozen=True)
@@ -37,55 +33,41 @@ def awq_scales(magnitude: Tensor, alpha: float) -> Tensor:
     return from_logs(alpha * magnitude.clamp(min=1e-30).log(), magnitude > 0)
 
 
-def search_scales(
-    layers: Sequence[tuple[Tensor, Rounding]],
-    candidates: Sequence[tuple[float, Tensor]],
-    error: LayerError,
-) -> ScaleChoice:
-    """The candidate with the least summed error over all layers that read one input.
+def scale_candidates(mean: Tensor, amax: Tensor, size: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+    """The scales of AWQ and those of SmoothQuant, each for `grid` exponents up to 1; "no scales" comes first.
+
+    They are those of `awq_scales` and `smoothing_scales`, worked out together and without waiting for the device.
 
     Args:
-        layers: (weight fp32 [rows, cols], its rounding) each.
-        candidates: (alpha, scales fp32 [cols]) each; "no scales" is always tried too, first.
-        error: of one layer; `weight_error` needs no data.
+        mean, amax: fp32 [cols], mean |x| and largest |x| of every input channel.
+        size: fp32 [cols], the largest magnitude of every column of the weights.
+
+    Returns:
+        Exponents [1 + 2 · grid] and scales, fp32 [1 + 2 · grid, cols].
     """
-    ones = torch.ones_like(layers[0][0][0])
-    tried = [(0.0, ones), *candidates]
-    errors = torch.stack([sum_errors(layers, scales, error) for _, scales in tried])
-    errors = torch.where(errors.isnan(), torch.inf, errors)
-    winner = int(errors.argmin())  # the one wait for the device in a search
-    alpha, scales = tried[winner]
-    return ScaleChoice(scales, float(errors[winner]), float(errors[0]), alpha)
+    alphas = torch.arange(1, grid + 1, device=mean.device)[:, None] / grid
+    logs = {name: value.clamp(min=1e-30).log() for name, value in (("mean", mean), ("amax", amax), ("size", size))}
+    plain = from_logs(alphas * logs["mean"], mean > 0)
+    smooth = from_logs(alphas * logs["amax"] - (1 - alphas) * logs["size"], (amax > 0) & (size > 0))
+    return torch.cat((alphas.new_zeros(1), alphas[:, 0], alphas[:, 0])), torch.cat(
+        (torch.ones_like(mean)[None], plain, smooth)
+    )
 
 
-def sum_errors(layers: Sequence[tuple[Tensor, Rounding]], scales: Tensor, error: LayerError) -> Tensor:
-    """The error of all layers under the same channel scales, fp32 []."""
-    return torch.stack([error(weight, rounding, scales) for weight, rounding in layers]).sum()
-
-
-def weight_error(hessian: Tensor) -> LayerError:
-    """The error tr(D H Dᵀ) with D = Q(W · s) / s - W: only weights are rounded, and no data runs.
+def product_errors(
+    weight: Tensor, scales: Tensor, sample: Tensor, round_weights: Rounding, round_inputs: Rounding | None
+) -> Tensor:
+    """The errors |Q(x / s) Q(W · s)ᵀ - x Wᵀ|² over a sample of inputs, for several scales at once, fp32 [n].
 
     Args:
-        hessian: Σ x xᵀ of the unscaled input, fp32 [cols, cols].
-    """
-
-    def error(weight: Tensor, rounding: Rounding, scales: Tensor) -> Tensor:
-        return output_error(rounding(weight * scales) / scales - weight, hessian)
-
-    return error
-
-
-def product_error(sample: Tensor, round_input: Rounding) -> LayerError:
-    """The error |Q(x / s) Q(W · s)ᵀ - x Wᵀ|² over a sample of inputs: both factors are rounded.
-
-    Args:
+        weight: fp32 [rows, cols]; a part of the rows stands for all.
+        scales: fp32 [n, cols].
         sample: fp32 [tokens, cols].
-        round_input: fake-quantizes activations [tokens, cols].
+        round_weights, round_inputs: how the two factors are rounded; None: inputs are not.
     """
-
-    def error(weight: Tensor, rounding: Rounding, scales: Tensor) -> Tensor:
-        rounded = round_input(sample / scales) @ rounding(weight * scales).T
-        return (rounded - sample @ weight.T).square().sum()
-
-    return error
+    rounded = round_weights(weight * scales[:, None])
+    if round_inputs is None:  # then it is |x (Q(W · s) / s - W)ᵀ|²
+        difference = (rounded / scales[:, None]).sub_(weight)
+        return (difference.flatten(0, 1) @ sample.T).square().view(len(scales), -1).sum(1)
+    products = round_inputs(sample / scales[:, None]) @ rounded.mT
+    return (products - sample @ weight.T).square().sum(dim=(1, 2))

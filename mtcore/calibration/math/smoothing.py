@@ -32,18 +32,22 @@ def smoothing_scales(activation: Tensor, weight: Tensor, alpha: float, *, larges
         >>> smoothing_scales(torch.tensor([4.0, 1.0]), torch.ones(2), 0.5)
         tensor([1.4142, 0.7071])
     """
-    for name, sizes in (("activation", activation), ("weight", weight)):
-        if not bool((sizes.isfinite() & (sizes >= 0)).all()):
+    sound = torch.stack([(sizes.isfinite() & (sizes >= 0)).all() for sizes in (activation, weight)])
+    for name, good in zip(("activation", "weight"), sound.tolist(), strict=True):  # one wait for the device
+        if not good:
             raise CalibrationError(f"smoothing: the {name} sizes hold negative, NaN or infinite values")
     known = (activation > 0) & (weight > 0)
-    if not bool(known.any()):
-        return torch.ones_like(activation)
     logs = alpha * activation.clamp(min=1e-30).log() - (1 - alpha) * weight.clamp(min=1e-30).log()
     return from_logs(logs, known, largest_ratio)
 
 
 def from_logs(logs: Tensor, known: Tensor, largest_ratio: float = 1e4) -> Tensor:
-    """exp(logs) over its geometric mean among `known` channels, kept within `largest_ratio`; 1 elsewhere."""
-    centred = logs - logs[known].mean()
+    """exp(logs) over its geometric mean among `known` channels, kept within `largest_ratio`; 1 elsewhere.
+
+    Args:
+        logs: fp32 [..., cols].
+        known: bool [cols].
+    """
+    mean = torch.where(known, logs, 0.0).sum(-1, keepdim=True) / known.sum().clamp(min=1)
     limit = math.log(largest_ratio)
-    return torch.where(known, centred.clamp(-limit, limit), 0.0).exp()
+    return torch.where(known, (logs - mean).clamp(-limit, limit), 0.0).exp()

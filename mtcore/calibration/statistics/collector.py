@@ -11,6 +11,9 @@ from mtcore.calibration.statistics.record import SAMPLE_OFFSET, TensorStatistics
 from mtcore.formats import Block
 from mtcore.numerics import block_amax, column_amax
 
+_JOINED_AT_ONCE = 64
+"""Batches whose magnitudes are joined together."""
+
 
 class Collector:
     """What `needs` ask of one value. It is an observer: a quantizer shows it every matrix [rows, cols].
@@ -27,7 +30,8 @@ class Collector:
         self.needs = needs
         self.tokens = 0 if known is None else known.tokens
         self.batches = 0 if known is None else known.batches
-        self.amax = None if known is None else known.amax
+        self._amax = None if known is None else known.amax
+        self._pending: list[Tensor] = []
         self._least = None if known is None else known.least
         self._total = None if known is None else known.total
         self._squares = None if known is None else known.squares
@@ -44,12 +48,9 @@ class Collector:
         """Take in one matrix."""
         if matrix.numel() == 0:
             return
-        amax = column_amax(matrix)
-        largest = amax.amax()
-        self._least = largest if self._least is None else torch.minimum(self._least, largest)
-        if self.amax is not None and self.amax.shape != amax.shape:  # attention weights are as wide as the text
-            amax, self.amax = largest[None], self.amax.amax()[None]
-        self.amax = amax if self.amax is None else torch.maximum(self.amax, amax)
+        self._pending.append(column_amax(matrix))
+        if len(self._pending) == _JOINED_AT_ONCE:
+            self._join()
         if self.needs.moments:
             self._add_moments(matrix)
         if self.needs.histogram:
@@ -69,14 +70,21 @@ class Collector:
         self.tokens += len(matrix)
         self.batches += 1
 
+    @property
+    def amax(self) -> Tensor | None:
+        """The largest magnitudes so far, fp32 [cols]; None where nothing came."""
+        self._join()
+        return self._amax
+
     def result(self) -> TensorStatistics | None:
         """What was gathered so far; None where nothing came."""
-        if self.amax is None or self._least is None:
+        amax = self.amax
+        if amax is None or self._least is None:
             return None
         return TensorStatistics(
             self.tokens,
             self.batches,
-            self.amax,
+            amax,
             self._least,
             self._total,
             self._squares,
@@ -87,9 +95,27 @@ class Collector:
             self._gram,
         )
 
+    def _join(self) -> None:
+        """Join the magnitudes of the latest batches: few launches for many batches."""
+        if not self._pending:
+            return
+        batches, self._pending = self._pending, []
+        if len({part.shape for part in (*batches, *(() if self._amax is None else (self._amax,)))}) > 1:
+            batches = [part.amax()[None] for part in batches]  # attention weights are as wide as the text
+            self._amax = None if self._amax is None else self._amax.amax()[None]
+        stacked = torch.stack(batches)
+        least = stacked.amax(1).amin()
+        self._least = least if self._least is None else torch.minimum(self._least, least)
+        self._amax = stacked.amax(0) if self._amax is None else torch.maximum(self._amax, stacked.amax(0))
+
     def mark(self) -> None:
         """Remember the state as it is now, after a whole batch."""
-        self._mark = {**vars(self), "_sample": list(self._sample), "_block_counts": dict(self._block_counts)}
+        self._mark = {
+            **vars(self),
+            "_pending": list(self._pending),
+            "_sample": list(self._sample),
+            "_block_counts": dict(self._block_counts),
+        }
         self._mark.pop("_mark", None)
 
     def marked(self) -> TensorStatistics | None:
@@ -99,8 +125,11 @@ class Collector:
         return before.result()
 
     def _add_moments(self, matrix: Tensor) -> None:
-        total = matrix.abs().sum(0, dtype=torch.float32)
-        squares = matrix.float().square().sum(0)
+        if matrix.is_cuda:  # one launch each, see `column_amax`
+            total = torch.linalg.vector_norm(matrix, 1, dim=0, dtype=torch.float32)
+            squares = torch.linalg.vector_norm(matrix, 2, dim=0, dtype=torch.float32).square()
+        else:
+            total, squares = matrix.abs().sum(0, dtype=torch.float32), matrix.float().square().sum(0)
         self._total = total if self._total is None else self._total + total
         self._squares = squares if self._squares is None else self._squares + squares
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from types import MethodType
 
+import torch
 from torch import Tensor, nn
 
 from mtcore.calibration.loop import ForwardLoop, calibration_mode
@@ -17,6 +19,7 @@ from mtcore.calibration.statistics.needs import Needs, Site, Wanted
 from mtcore.calibration.statistics.record import TensorStatistics
 from mtcore.errors import CalibrationError
 from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.views import TokenView
 from mtcore.numerics import token_matrix
 from mtcore.trace import SharedInputGroup
@@ -62,17 +65,27 @@ class Gathering:
         quantizers = [module for module in self.model.modules() if isinstance(module, TensorQuantizer)]
         observed: list[TensorQuantizer] = []
         self._mark()
+        watched: dict[nn.Module, set[str]] = {}
+        for name, slot in self._collectors:
+            watched.setdefault(self.model.get_submodule(name), set()).add(slot)
+        plain = {m for m in self.model.modules() if _runs_plainly(m) and watched.get(m, set()) <= {"input"}}
         handles = [self.model.register_forward_hook(self._after_batch)]
         try:
             for site in self._collectors:
                 target = _target(self.model, site)
-                if isinstance(target.module, TensorQuantizer):
+                if self.model.get_submodule(site[0]) in plain and site[1] == "input":
+                    handles.append(
+                        self.model.get_submodule(site[0]).register_forward_pre_hook(self._see_input(site))
+                    )
+                elif isinstance(target.module, TensorQuantizer):
                     target.module.observer = _Observer(self, site)
                     observed.append(target.module)
                 elif target.of_output:
                     handles.append(target.module.register_forward_hook(self._see_output(site)))
                 else:
                     handles.append(target.module.register_forward_pre_hook(self._see_input(site)))
+            for module in plain:
+                vars(module)["forward"] = MethodType(nn.Linear.forward, module)
             with disabled(quantizers), calibration_mode(self.model):
                 yield
         except Exception as error:
@@ -84,6 +97,8 @@ class Gathering:
                 handle.remove()
             for quantizer in observed:
                 quantizer.observer = None
+            for module in plain:
+                del vars(module)["forward"]
 
     def see(self, site: Site, matrix: Tensor) -> None:
         """Take in one matrix."""
@@ -132,7 +147,10 @@ class Gathering:
 
     def _check_finite(self) -> None:
         ordered = [*self._order, *(site for site in self._collectors if site not in self._order)]
-        bad = [site for site in ordered if not _finite(self._collectors[site].amax)]
+        finite = all_at_once(
+            [None if (a := self._collectors[s].amax) is None else a.amax().isfinite() for s in ordered]
+        )
+        bad = [site for site, sound in zip(ordered, finite, strict=True) if sound is False]
         if bad:
             tensors = sum(leader in bad for leader in self._leaders.values())
             raise CalibrationError(
@@ -185,10 +203,25 @@ def _leaders(model: nn.Module, wanted: Wanted, shared: Iterable[SharedInputGroup
 
 def _reads_plainly(module: nn.Module) -> bool:
     """Whether the value is seen as it is: tokens by features, not scaled, rotated or shifted."""
+    return not isinstance(module, TensorQuantizer) or (module.view == TokenView() and _changes_nothing(module))
+
+
+def _runs_plainly(module: nn.Module) -> bool:
+    """Whether this is a quantized linear layer that computes, while nothing is rounded, what nn.Linear does.
+
+    It is run as one then: on a GPU, asking three idle quantizers costs as much time as the product.
+    """
+    if type(module) is not QuantLinear or "forward" in vars(module):
+        return False
+    slots = [module.get_submodule(attribute) for attribute in module.slots.values()]
+    return all(isinstance(slot, nn.Identity) or _changes_nothing(slot) for slot in slots)
+
+
+def _changes_nothing(module: nn.Module) -> bool:
+    """Whether a quantizer neither scales, rotates nor shifts what it rounds."""
     if not isinstance(module, TensorQuantizer):
-        return True
-    changed = (module.pre_quant_scale, module.rotation, module.bias)
-    return module.view == TokenView() and all(change is None for change in changed)
+        return False
+    return module.pre_quant_scale is None and module.rotation is None and module.bias is None
 
 
 def gather(
@@ -205,6 +238,17 @@ def gather(
             forward_loop(model)
         found = gathering.results()
     return found if ranks is None else across_ranks(found, wanted, ranks)
+
+
+def all_at_once(flags: Sequence[Tensor | None]) -> list[bool | None]:
+    """Flags of shape [] on the host, waiting once for each device."""
+    known = {index: flag for index, flag in enumerate(flags) if flag is not None}
+    found: list[bool | None] = [None] * len(flags)
+    for device in {flag.device for flag in known.values()}:
+        places = [index for index, flag in known.items() if flag.device == device]
+        for index, value in zip(places, torch.stack([known[i] for i in places]).tolist(), strict=True):
+            found[index] = bool(value)
+    return found
 
 
 def _finite(amax: Tensor | None) -> bool:

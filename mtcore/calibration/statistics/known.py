@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from torch import Tensor
 
+from mtcore.calibration.statistics.gather import all_at_once
 from mtcore.calibration.statistics.needs import Site, Wanted
 from mtcore.calibration.statistics.record import TensorStatistics
 from mtcore.errors import CalibrationError
@@ -54,7 +55,8 @@ class Statistics(Mapping[Site, TensorStatistics]):
                 f"the calibration data never reached {len(unseen)} quantizers ({_some(unseen)}): give data that "
                 "calls these modules, or skip them in the recipe"
             )
-        zero = [".".join(site) for site in wanted if not bool(self._known[site].least)]
+        exercised = all_at_once([self._known[site].least != 0 for site in wanted])
+        zero = [".".join(site) for site, some in zip(wanted, exercised, strict=True) if not some]
         if zero:
             raise CalibrationError(
                 f"{zero[0]}: it was zero throughout a batch of the calibration data ({len(zero)} tensors: "

@@ -1,0 +1,283 @@
+"""What calibrating costs over one plain forward of the data, in time and in memory: ours and the peers'.
+
+    python bench/calibration_speed.py --size h100 --json out.json --markdown out.md     # on a GPU
+    python bench/calibration_speed.py --size small                                      # on any CPU
+
+A Llama with random weights, the same data, one process a tool. Each peer runs with the interpreter that
+`--modelopt` or `--llmcompressor` names (default: this one) and is left out, with its error, if it cannot be
+imported there. `forward` is one forward over all batches; `calibrate` is everything between a planned and a
+calibrated model; the trace and the plan stand apart. Memory is the peak over the weights while calibrating.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SIZES: dict[str, dict[str, int]] = {
+    "h100": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 8, "num_attention_heads": 32,
+             "num_key_value_heads": 8, "vocab_size": 32000, "batches": 32, "length": 512},
+    "small": {"hidden_size": 512, "intermediate_size": 1792, "num_hidden_layers": 4, "num_attention_heads": 8,
+              "num_key_value_heads": 2, "vocab_size": 2048, "batches": 8, "length": 256},
+}  # fmt: skip
+
+INT4 = {"weight": "int4_b128"}
+OURS: dict[str, Any] = {
+    "FP8 max": "fp8",
+    "NVFP4 max": "nvfp4",
+    "INT8 SmoothQuant": {"rules": [{"weight": "int8_row", "input": "int8"}, {"include": "base_exclusions"}],
+                         "algorithm": "smoothquant"},
+    "INT4 AWQ": {"rules": [INT4, {"include": "base_exclusions"}], "algorithm": "awq"},
+}  # fmt: skip
+MODELOPT = {
+    "FP8 max": "FP8_DEFAULT_CFG",
+    "NVFP4 max": "NVFP4_DEFAULT_CFG",
+    "INT8 SmoothQuant": "INT8_SMOOTHQUANT_CFG",
+    "INT4 AWQ": "INT4_AWQ_CFG",
+}
+
+
+@dataclass
+class Row:
+    """One recipe of one tool. Times in seconds, memory in bytes (0 where the device does not tell)."""
+
+    tool: str
+    version: str
+    recipe: str
+    forward: float
+    calibrate: float
+    plan: float = 0.0
+    weights: int = 0
+    forward_peak: int = 0
+    peak: int = 0
+    runs: int = 1
+    error: str = ""
+
+    @property
+    def ratio(self) -> float:
+        return self.calibrate / self.forward
+
+    @property
+    def memory(self) -> float:
+        return self.peak / self.weights if self.weights else 0.0
+
+
+def build(size: dict[str, int], device: str) -> tuple[nn.Module, list[Tensor]]:
+    """A seeded model in eval mode, and its data, on the device."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    fields = {name: value for name, value in size.items() if name not in ("batches", "length")}
+    torch.manual_seed(0)
+    with torch.device(device):
+        torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
+        model = LlamaForCausalLM(LlamaConfig(**fields, max_position_embeddings=4096, use_cache=False)).eval()
+        torch.set_default_dtype(torch.float32)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, size["vocab_size"], (size["batches"], 1, size["length"]), generator=generator)
+    return model, [batch.to(device) for batch in ids]
+
+
+def clock(device: str) -> float:
+    """Seconds of the wall on a GPU, whose work is waited for; CPU seconds of this process elsewhere."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def timed(device: str, work: Callable[[], object]) -> float:
+    start = clock(device)
+    work()
+    return clock(device) - start
+
+
+def peak_of(device: str, work: Callable[[], object]) -> tuple[float, int]:
+    """Seconds, and the largest number of bytes that were in use."""
+    if device != "cuda":
+        return timed(device, work), 0
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats()
+    seconds = timed(device, work)
+    return seconds, torch.cuda.max_memory_allocated()
+
+
+@torch.no_grad()
+def plain_forward(model: nn.Module, batches: list[Tensor]) -> None:
+    for batch in batches:
+        model(batch)
+
+
+def measure(
+    tool: str, version: str, recipe: str, size: dict[str, int], device: str, runs: int,
+    quantize: Callable[[nn.Module, list[Tensor], Row], Callable[[], object]],
+) -> Row:  # fmt: skip
+    """The median of several fresh calibrations; `quantize` prepares, and gives the work that is timed."""
+    row = Row(tool, version, recipe, 0.0, 0.0, runs=runs)
+    seconds, forwards = [], []
+    for _ in range(runs):
+        model, batches = build(size, device)
+        row.weights = torch.cuda.memory_allocated() if device == "cuda" else 0
+        plain_forward(model, batches[:2])
+        plain = partial(plain_forward, model, batches)
+        _, (spent, row.forward_peak) = peak_of(device, plain), peak_of(device, plain)
+        forwards.append(spent)
+        work = quantize(model, batches, row)
+        spent, row.peak = peak_of(device, work)
+        seconds.append(spent)
+        del plain, work, model, batches
+        gc.collect()
+    row.forward, row.calibrate = sorted(forwards)[runs // 2], sorted(seconds)[runs // 2]
+    return row
+
+
+def ours(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[Row]:
+    import mtcore
+    from mtcore.quantization import apply_plan, plan_model
+
+    def quantize(recipe: str) -> Callable[[nn.Module, list[Tensor], Row], Callable[[], object]]:
+        def prepare(model: nn.Module, batches: list[Tensor], row: Row) -> Callable[[], object]:
+            plans: list[Any] = []
+            row.plan = timed(
+                device, lambda: plans.append(plan_model(model, OURS[recipe], inputs=batches[0][:, :16]))
+            )
+            return lambda: apply_plan(model, plans[0], batches, undoable=False)
+
+        return prepare
+
+    return [
+        measure("mtcore", mtcore.__version__, name, size, device, runs, quantize(name))
+        for name in OURS
+        if name in only
+    ]
+
+
+def modelopt(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[Row]:
+    import modelopt as package
+    import modelopt.torch.quantization as mtq
+
+    def quantize(recipe: str) -> Callable[[nn.Module, list[Tensor], Row], Callable[[], object]]:
+        config = getattr(mtq, MODELOPT[recipe])
+        return lambda model, batches, row: lambda: mtq.quantize(model, config, lambda m: plain_forward(m, batches))
+
+    return [
+        measure("Model-Optimizer", package.__version__, name, size, device, runs, quantize(name))
+        for name in MODELOPT
+        if name in only
+    ]
+
+
+def llmcompressor(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[Row]:
+    import llmcompressor as package
+    from datasets import Dataset
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.awq import AWQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.smoothquant import SmoothQuantModifier
+
+    plain = {"targets": "Linear", "ignore": ["lm_head"]}
+    recipes: dict[str, Any] = {
+        "FP8 max": QuantizationModifier(scheme="FP8", **plain),
+        "NVFP4 max": QuantizationModifier(scheme="NVFP4", **plain),
+        "INT8 SmoothQuant": [SmoothQuantModifier(), QuantizationModifier(scheme="W8A8", **plain)],
+        "INT4 AWQ": AWQModifier(scheme="W4A16", **plain),
+    }
+
+    def quantize(recipe: str) -> Callable[[nn.Module, list[Tensor], Row], Callable[[], object]]:
+        def prepare(model: nn.Module, batches: list[Tensor], row: Row) -> Callable[[], object]:
+            rows = [{"input_ids": batch[0].tolist(), "attention_mask": [1] * size["length"]} for batch in batches]
+            data = Dataset.from_list(rows)
+            return lambda: oneshot(
+                model=model, dataset=data, recipe=recipes[recipe], num_calibration_samples=len(rows),
+                max_seq_length=size["length"],
+            )  # fmt: skip
+
+        return prepare
+
+    return [
+        measure("llm-compressor", package.__version__, name, size, device, runs, quantize(name))
+        for name in recipes
+        if name in only
+    ]
+
+
+TOOLS = {"mtcore": ours, "modelopt": modelopt, "llmcompressor": llmcompressor}
+
+
+def ask(tool: str, python: str, options: argparse.Namespace) -> list[Row]:
+    """The rows of a tool, measured in a process of its own; one row with its error where it fails."""
+    line = [python, __file__, "--tool", tool, "--size", options.size, "--device", options.device]
+    done = subprocess.run(
+        [*line, "--runs", str(options.runs), "--only", *options.only], capture_output=True, text=True
+    )
+    if done.returncode:
+        print(done.stderr[-2000:], file=sys.stderr)
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return [Row(tool, "", "", 0.0, 0.0, error=reason)]
+    return [Row(**row) for row in json.loads(done.stdout.strip().splitlines()[-1])]
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| recipe | tool | forward, s | calibrate, s | ratio | trace and plan, s | peak over the weights |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(
+        rows, key=lambda r: (list(OURS).index(r.recipe) if r.recipe in OURS else -1, r.tool != "mtcore")
+    ):
+        if row.error:
+            lines.append(f"| - | {row.tool} | not measured: {row.error} | | | | |")
+            continue
+        memory = f"{row.memory:.3f}x (forward alone {row.forward_peak / row.weights:.3f}x)" if row.weights else "-"
+        plan = f"{row.plan:.2f}" if row.plan else "-"
+        lines.append(
+            f"| {row.recipe} | {row.tool} {row.version} | {row.forward:.3f} | {row.calibrate:.3f} | "
+            f"**{row.ratio:.2f}x** | {plan} | {memory} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", nargs="+", default=list(OURS), help="recipes")
+    parser.add_argument("--tools", nargs="+", default=list(TOOLS))
+    parser.add_argument("--modelopt", default=sys.executable, help="an interpreter that has it")
+    parser.add_argument("--llmcompressor", default=sys.executable, help="an interpreter that has it")
+    parser.add_argument("--tool", help="measure this one, in this process")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args()
+    if options.tool:
+        rows = TOOLS[options.tool](SIZES[options.size], options.device, options.runs, options.only)
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    rows = []
+    for tool in options.tools:
+        rows += ask(tool, getattr(options, tool, sys.executable), options)
+    device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU, CPU seconds"
+    head = f"{device}, torch {torch.__version__}, size {options.size}, median of {options.runs}"
+    print(f"{head}\n\n{table(rows)}")
+    if options.json:
+        found = [{**asdict(row), "ratio": row.ratio if not row.error else None} for row in rows]
+        options.json.write_text(json.dumps({"machine": head, "rows": found}, indent=1))
+    if options.markdown:
+        options.markdown.write_text(f"{head}\n\n{table(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()
