@@ -13,7 +13,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,16 @@ PROGRAM = """
 import json, sys, time
 from pathlib import Path
 from mtcore.files import parse_bytes, peak_bytes, resident_bytes
-import mtcore.flow, mtopt_hf.load
+import torch, mtcore.flow, mtopt_hf.load
 from mtcore.flow import DataOptions, LayerwiseOptions, quantize_checkpoint
 held, start = resident_bytes(), time.perf_counter()
-source, out, recipe, ceiling = sys.argv[1:]
-data, layerwise = DataOptions(4, 64, 2, format="ids"), LayerwiseOptions(max_memory=parse_bytes(ceiling))
+source, out, recipe, ceiling, device = sys.argv[1:]
+data = DataOptions(4, 64, 2, format="ids")
+layerwise = LayerwiseOptions(max_memory=parse_bytes(ceiling), device=device)
 quantize_checkpoint(source, recipe, Path(out), calib=source + "/ids.jsonl", data=data, layerwise=layerwise)
-print(json.dumps({"held before": held, "peak": peak_bytes(), "seconds": time.perf_counter() - start}))
+on_device = torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0
+seconds = time.perf_counter() - start
+print(json.dumps({"held before": held, "peak": peak_bytes(), "device": on_device, "seconds": seconds}))
 """
 
 
@@ -66,7 +68,7 @@ def write_model(folder: Path, config: LlamaConfig) -> int:
     return total
 
 
-def measure(layers: int, hidden: int, ceiling: str, recipe: str, folder: Path) -> dict[str, Any]:
+def measure(layers: int, hidden: int, ceiling: str, recipe: str, device: str, folder: Path) -> dict[str, Any]:
     config = LlamaConfig(
         vocab_size=8000,
         hidden_size=hidden,
@@ -78,8 +80,7 @@ def measure(layers: int, hidden: int, ceiling: str, recipe: str, folder: Path) -
     model = folder / "model"
     model.mkdir()
     size = write_model(model, config)
-    begun = time.perf_counter()
-    command = [sys.executable, "-c", PROGRAM, str(model), str(folder / "out"), recipe, ceiling]
+    command = [sys.executable, "-c", PROGRAM, str(model), str(folder / "out"), recipe, ceiling, device]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
@@ -92,8 +93,10 @@ def measure(layers: int, hidden: int, ceiling: str, recipe: str, folder: Path) -
         "ceiling": ceiling,
         "held before the run MiB": found["held before"] >> 20,
         "peak MiB": found["peak"] >> 20,
+        "device": device,
+        "peak on the device MiB": found["device"] >> 20,
         "model over peak": round(size / found["peak"], 2),
-        "seconds": round(time.perf_counter() - begun, 1),
+        "seconds": round(found["seconds"], 1),
     }
 
 
@@ -103,10 +106,13 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--max-memory", default="1500MiB")
     parser.add_argument("--recipe", default="fp8")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(options.layers, options.hidden, options.max_memory, options.recipe, Path(folder))
+        found = measure(
+            options.layers, options.hidden, options.max_memory, options.recipe, options.device, Path(folder)
+        )
     text = json.dumps(found, indent=1)
     print(text)
     if options.json is not None:

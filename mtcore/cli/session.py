@@ -101,6 +101,9 @@ def layerwise_options(command: F) -> F:
                 help="With --layerwise: calibrate a block on what the quantized blocks before it give.",
             ),
             click.option("--restart", is_flag=True, help="With --layerwise: throw away an unfinished run."),
+            click.option(
+                "--device", default="cpu", show_default=True, help="With --layerwise: where blocks are computed."
+            ),
         )
     ):
         command = option(command)
@@ -108,7 +111,7 @@ def layerwise_options(command: F) -> F:
 
 
 def chosen_layerwise(
-    layerwise: bool, max_memory: str | None, propagate: bool, restart: bool
+    layerwise: bool, max_memory: str | None, propagate: bool, restart: bool, device: str
 ) -> LayerwiseOptions | None:
     """The options of a run block by block, or None for one on the whole model.
 
@@ -119,11 +122,11 @@ def chosen_layerwise(
     from mtcore.flow import LayerwiseOptions
 
     if not layerwise and max_memory is None:
-        if propagate or restart:
-            raise click.UsageError("--propagate and --restart need --layerwise")
+        if propagate or restart or device != "cpu":
+            raise click.UsageError("--propagate, --restart and --device need --layerwise")
         return None
     limit = None if max_memory is None else parse_bytes(max_memory)
-    return LayerwiseOptions(max_memory=limit, propagate=propagate, restart=restart)
+    return LayerwiseOptions(max_memory=limit, propagate=propagate, restart=restart, device=device)
 
 
 def chosen_data(options: Mapping[str, Any]) -> DataOptions:

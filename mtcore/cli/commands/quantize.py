@@ -64,6 +64,7 @@ def quantize(
     max_memory: str | None,
     propagate: bool,
     restart: bool,
+    device: str,
     statistics: Path | None,
     force: bool,
     **data: Any,
@@ -86,7 +87,7 @@ def quantize(
         registry=registry,
         reporter=make_reporter(),
         overwrite=force,
-        layerwise=_not_both(chosen_layerwise(layerwise, max_memory, propagate, restart), statistics),
+        layerwise=_not_both(chosen_layerwise(layerwise, max_memory, propagate, restart, device), statistics),
         statistics=statistics,
     )
     current_settings().written = out

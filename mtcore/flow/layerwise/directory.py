@@ -93,6 +93,8 @@ def run_directory(out: Path, key: Mapping[str, str], *, restart: bool) -> Iterat
         key: hashes of all that decides the result, by what a user calls it.
         restart: remove what an earlier run left.
 
+    A run that fails before it has done anything leaves no directory.
+
     Raises:
         StateError: another run works there; or the run there was one of another model, recipe, … which is named.
     """
@@ -111,7 +113,12 @@ def run_directory(out: Path, key: Mapping[str, str], *, restart: bool) -> Iterat
         else:
             _check(path, found, key)
             directory = RunDirectory(path, key, list(found["done"]), bool(found["exporting"]))
-        yield directory
+        try:
+            yield directory
+        except Exception:
+            if not directory.done:
+                directory.remove()
+            raise
 
 
 def _place(out: Path) -> Path:

@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mtcore.calibration import resolve_algorithms
 from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.flow.layerwise.ceiling import Ceiling
@@ -22,7 +20,7 @@ from mtcore.flow.layerwise.directory import (
 )
 from mtcore.flow.layerwise.options import LayerwiseOptions
 from mtcore.flow.layerwise.results import ResultFile, StoredModules, StoredTensors
-from mtcore.flow.layerwise.units import Units
+from mtcore.flow.layerwise.units import Units, open_device
 from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.report import Phase, Reporter
 from mtcore.plan import Plan
@@ -101,14 +99,22 @@ def _calibrate(
     steps = resolve_algorithms(plan.algorithm, registry.algorithms)
     model, journal = convert(loaded.model, plan, registry.quant_modules)
     try:
-        assign_kernels(model, registry.kernels, torch.device(options.device))
+        assign_kernels(model, registry.kernels, open_device(options.device))
         tensors, tied = tied_tensors(unquantized_state(model, plan))
         units = Units(model, plan, steps, batches, directory, options, frozenset(tensors))
         if not directory.exporting:
             for text in units.notes():
                 reporter.note(text)
-            with phase("calibrate", len(units), "blocks") as progress:
-                units.run(progress.advance)
+            try:
+                with phase("calibrate", len(units), "blocks") as progress:
+                    units.run(progress.advance)
+            except Exception:
+                done = len(directory.done)
+                if done:
+                    reporter.note(
+                        f"{done} of {len(units)} blocks are done; the same call goes on ({directory.path})"
+                    )
+                raise
             directory.begin_export()
     finally:
         journal.undo()

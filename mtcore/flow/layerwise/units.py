@@ -57,10 +57,11 @@ class Units:
             kept: names of the parameters that get no codes.
 
         Raises:
-            CalibrationError: the model has no list of blocks. PlanError: blocks share scales.
+            CalibrationError: the model has no list of blocks, or there is no such device.
+            PlanError: blocks share scales.
         """
         self._model, self._plan, self._steps, self._directory = model, plan, steps, directory
-        self._device = torch.device(options.device)
+        self._device = open_device(options.device)
         self._batches = [_moved(batch, self._device) for batch in batches]
         self._options, self._kept = options, kept
         self._ceiling = Ceiling(options.max_memory)
@@ -239,6 +240,20 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, dict):
         return {key: _moved(item, device) for key, item in value.items()}
     return value
+
+
+def open_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        CalibrationError: there is none here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        raise CalibrationError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
+    return device
 
 
 def _cuda(device: torch.device) -> list[int]:

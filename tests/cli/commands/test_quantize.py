@@ -60,6 +60,7 @@ def test_options_of_a_run_block_by_block_reach_it(asked, mtopt):
     line = "quantize m --recipe fp8 -o out"
     for more, options in {
         "--max-memory 2GiB --propagate --restart": LayerwiseOptions(2**31, propagate=True, restart=True),
+        "--layerwise --device cuda:1": LayerwiseOptions(device="cuda:1"),
         "--layerwise": LayerwiseOptions(),
         "": None,
     }.items():
@@ -71,7 +72,7 @@ def test_options_of_a_run_block_by_block_without_one_are_refused(asked, mtopt):
     line = "quantize m --recipe fp8 -o out"
     shown = mtopt(*f"{line} --restart".split())
     assert shown.code == 2
-    assert "--propagate and --restart need --layerwise" in shown.err
+    assert "--propagate, --restart and --device need --layerwise" in shown.err
     assert "is no size" in mtopt(*f"{line} --max-memory many".split()).err
 
 

@@ -232,6 +232,13 @@ def test_a_model_without_a_list_of_blocks_is_refused(toy, registry, quantize, tm
         quantize("fp8", tmp_path / "out")
 
 
+def test_a_device_that_is_not_there_is_told(quantize, tmp_path):
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(CalibrationError, match=f"there is no device '{name}' here"):
+            quantize("fp8", tmp_path / "out", LayerwiseOptions(device=name))
+    assert not list(tmp_path.iterdir())
+
+
 def test_bad_data_stop_with_the_layers_name_and_keep_what_is_done(toy, registry, quantize, tmp_path, monkeypatch):
     loaded = registry.load_model(f"toy:{toy}")
     loaded.model.layers[1].up.weight.data = torch.full_like(loaded.model.layers[1].up.weight, torch.nan)
