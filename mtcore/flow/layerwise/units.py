@@ -154,7 +154,7 @@ class Units:
 
         with self._residency.hold([name]):
             example = TraceInputs(*calls[0].arguments(states.original[0])) if calls else None
-            part = with_proven_part(part, self._steps, block, lambda own: own.removeprefix(f"{name}."), example)
+            part = with_proven_part(part, self._steps, block, lambda full: full.removeprefix(f"{name}."), example)
             if part.quantized:
                 run_algorithms(self._model, part, self._steps, loop if calls else None, edits, blocks=(inputs,))
             self._save(number, part, edits)
@@ -180,7 +180,7 @@ class Units:
         with self._residency.hold(held), self._residency.on_demand(self._around):
             if chain is not None and part.folds:
                 around = AroundBlocks(self._model, chain, self._batches[0], states.original[0])
-                part = with_proven_part(part, self._steps, around, lambda own: f"model.{own}", TraceInputs())
+                part = with_proven_part(part, self._steps, around, lambda full: f"model.{full}", TraceInputs())
             if part.quantized:
                 run_algorithms(self._model, part, self._steps, loop if self._batches else None, edits, blocks=())
             self._save(number, part, edits)
