@@ -13,6 +13,7 @@ from mtcore.calibration.algorithms.local_hessian import LOCAL_HESSIAN
 from mtcore.calibration.algorithms.max import MAX
 from mtcore.calibration.algorithms.mse import MSE
 from mtcore.calibration.algorithms.percentile import PERCENTILE
+from mtcore.calibration.algorithms.rotate import ROTATE
 from mtcore.calibration.algorithms.smoothquant import SMOOTHQUANT
 from mtcore.calibration.spec import AlgorithmSpec
 
@@ -25,6 +26,7 @@ def builtin_algorithms() -> Iterator[AlgorithmSpec]:
     yield MSE
     yield LOCAL_HESSIAN
     yield HEADROOM
+    yield ROTATE
     yield SMOOTHQUANT
     yield AWQ
     yield GPTQ

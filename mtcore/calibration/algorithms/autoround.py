@@ -33,9 +33,11 @@ from mtcore.calibration.math import (
     signed_step,
 )
 from mtcore.calibration.quantizers import Quantizers, disabled, linear_layers, planned_quantizers, weight_of
+from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.scales import fix_amax, refuse_transformed
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.errors import CalibrationError
+from mtcore.nn.sharded import is_sharded
 from mtcore.plan import Plan
 
 LOG = logging.getLogger(__name__)
@@ -91,6 +93,12 @@ def run_autoround(run: CalibrationRun, options: AutoRoundOptions) -> None:
     quantizers = dict(planned_quantizers(run))
     refuse_transformed(quantizers, "autoround")
     layers = list(linear_layers(run.model, quantizers))
+    sharded = [name for name in layers if is_sharded(weight_of(run.model, (name, "weight")))]
+    if sharded:
+        raise CalibrationError(
+            f"autoround moves whole weights, and {sharded[0]} ({len(sharded)} in all) is spread over processes: "
+            "give every process the whole model"
+        )
     fixed = all(quantizers[name, "weight"].amax is not None for name in layers)
     if not fixed or not all(quantizer.calibrated for quantizer in quantizers.values()):
         run_max(run, MaxOptions())
@@ -214,11 +222,12 @@ def _descend(
     name: str,
     options: AutoRoundOptions,
 ) -> None:
-    """Take the steps; `loss` is that of one call of the data, and has gradients."""
+    """Take the steps; `loss` is that of one call of the data, and has gradients. Ranks add theirs up."""
     parameters = [one.parameter for one in moving]
     for parameter in parameters:
         run.edits.set(parameter, parameter.data)  # a copy, which the steps change in place
     take_step = signed_step if options.direction == "signed" else scaled_step
+    ranks = current_ranks()
     losses = []
     with _learning(run.model, parameters):
         for index, rate in zip(_order(calls, options), falling_rates(1.0, options.steps), strict=True):
@@ -226,9 +235,11 @@ def _descend(
                 value = loss(index)
                 gradients = torch.autograd.grad(value, parameters, allow_unused=True)
             for one, gradient in zip(moving, gradients, strict=True):
+                if ranks is not None:
+                    gradient = ranks.total(torch.zeros_like(one.unit) if gradient is None else gradient)
                 if gradient is not None:
                     take_step(one.parameter.data, gradient, one.unit, one.reach * rate)
-            losses.append(value.detach())
+            losses.append(value.detach() if ranks is None else ranks.total(value.detach()))
     curve = torch.stack(losses).tolist()  # the one wait for the device
     if not all(map(math.isfinite, curve)):
         raise CalibrationError(

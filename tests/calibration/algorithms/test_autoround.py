@@ -1,10 +1,13 @@
 """`autoround` learns rounding in either scope, after other steps too, writes codes that last, and can be undone."""
 
+import copy
+
 import pytest
 import torch
 
 from mtcore.calibration import as_forward_loop, builtin_algorithms, resolve_algorithms, run_algorithms
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
+from mtcore.calibration.ranks import _CURRENT
 from mtcore.calibration.spec import AlgorithmSpec
 from mtcore.errors import CalibrationError
 from mtcore.plan import make_plan
@@ -132,3 +135,19 @@ def test_bad_data_is_refused_with_the_place(calibrate, data, scope):
     data[1][0, 0] = torch.nan
     with pytest.raises(CalibrationError, match="hold NaN or infinite values"):
         calibrate(W4, data, learn(scope=scope))
+
+
+def test_ranks_learn_one_model_from_the_data_of_all(on_ranks, model, batch, data, specs, make_config):
+    plan = make_plan(model, make_config(W4), specs, analyze(model, batch))
+    known = {spec.name: spec for spec in builtin_algorithms()}
+
+    def work(ranks):
+        _CURRENT.set(ranks)  # of this thread alone
+        converted, _ = convert(copy.deepcopy(model), plan, specs)
+        loop = as_forward_loop(ranks.share(data))
+        run_algorithms(converted, plan, resolve_algorithms([learn()], known), loop)
+        return converted[0].gate.weight.detach()
+
+    first, second = on_ranks(2, work)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, model[0].gate.weight)
