@@ -26,6 +26,8 @@ pytest.register_assert_rewrite(
     "mtcore.testing.kernels",
     "mtcore.testing.loaders",
     "mtcore.testing.quant_modules",
+    "mtcore.testing.symbols",
+    "mtcore.testing.trace_rules",
 )
 
 from mtcore.testing.algorithms import AlgorithmContract  # noqa: E402
@@ -35,7 +37,9 @@ from mtcore.testing.formats import FormatContract  # noqa: E402
 from mtcore.testing.kernels import KernelContract  # noqa: E402
 from mtcore.testing.loaders import ModelLoaderContract  # noqa: E402
 from mtcore.testing.quant_modules import QuantModuleContract  # noqa: E402
+from mtcore.testing.symbols import SymbolContract  # noqa: E402
 from mtcore.testing.toy import ToyModel, toy_batches, toy_config, toy_plan  # noqa: E402
+from mtcore.testing.trace_rules import TraceRuleContract  # noqa: E402
 
 __all__ = [
     "AlgorithmContract",
@@ -44,7 +48,9 @@ __all__ = [
     "KernelContract",
     "ModelLoaderContract",
     "QuantModuleContract",
+    "SymbolContract",
     "ToyModel",
+    "TraceRuleContract",
     "assert_same_bits",
     "assert_within_ulps",
     "same_bits",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
+from mtcore.errors import look_up
 from mtcore.trace.frame import Frame
 from mtcore.trace.graph import GraphCollection
 from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
@@ -17,19 +18,32 @@ from mtcore.trace.nodes import changes_operands, spell
 from mtcore.trace.record import ModuleRecord
 from mtcore.trace.state import quiet_forward
 from mtcore.trace.structure import has_tensor
+from mtcore.trace.symbolic import BACKENDS, symbolic_trace
+
+RECORD = "record"
+"""The backend that always gives a graph: it runs the model and watches."""
 
 
 def recursive_trace(
-    model: nn.Module, inputs: object = None, *, makers: Sequence[InputMaker] = (), keep_values: bool = True
+    model: nn.Module,
+    inputs: object = None,
+    *,
+    makers: Sequence[InputMaker] = (),
+    keep_values: bool = True,
+    backend: str = RECORD,
 ) -> GraphCollection:
     """Records one forward of `model` and returns the graph of every module that it called.
 
     Args:
         inputs: None (made by `makers` and the built-in ones), a tensor, a tuple of arguments,
             a dict of keyword arguments, or `TraceInputs`.
-        keep_values: keep a copy of every module's inputs and outputs, which `GraphCollection.replay` needs.
+        keep_values: keep a copy of every module's inputs and outputs, which `GraphCollection.replay` needs; the
+            symbolic backends always do.
+        backend: "record" writes down what one forward did; "fx" and "export" draw a symbolic graph of each module
+            that it called, by torch.fx and torch.export, where the module allows it.
 
     Raises:
+        UnknownNameError: no such backend.
         TraceError: no inputs were given and none could be made. A forward that fails is recorded instead.
 
     Example:
@@ -38,6 +52,9 @@ def recursive_trace(
         ['Sequential', 'Linear', 'ReLU']
     """
     wanted = example_inputs(model, makers) if inputs is None else TraceInputs.of(inputs)
+    draw = look_up("backend", backend, {RECORD: None, **BACKENDS})
+    if draw is not None:
+        return symbolic_trace(model, wanted, draw)
     return RobustTracer(model, keep_values=keep_values).trace(wanted)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtcore.trace.planes import Shadow
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules, aten
+from mtcore.trace.rules.registry import OpRules, RuleFunction, aten
 
 BUILT_IN = aten(
     "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu "
@@ -18,23 +18,25 @@ BUILT_IN = aten(
 
 
 def register(rules: OpRules) -> None:
-    for name in BUILT_IN:
-        attention(rules, name)
+    rules.add(BUILT_IN, attention())
 
 
 def attention(
-    rules: OpRules,
-    name: str,
-    *,
-    q: int = 0,
-    k: int = 1,
-    v: int = 2,
-    mask: int | None = None,
-    heads_last: bool = False,
-) -> None:
-    """Registers softmax(q k^T) v by the places of its operands, each [..., heads, tokens, channels].
+    *, q: int = 0, k: int = 1, v: int = 2, mask: int | None = None, heads_last: bool = False
+) -> RuleFunction:
+    """The rule of softmax(q kᵀ + mask) v, by the places of its operands, each [..., heads, tokens, channels].
 
-    `heads_last`: the operands are [..., tokens, heads, channels]. k and v may have fewer heads than q.
+    q and k cancel along a head's channels, the scores keep their values, the result scales with v; q, k and v of a
+    head exist together. k and v may have fewer heads than q.
+
+    Args:
+        mask: the place of what is added to the scores; None looks at place 3 and at the keyword `attn_mask`.
+        heads_last: the operands are [..., tokens, heads, channels].
+
+    Example:
+        >>> from mtcore.trace import TraceRuleSpec
+        >>> TraceRuleSpec("flash::attend", attention(heads_last=True)).name
+        'flash::attend'
     """
 
     def rule(context: RuleContext, call: Call) -> Shadow:
@@ -42,7 +44,7 @@ def attention(
         bias = call.arg(found, "attn_mask") if found < len(call.args) or "attn_mask" in call.kwargs else None
         return attend(context, call.args[q], call.args[k], call.args[v], bias, heads_last=heads_last)
 
-    rules.add(name, rule)
+    return rule
 
 
 def attend(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from mtcore.trace.planes import NOTHING, Shadow, broadcast, negate, spread
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules, aten
+from mtcore.trace.rules.registry import OpRules, RuleFunction, aten
 
 # f(s x) = s f(x) for every s > 0
 HOMOGENEOUS = aten("neg abs relu leaky_relu real imag nan_to_num alpha_dropout")
@@ -30,9 +28,9 @@ COMPARISONS = aten(
 
 
 def register(rules: OpRules) -> None:
-    rules.add(HOMOGENEOUS, homogeneous)
+    rules.add(HOMOGENEOUS, pointwise(homogeneous=True))
     rules.add(SCALE_FREE, scale_free)
-    pointwise(rules, NONLINEAR)
+    rules.add(NONLINEAR, pointwise())
     rules.add(COMPARISONS, compare)
     rules.add(["aten::add", "aten::sub", "aten::rsub"], add)
     rules.add(["aten::maximum", "aten::minimum", "aten::fmax", "aten::fmin"], join)
@@ -50,12 +48,24 @@ def register(rules: OpRules) -> None:
     rules.add("aten::copy", copy)
 
 
-def pointwise(rules: OpRules, names: str | Iterable[str], *, keeps_scale: bool = False) -> None:
-    """Registers functions of each element alone; `keeps_scale` if f(s x) = s f(x) for every s > 0."""
-    rules.add(names, homogeneous if keeps_scale else nonlinear)
+def pointwise(*, homogeneous: bool = False) -> RuleFunction:
+    """The rule of a function of each element of argument 0 alone.
+
+    Its values stay and its channels pass. With `homogeneous`, for f(s x) = s f(x) at every s > 0 (a leaky ReLU),
+    its scales pass too. Further tensor operands keep their values and channels.
+
+    Example:
+        >>> from mtcore.trace import TraceRuleSpec
+        >>> TraceRuleSpec("mylib::leaky", pointwise(homogeneous=True)).name
+        'mylib::leaky'
+    """
+    return scaled_alike if homogeneous else nonlinear
 
 
-def homogeneous(context: RuleContext, call: Call) -> Shadow:
+def scaled_alike(context: RuleContext, call: Call) -> Shadow:
+    """Extra tensor operands are pinned."""
+    for other in (*call.args[1:], *call.kwargs.values()):
+        context.opaque(context.get(other))
     return context.get(call.args[0])
 
 

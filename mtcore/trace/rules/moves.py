@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtcore.trace.planes import CONST, NOTHING, WILD, ParamView, Plane, Shadow, first, repeats, varying
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules, aten
+from mtcore.trace.rules.registry import OpRules, RuleFunction, aten
 
 KEEP = aten(
     "alias clone contiguous detach lift_fresh lift _to_copy to dropout native_dropout positive _conj conj "
@@ -29,8 +29,7 @@ VIEWS = aten(
 def register(rules: OpRules) -> None:
     rules.add(KEEP, keep)
     rules.add(RESHAPE, reshape)
-    for name in VIEWS:
-        move(rules, name)
+    rules.add(VIEWS, move())
     rules.add("aten::as_strided", as_strided)
     rules.add("aten::index", index)
     rules.add("aten::im2col", im2col)
@@ -43,9 +42,17 @@ def register(rules: OpRules) -> None:
     rules.add(["aten::real", "aten::imag"], keep)
 
 
-def move(rules: OpRules, name: str) -> None:
-    """Registers an operation whose results hold its operands' elements at other places."""
-    rules.add(name, moved)
+def move() -> RuleFunction:
+    """The rule of an operation whose results hold its operands' elements at other places: a permutation, a gather.
+
+    It demands nothing: the operation itself is run on labels, so it must accept int64 tensors.
+
+    Example:
+        >>> from mtcore.trace import TraceRuleSpec
+        >>> TraceRuleSpec("mylib::shuffle", move()).makes_labels
+        False
+    """
+    return moved
 
 
 def keep(context: RuleContext, call: Call) -> Shadow:

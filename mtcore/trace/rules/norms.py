@@ -9,22 +9,34 @@ from torch import Tensor
 
 from mtcore.trace.planes import Shadow, spread
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.rules.registry import OpRules, RuleFunction
 
 
 def register(rules: OpRules) -> None:
-    rules.add("aten::native_layer_norm", lambda c, call: over_last(c, call, 2, 3))
-    rules.add("aten::_fused_rms_norm", lambda c, call: over_last(c, call, 2, None))
-    rules.add("aten::rms_norm", lambda c, call: over_last(c, call, 2, None))
+    rules.add("aten::native_layer_norm", norm(weight=2, bias=3))
+    rules.add(["aten::_fused_rms_norm", "aten::rms_norm"], norm(weight=2))
     rules.add("aten::native_group_norm", group_norm)
     rules.add(["aten::_weight_norm", "aten::_weight_norm_interface"], weight_norm)
     batch = "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm"
     rules.add([f"aten::{name}" for name in batch.split()], batch_norm)
 
 
-def norm(rules: OpRules, name: str, *, weight: int, bias: int | None = None) -> None:
-    """Registers a normalisation over the last axes of argument 0, by the places of its weight and bias."""
-    rules.add(name, lambda context, call: over_last(context, call, weight, bias))
+def norm(*, weight: int, bias: int | None = None) -> RuleFunction:
+    """The rule of a normalisation of argument 0 over its last axes, by the places of its weight and bias.
+
+    The input keeps its values; the result scales with the weight, and the bias as the weight does. It is over as
+    many axes as the weight has.
+
+    Example:
+        >>> from mtcore.trace import TraceRuleSpec
+        >>> TraceRuleSpec("fast::rms_norm", norm(weight=1)).name
+        'fast::rms_norm'
+    """
+
+    def rule(context: RuleContext, call: Call) -> Shadow:
+        return over_last(context, call, weight, bias)
+
+    return rule
 
 
 def over_last(context: RuleContext, call: Call, weight: int, bias: int | None) -> Shadow:

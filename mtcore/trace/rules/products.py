@@ -11,14 +11,14 @@ from torch import Tensor
 from mtcore.trace.arena import Axes
 from mtcore.trace.planes import Plane, Shadow, broadcast, first, repeats, spread
 from mtcore.trace.rules.context import Call, RuleContext
-from mtcore.trace.rules.registry import OpRules
+from mtcore.trace.rules.registry import OpRules, RuleFunction
 
 
 def register(rules: OpRules) -> None:
     rules.add(["aten::mm", "aten::bmm", "aten::matmul", "aten::dot", "aten::mv", "aten::vdot"], product)
     rules.add(["aten::addmm", "aten::baddbmm", "aten::addmv", "aten::addbmm"], product_and_sum)
     rules.add("aten::linear", linear)
-    rules.add("aten::_grouped_mm", grouped)
+    rules.add("aten::_grouped_mm", grouped_matmul())
     rules.add(["aten::convolution", "aten::_convolution", "aten::mkldnn_convolution"], convolution)
     rules.add("aten::linalg_solve_triangular", solve_triangular)
 
@@ -106,13 +106,29 @@ def _squeeze(shadow: Shadow, axes: Sequence[int]) -> Shadow:
     return Shadow(cut(shadow.scale), cut(shadow.dim), shadow.wild)
 
 
-def grouped(context: RuleContext, call: Call) -> Shadow:
-    """x [rows, K] @ w[group of the row] [K, N]; `offsets` are the ends of the groups' rows."""
-    x, weight, offsets = call.args[0], call.args[1], call.arg(2, "offs")
-    return grouped_matmul(context, x, weight, offsets, call.outs[0].shape)
+def grouped_matmul(*, x: int = 0, weight: int = 1, ends: int = 2) -> RuleFunction:
+    """The rule of x [rows, K] times, for each row, the matrix of its group in weight [groups, K, N].
+
+    Along K scales cancel, matrix by matrix; the result scales with the columns of the matrix.
+
+    Args:
+        ends: the place of the ends of the groups' rows, int [groups], ascending.
+
+    Example:
+        >>> from mtcore.trace import TraceRuleSpec
+        >>> TraceRuleSpec("moe::grouped_gemm", grouped_matmul()).name
+        'moe::grouped_gemm'
+    """
+
+    def rule(context: RuleContext, call: Call) -> Shadow:
+        return rows_times_groups(
+            context, call.args[x], call.args[weight], call.arg(ends, "offs"), call.outs[0].shape
+        )
+
+    return rule
 
 
-def grouped_matmul(
+def rows_times_groups(
     context: RuleContext, x: Tensor, weight: Tensor, ends: Tensor | None, shape: torch.Size
 ) -> Shadow:
     """Rows of x meet the matrix of their group: a batch of vector-matrix products."""
