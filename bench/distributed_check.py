@@ -24,6 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from mtcore.calibration.ranks import Ranks, data_parallel
+from mtcore.errors import CalibrationError
 from mtcore.export import Artifact
 from mtcore.plugins import Registry
 from mtcore.quantization import apply_plan, plan_model, to_artifact
@@ -84,10 +85,7 @@ def check(
     plan = plan_model(model, config, inputs=batches[0], registry=registry)
     alone = tensors_of(to_artifact(apply_plan(copy.deepcopy(model), plan, batches, registry=registry)))
     if fsdp:
-        mesh = init_device_mesh(device.type, (ranks.size,))
-        for block in model.layers:
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+        shard(model, device, ranks)
     begun = time.perf_counter()
     with data_parallel(ranks.group):
         done = apply_plan(model, plan, ranks.share(batches), registry=registry)
@@ -106,6 +104,29 @@ def check(
     }
 
 
+def shard(model: ToyBlocks, device: torch.device, ranks: Ranks) -> None:
+    mesh = init_device_mesh(device.type, (ranks.size,))
+    for block in model.layers:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def refusal(algorithm: str, shape: ToyShape, device: torch.device, ranks: Ranks) -> str:
+    """What an algorithm that changes weights says of a sharded model."""
+    registry = Registry.load(discover=False)
+    changes = [f"algorithm={algorithm}"]
+    config = load_config("fp8", formats=registry.formats, recipes=registry.recipes, overrides=changes)
+    model, batches = make_model(shape, device), make_batches(shape, 2, device)
+    plan = plan_model(model, config, inputs=batches[0], registry=registry)
+    shard(model, device, ranks)
+    try:
+        with data_parallel(ranks.group):
+            apply_plan(model, plan, ranks.share(batches), registry=registry)
+    except CalibrationError as error:
+        return str(error)
+    return ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -121,19 +142,17 @@ def main() -> None:
     ranks = Ranks(None)
     found = [check(recipe, algorithm, shape, device, ranks, fsdp=False) for recipe, algorithm in CASES]
     found += [check(recipe, "max", shape, device, ranks, fsdp=True) for recipe in ("fp8", "nvfp4")]
+    refusals = [refusal(algorithm, shape, device, ranks) for algorithm in ("smoothquant", "awq", "gptq")]
     dist.destroy_process_group()
-    good = all(
+    good = all(refusals) and all(
         case["processes agree"] and (case["algorithm"] != "max" or not case["differ from one process"])
         for case in found
     )
-    if ranks_first():
+    if os.environ["RANK"] == "0":
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        print(json.dumps({"device": name, "torch": torch.__version__, "good": good, "cases": found}, indent=1))
+        facts = {"device": name, "torch": torch.__version__, "good": good, "cases": found, "refused": refusals}
+        print(json.dumps(facts, indent=1))
     sys.exit(not good)
-
-
-def ranks_first() -> bool:
-    return os.environ["RANK"] == "0"
 
 
 if __name__ == "__main__":

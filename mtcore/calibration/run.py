@@ -13,7 +13,8 @@ from mtcore.calibration.blocks import BlockInputs
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
 from mtcore.calibration.statistics import Needs, Site, Statistics, Wanted, joined
-from mtcore.errors import RecipeError, UnknownNameError, look_up
+from mtcore.errors import CalibrationError, RecipeError, UnknownNameError, look_up
+from mtcore.nn.sharded import is_sharded
 from mtcore.plan import Plan
 from mtcore.recipe.setting import AlgorithmStep
 
@@ -67,7 +68,11 @@ def run_algorithms(
         edits: where changed parameters are written down; for a caller who wants to put them back.
         statistics: of the model as it is now, with what it takes to gather more; from the loop where None.
         blocks: see `CalibrationRun`.
+
+    Raises:
+        CalibrationError: what a driver raises; or a step changes weights that are sharded over processes.
     """
+    _refuse_shards(model, resolved)
     edits = ParameterEdits() if edits is None else edits
     first = CalibrationRun(model, plan, forward_loop, edits, statistics)
     shared = first.statistics
@@ -78,6 +83,15 @@ def run_algorithms(
         started = time.perf_counter()
         spec.run(CalibrationRun(model, plan, forward_loop, edits.nested(), shared, blocks), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
+
+
+def _refuse_shards(model: nn.Module, resolved: Resolved) -> None:
+    changing = [spec.name for spec, _ in resolved if spec.folds or spec.sequential]
+    if changing and any(is_sharded(parameter) for parameter in model.parameters()):
+        raise CalibrationError(
+            f"{changing[0]} changes weights, but those of this model are sharded over processes: take an algorithm "
+            "that sets scales only, such as max, or calibrate replicas of the model"
+        )
 
 
 def wanted_statistics(run: CalibrationRun, resolved: Resolved) -> dict[Site, Needs]:

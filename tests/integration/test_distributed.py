@@ -21,6 +21,7 @@ def test_two_processes_find_what_one_finds():
     """`max` bit for bit, with replicas and with shards; every algorithm the same on both processes."""
     found = json.loads(run(*TORCHRUN, BENCH))
     assert found["good"]
+    assert all("sharded over processes" in refusal for refusal in found["refused"])
     assert {case["model"] for case in found["cases"]} == {"replicas", "FSDP2 shards"}
     assert [c["differ from one process"] for c in found["cases"] if c["algorithm"] == "max"] == [0, 0, 0, 0]
 
