@@ -225,7 +225,7 @@ def one_product(bench: Bench, tokens: int, plain: list, bytes_: list, words: lis
         y = ours(codes, rows, bytes_[0], columns, None, torch.bfloat16)
         error_8 = float((y.double() - exact).norm() / exact.norm())
         assert error < 2 * 2**-9, error
-        assert error_8 < 2**-9 + 2**-10, error_8
+        assert error_8 < 2 * 2**-9 + 2**-13, error_8  # the bounds of test_gpu.py
         del weight, exact, y
     us = {
         "bf16": [lambda w=w: F.linear(x, w) for w in plain],

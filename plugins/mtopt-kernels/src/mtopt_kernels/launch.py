@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import triton
 from torch import Tensor
 
 from mtcore.backends import reference
@@ -15,6 +14,7 @@ from mtopt_kernels.kernels.amax import rows_amax_kernel
 from mtopt_kernels.kernels.blocks import blocks_amax_kernel, blocks_kernel, dequantize_blocks_kernel
 from mtopt_kernels.kernels.rows import dequantize_rows_kernel, rows_kernel
 from mtopt_kernels.kernels.tiles import dequantize_tiles_kernel, tiles_amax_kernel, tiles_kernel
+from mtopt_kernels.sizes import cdiv, power_of_two
 from mtopt_kernels.start import start
 
 TILE_ELEMENTS = 4096
@@ -263,9 +263,9 @@ def _rows_amax(x: Tensor, amax: Tensor, *, per_tensor: bool) -> None:
     rows, cols = x.shape
     if per_tensor and x.is_contiguous():
         rows, cols = 1, rows * cols
-    wide = min(max(triton.next_power_of_2(cols), 16), 4096)
-    loop = min(4, triton.cdiv(cols, wide))
-    chunks = triton.cdiv(cols, wide * loop)
+    wide = min(max(power_of_two(cols), 16), 4096)
+    loop = min(4, cdiv(cols, wide))
+    chunks = cdiv(cols, wide * loop)
     start(
         rows_amax_kernel,
         rows * chunks,
@@ -283,23 +283,23 @@ def _rows_amax(x: Tensor, amax: Tensor, *, per_tensor: bool) -> None:
 
 def _row_tiles(rows: int, cols: int) -> tuple[int, int, int, int]:
     """Height and width of a program's tile, tiles along a row, and programs."""
-    wide = min(max(triton.next_power_of_2(cols), 16), TILE_ELEMENTS)
-    high = min(TILE_ELEMENTS // wide, triton.next_power_of_2(rows))
-    col_tiles = triton.cdiv(cols, wide)
-    return high, wide, col_tiles, triton.cdiv(rows, high) * col_tiles
+    wide = min(max(power_of_two(cols), 16), TILE_ELEMENTS)
+    high = min(TILE_ELEMENTS // wide, power_of_two(rows))
+    col_tiles = cdiv(cols, wide)
+    return high, wide, col_tiles, cdiv(rows, high) * col_tiles
 
 
 def _whole_rows(rows: int, cols: int) -> tuple[int, int, int, int]:
-    wide = max(triton.next_power_of_2(cols), 16)
-    high = min(max(TILE_ELEMENTS // wide, 1), triton.next_power_of_2(rows))
-    return high, wide, 1, triton.cdiv(rows, high)
+    wide = max(power_of_two(cols), 16)
+    high = min(max(TILE_ELEMENTS // wide, 1), power_of_two(rows))
+    return high, wide, 1, cdiv(rows, high)
 
 
 def _block_tiles(rows: int, cols: int, k: int, *, contiguous: bool) -> tuple[bool, int, int, int]:
     """Whether the matrix is one run of whole blocks, blocks of a program, programs, and blocks along a row."""
-    grid_cols = triton.cdiv(cols, k)
+    grid_cols = cdiv(cols, k)
     tile = max(1, TILE_ELEMENTS // k)
-    return contiguous and cols % k == 0, tile, triton.cdiv(rows * grid_cols, tile), grid_cols
+    return contiguous and cols % k == 0, tile, cdiv(rows * grid_cols, tile), grid_cols
 
 
 def _warps(elements: int) -> int:

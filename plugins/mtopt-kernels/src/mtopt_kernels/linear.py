@@ -6,7 +6,6 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-import triton
 from torch import Tensor
 
 from mtopt_kernels.configurations import CUTLASS_TOKENS, NVFP4_FUSED_TOKENS, fp8_configuration, nvfp4_configuration
@@ -14,6 +13,7 @@ from mtopt_kernels.kernels.fp8_linear import fp8_linear_kernel
 from mtopt_kernels.kernels.nvfp4_linear import nvfp4_linear_kernel, nvfp4_unpack_kernel
 from mtopt_kernels.launch import dequantize, quantize
 from mtopt_kernels.prepack import CHUNK
+from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import start
 
 UNPACK_ROWS = 64
@@ -42,7 +42,7 @@ def nvfp4_linear(
         return F.linear(x, nvfp4_unpack(words, scale_bytes, scale_2, x.dtype), bias)
     x = x if x.stride(1) == 1 else x.contiguous()
     high, wide, split, stages, warps = nvfp4_configuration(tokens, features, chunks * CHUNK)
-    feature_tiles, token_tiles = triton.cdiv(features, high), triton.cdiv(tokens, wide)
+    feature_tiles, token_tiles = cdiv(features, high), cdiv(tokens, wide)
     partial = _partial(x, feature_tiles * token_tiles * high * wide, split)
     start(
         nvfp4_linear_kernel,
@@ -63,7 +63,7 @@ def nvfp4_linear(
         high,
         wide,
         split,
-        triton.cdiv(chunks, split),
+        cdiv(chunks, split),
         bias is not None,
         stages,
         warps=warps,
@@ -77,7 +77,7 @@ def nvfp4_unpack(words: Tensor, scale_bytes: Tensor, scale_2: Tensor, dtype: tor
     out = torch.empty((features, chunks * CHUNK), dtype=dtype, device=words.device)
     start(
         nvfp4_unpack_kernel,
-        triton.cdiv(features, UNPACK_ROWS) * chunks,
+        cdiv(features, UNPACK_ROWS) * chunks,
         words,
         scale_bytes,
         scale_2,
@@ -129,7 +129,7 @@ def fp8_product(
     out = torch.empty((tokens, features), dtype=dtype, device=x.device)
     if not out.numel():
         return out
-    feature_tiles, token_tiles = triton.cdiv(features, high), triton.cdiv(tokens, wide)
+    feature_tiles, token_tiles = cdiv(features, high), cdiv(tokens, wide)
     partial = _partial(x, feature_tiles * token_tiles * high * wide, split)
     start(
         fp8_linear_kernel,
@@ -150,7 +150,7 @@ def fp8_product(
         wide,
         deep,
         split,
-        triton.cdiv(inner, deep * split),
+        cdiv(inner, deep * split),
         x_scale.numel() > 1,
         scale.numel() > 1,
         bias is not None,

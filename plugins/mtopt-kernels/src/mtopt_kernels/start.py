@@ -23,14 +23,19 @@ def start(kernel: Any, programs: int, *arguments: Any, warps: int) -> None:
     device = arguments[0].device
     if device.type != "cuda":  # in the interpreter, or written down by `mtopt_kernels.ahead`
         kernel[(programs,)](*arguments, num_warps=warps)
-        return
-    if device.index != torch.cuda.current_device():
+    elif device.index == torch.cuda.current_device():
+        start_directly(kernel, programs, *arguments, warps=warps)
+    else:
         with torch.cuda.device(device):
-            start(kernel, programs, *arguments, warps=warps)
-        return
+            start_directly(kernel, programs, *arguments, warps=warps)
+
+
+def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int) -> None:
+    """`start` on the current device."""
+    device = arguments[0].device
     key = (kernel, device.index, warps, *map(_kind, arguments, _constant_places(kernel)))
     compiled = _COMPILED.get(key)
-    if compiled is None or triton.knobs.runtime.launch_enter_hook is not None:  # a profiler's
+    if compiled is None or triton.knobs.runtime.launch_enter_hook.calls:  # a profiler's
         _COMPILED[key] = kernel[(programs,)](*arguments, num_warps=warps)
     else:
         compiled[(programs, 1, 1)](*arguments)

@@ -29,7 +29,7 @@ def interpreted(op):
 CASES = [
     pytest.param(op, name, id=f"{op}-{name}")
     for op in KERNELS
-    for name in NAMES
+    for name in (NAMES[:4] if op == "block_amax" else NAMES)  # the first four have a kernel of their own each
     if served(Use(op, FORMATS[name], torch.device("cpu"))) is None
 ]
 

@@ -1,0 +1,83 @@
+"""Starting kernels: later starts tell the driver what Triton's own does, and no kind is mistaken for another."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction, mangle_type
+
+from mtcore.backends import format_key
+from mtcore.formats.catalog import FP8, NVFP4
+from mtopt_kernels import launch
+from mtopt_kernels import start as starting
+from mtopt_kernels.kernels.blocks import blocks_kernel
+from mtopt_kernels.kernels.rows import rows_kernel
+
+
+class Driver:
+    """A GPU of sm_90 that writes down what it is told to start."""
+
+    def __init__(self):
+        self.started = []
+        loaded = ("module", "function", 32, 0, 1024)
+        self.utils = SimpleNamespace(
+            load_binary=lambda *_: loaded, get_device_properties=lambda device: {"max_shared_mem": 232448}
+        )
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 7
+
+    def launcher_cls(self, source, metadata):
+        return lambda *arguments: self.started.append(arguments)
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    fake = Driver()
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(starting, "_COMPILED", {})
+    monkeypatch.setattr(launch, "start", starting.start_directly)
+    monkeypatch.setattr(driver, "_active", fake)
+    yield fake
+    for kernel in (rows_kernel, blocks_kernel):
+        kernel.device_caches.clear()  # what was "loaded" here must not be started on a real GPU
+
+
+@pytest.mark.parametrize("fmt", [FP8, NVFP4], ids=lambda fmt: fmt.name)
+def test_the_second_start_skips_triton_and_tells_the_driver_the_same(gpu, monkeypatch, fmt):
+    x, outer = torch.randn(64, 4096).bfloat16(), torch.ones(())
+    amax = torch.ones(fmt.block.grid(64, 4096))
+    launch.fake_quantize(x, amax, outer, format_key(fmt))
+    monkeypatch.setattr(JITFunction, "run", lambda *_, **__: pytest.fail("Triton's own start"))
+    launch.fake_quantize(x, amax, outer, format_key(fmt))
+    first, second = gpu.started
+    assert len(first) == len(second)
+    for ours, tritons in zip(second, first, strict=True):
+        if isinstance(tritons, torch.Tensor):
+            assert (ours is tritons) or (ours.shape, ours.dtype) == (tritons.shape, tritons.dtype)
+        elif not isinstance(tritons, triton.compiler.compiler.LazyDict):
+            assert ours == tritons
+
+
+def test_arguments_that_triton_compiles_differently_are_of_different_kinds():
+    aligned = torch.zeros(64, dtype=torch.bfloat16)
+    samples = [aligned, aligned[1:], aligned.float(), aligned.view(torch.uint8), None]
+    samples += [0, 1, 2, 15, 16, 17, 32, 2**31 - 1, 2**31, 2**31 + 1, 2**40, 2**40 + 1]
+    for one in samples:
+        for other in samples:
+            if starting._kind(one, False) == starting._kind(other, False):
+                assert mangle_type(one, True) == mangle_type(other, True), (one, other)
+
+
+def test_constants_are_their_own_kind():
+    assert starting._kind(48, True) != starting._kind(64, True)
+    assert starting._kind("row", True) == "row"
