@@ -1,8 +1,14 @@
-"""The markdown table of accuracy measurements: one table a format, best first."""
+"""The markdown table of accuracy measurements: one table a format, best first.
+
+python bench/accuracy_table.py bench/results/accuracy_gemma3_270m_h200.json
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -36,3 +42,9 @@ def _row(row: Mapping[str, Any]) -> str:
     other = "" if row["other_ratio"] is None else f"{row['other_ratio']:.4f}"
     cells = (row["tool"], row["algorithm"], f"{row['ratio']:.4f}", other, f"{row['seconds']:.1f}")
     return f"| {' | '.join(cells)} | {row['forwards']:.1f} |\n"
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        found = json.loads(Path(name).read_text())
+        print(markdown(found, found["rows"]))
