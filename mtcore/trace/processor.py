@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from mtcore.trace.analyzer import Analysis
 from mtcore.trace.channels import CONSTANT, SEARCHABLE, SymGroup
+from mtcore.trace.depth import runs_without, stacks_of_blocks
 from mtcore.trace.inputs import InputMaker
 from mtcore.trace.layers import builtin_symbols
 from mtcore.trace.rules import OpRules
@@ -64,6 +65,8 @@ class GraphDependencyProcessor:
         for symbols in by_group.values():
             self._link(symbols)
         self._add_blocks()
+        self._add_widths(by_group)
+        self._add_depths()
 
     def _link(self, symbols: list[Symbol]) -> None:
         root = next((s for s in symbols if s.state == SEARCHABLE), None)
@@ -78,8 +81,7 @@ class GraphDependencyProcessor:
         """Heads and experts belong to the innermost module that owns all their parameters, each by a name."""
         sites = {site.module for site in self._analysis.report.attentions}
         for group in self._analysis.report.blocks:
-            owners = [p.split(".")[:-1] for p in group.parameters]
-            owner = ".".join(os.path.commonprefix(owners))  # noqa: RUF071  of lists, item by item
+            owner = _owner(group)
             symbol = Symbol(is_searchable=True)
             if group.state != SEARCHABLE:
                 symbol.disable()
@@ -90,8 +92,34 @@ class GraphDependencyProcessor:
                 queries = Symbol()
                 queries.link_to(symbol)
                 self._add(owner, "num_heads", queries)
+                size = Symbol()
+                size.disable()  # heads go whole
+                self._add(owner, "head_dim", size)
             else:
                 self._add(owner, "blocks", symbol)
+
+    def _add_widths(self, by_group: Mapping[int, Sequence[Symbol]]) -> None:
+        """A width that begins and ends inside one module, the inner one of an MLP, is a symbol of that module."""
+        for group in self._analysis.report.symbols:
+            owner = _owner(group)
+            linked = by_group.get(id(group), ())
+            if owner and linked and linked[0].root.state == SEARCHABLE:
+                width = Symbol()
+                width.link_to(linked[0].root)
+                self._add(owner, "width", width)
+
+    def _add_depths(self) -> None:
+        """A stack of blocks may be made shorter if the model runs without the last of them."""
+        if self._analysis.report.failures or any(
+            parameter.device.type == "meta" for parameter in self._model.parameters()
+        ):
+            return  # nothing can be run
+        for name in stacks_of_blocks(self._model, self._analysis.report):
+            depth = Symbol(is_searchable=True)
+            last = list(dict(self._model.get_submodule(name).named_children()))[-1]
+            if not runs_without(self._model, self._analysis.inputs, [f"{name}.{last}" if name else last]):
+                depth.disable()
+            self._add(name, "depth", depth)
 
     def _add(self, module: str, name: str, symbol: Symbol) -> None:
         """Under the name, or the first free one of name_2, name_3, …: a module may own several groups."""
@@ -100,3 +128,9 @@ class GraphDependencyProcessor:
         while (f"{module}.{wanted}" if module else wanted) in taken:
             wanted, number = f"{name}_{number}", number + 1
         self._map.set_symbol(module, wanted, symbol)
+
+
+def _owner(group: SymGroup) -> str:
+    """The innermost module that owns all parameters of a group."""
+    owners = [p.split(".")[:-1] for p in group.parameters]
+    return ".".join(os.path.commonprefix(owners))  # noqa: RUF071  of lists, item by item
