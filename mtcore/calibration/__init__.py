@@ -7,12 +7,15 @@ from mtcore.calibration.ranks import Ranks, data_parallel
 from mtcore.calibration.run import resolve_algorithms, run_algorithms
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Statistics, TensorStatistics
+from mtcore.calibration.summary import CalibrationSummary, LayerSummary
 
 __all__ = [
     "AlgorithmSpec",
     "CalibrationRun",
+    "CalibrationSummary",
     "Data",
     "ForwardLoop",
+    "LayerSummary",
     "Needs",
     "ParameterEdits",
     "Ranks",

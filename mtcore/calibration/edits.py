@@ -18,6 +18,7 @@ class ParameterEdits:
     """The first values of all parameters that were changed. The Parameter objects stay the same.
 
     `within`: edits that must know of these too, for one step of several.
+    `unrounded`: the values that parameters had before an algorithm rounded them, by id.
     `keep`: whether the first values are kept; where they are not, nothing can be put back, and parameters are
         scaled in place, without a second copy of the weights.
     """
@@ -25,6 +26,7 @@ class ParameterEdits:
     originals: dict[int, tuple[nn.Parameter, Tensor]] = field(default_factory=dict)
     within: ParameterEdits | None = None
     keep: bool = True
+    unrounded: dict[int, Tensor] = field(default_factory=dict)
 
     def nested(self, *, keep: bool | None = None) -> ParameterEdits:
         """Edits of a part of the work: their first values are those at its start; `self` learns of them too.
@@ -45,9 +47,17 @@ class ParameterEdits:
         if self.within is not None:
             self.within._remember(parameter)
 
+    def before_rounding(self, parameter: nn.Parameter) -> Tensor:
+        """The values that a parameter had before it was rounded; those that it has where it was not, or where none
+        are kept."""
+        return self.whole.unrounded.get(id(parameter), parameter.data)
+
     @torch.no_grad()
-    def set(self, parameter: nn.Parameter, value: Tensor) -> None:
+    def set(self, parameter: nn.Parameter, value: Tensor, *, rounding: bool = False) -> None:
         """Give a parameter new values, cast to its own dtype and device.
+
+        Args:
+            rounding: whether they are the present ones, rounded, and not the same function in another form.
 
         Raises:
             CalibrationError: the parameter is sharded, so that its values are not this rank's to change.
@@ -58,6 +68,8 @@ class ParameterEdits:
                 "only, such as max, or calibrate replicas of the model (data parallel)"
             )
         self._remember(parameter)
+        if rounding and self.whole.keep:
+            self.whole.unrounded.setdefault(id(parameter), parameter.data)
         parameter.data = value.to(device=parameter.device, dtype=parameter.dtype, copy=True).view_as(parameter)
 
     def writable(self, parameter: nn.Parameter) -> Tensor:
@@ -98,6 +110,7 @@ class ParameterEdits:
 
     def undo(self) -> None:
         """Put all first values back: the very same tensors. Idempotent."""
+        self.unrounded.clear()
         while self.originals:
             _, (parameter, original) = self.originals.popitem()
             parameter.data = original

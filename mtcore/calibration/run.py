@@ -11,8 +11,10 @@ from torch import nn
 
 from mtcore.calibration.blocks import BlockInputs
 from mtcore.calibration.edits import ParameterEdits
+from mtcore.calibration.quantizers import planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
 from mtcore.calibration.statistics import Needs, Site, Statistics, Wanted, joined
+from mtcore.calibration.summary import CalibrationSummary, summarize, summary_needs
 from mtcore.errors import CalibrationError, RecipeError, UnknownNameError, look_up
 from mtcore.nn.sharded import is_sharded
 from mtcore.plan import Plan
@@ -59,7 +61,9 @@ def run_algorithms(
     edits: ParameterEdits | None = None,
     statistics: Statistics | None = None,
     blocks: Sequence[BlockInputs] | None = None,
-) -> None:
+    *,
+    summary: bool = False,
+) -> CalibrationSummary | None:
     """Run resolved steps in order on a converted model.
 
     What all steps want to know is gathered in one run of the data, before the first step.
@@ -68,6 +72,7 @@ def run_algorithms(
         edits: where changed parameters are written down; for a caller who wants to put them back.
         statistics: of the model as it is now, with what it takes to gather more; from the loop where None.
         blocks: see `CalibrationRun`.
+        summary: whether to compare every layer with itself before rounding, and say what it lost.
 
     Raises:
         CalibrationError: what a driver raises; or a step changes weights that are sharded over processes.
@@ -77,12 +82,15 @@ def run_algorithms(
     first = CalibrationRun(model, plan, forward_loop, edits, statistics)
     shared = first.statistics
     wanted = wanted_statistics(first, resolved)
-    if wanted:
-        shared.need(wanted)
+    quantizers = dict(planned_quantizers(first))
+    welcome = summary_needs(model, quantizers) if summary else {}
+    if wanted or (welcome and forward_loop is not None):
+        shared.need(wanted, welcome)
     for spec, options in resolved:
         started = time.perf_counter()
         spec.run(CalibrationRun(model, plan, forward_loop, edits.nested(), shared, blocks), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
+    return summarize(model, quantizers, edits, shared) if summary else None
 
 
 def _refuse_shards(model: nn.Module, resolved: Resolved) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mtcore.calibration import Statistics, as_forward_loop
+from mtcore.calibration import CalibrationSummary, Statistics, as_forward_loop
 from mtcore.calibration.residency import pages_dropped_after_use
 from mtcore.calibration.run import Resolved
 from mtcore.calibration.statistics import StatisticsStore
@@ -29,17 +29,22 @@ from mtcore.plan import Plan, plan_to_dict
 from mtcore.plugins import Registry, RunFacts, default_registry
 from mtcore.quantization import apply_plan, plan_model, to_artifact
 from mtcore.quantization.api import Config, raise_errors, trace_model
+from mtcore.quantization.attached import quantized_of
 from mtcore.recipe import load_config
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What one run did: its plan, what it wrote, the bytes of the parameters before, and how long it took."""
+    """What one run did: its plan, what it wrote, the bytes of the parameters before, and how long it took.
+
+    `calibration` says what rounding costs each linear layer; None after a run block by block.
+    """
 
     plan: Plan
     exported: Exported
     source_bytes: int
     seconds: float
+    calibration: CalibrationSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -48,6 +53,7 @@ class RunSummary:
             "size_bytes": self.exported.size_bytes,
             "source_bytes": self.source_bytes,
             "seconds": self.seconds,
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
             "plan": plan_to_dict(self.plan),
         }
 
@@ -117,7 +123,7 @@ class _Run:
 
     def quantize_whole(
         self, loaded: LoadedModel, plan: Plan, batches: Sequence[Any] | None, store: StatisticsStore | None
-    ) -> Artifact:
+    ) -> tuple[Artifact, CalibrationSummary | None]:
         """Carry the plan out on the model in memory; without data where `batches` is None."""
         dtypes = widen_on_cpu(loaded.model)
         tokens = sum(_tokens(batch) for batch in batches or ())
@@ -132,8 +138,10 @@ class _Run:
 
             loop = as_forward_loop(batches, on_batch=advance) if batches else None
             statistics = None if store is None else known
-            model = apply_plan(loaded.model, plan, loop, registry=self.registry, statistics=statistics)
-        return restore_dtypes(to_artifact(model, loaded.files), dtypes)
+            model = apply_plan(
+                loaded.model, plan, loop, registry=self.registry, statistics=statistics, summary=True
+            )
+        return restore_dtypes(to_artifact(model, loaded.files), dtypes), quantized_of(model).summary
 
 
 def load_checkpoint(
@@ -217,6 +225,7 @@ def quantize_checkpoint(
     raise_errors(plan)
     exporter.check(plan, dialect)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    told = None
     if layerwise is not None:
         exported = quantize_blocks(
             loaded,
@@ -233,12 +242,12 @@ def quantize_checkpoint(
     else:
         with torchrun_ranks() as ranks:
             own = batches if ranks is None else ranks.share(batches)
-            artifact = run.quantize_whole(loaded, plan, None if calib is None else own, store)
+            artifact, told = run.quantize_whole(loaded, plan, None if calib is None else own, store)
             with run.phase("export"), nullcontext() if ranks is None else ranks.together():
                 if is_first():
                     exporter.export(artifact, out, dialect, overwrite=overwrite)
         exported = Exported.of(out)
-    return RunSummary(plan, exported, source_bytes, time.perf_counter() - start)
+    return RunSummary(plan, exported, source_bytes, time.perf_counter() - start, told)
 
 
 def requantize_checkpoint(

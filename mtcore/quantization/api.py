@@ -81,11 +81,13 @@ def apply_plan(
     registry: Registry | None = None,
     statistics: StatisticsOf | None = None,
     undoable: bool = True,
+    summary: bool = False,
 ) -> nn.Module:
     """Carry a plan out: convert and calibrate. Arguments, result and errors as in `quantize`.
 
     Args:
         statistics: where they come from, if not from the data alone.
+        summary: compare every layer with itself before rounding; `quantized_of(model).summary` says what it lost.
 
     Raises:
         PlanError: the plan has findings of level "error", or was made for another model.
@@ -100,11 +102,11 @@ def apply_plan(
     try:
         kernels = assign_kernels(root, registry.kernels)
         known = None if statistics is None else statistics(root, plan, steps)
-        run_algorithms(root, plan, steps, loop, journal.parameters, known)
+        told = run_algorithms(root, plan, steps, loop, journal.parameters, known, summary=summary)
     except BaseException:
         journal.undo()
         raise
-    attach(root, Quantized(plan, journal, kernels))
+    attach(root, Quantized(plan, journal, kernels, told))
     return root
 
 

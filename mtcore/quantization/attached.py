@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mtcore.backends import KernelChoice
+from mtcore.calibration import CalibrationSummary
 from mtcore.errors import StateError
 from mtcore.plan import Plan
 from mtcore.quantization.journal import Journal
@@ -22,11 +23,13 @@ class Quantized:
         plan: what was done.
         journal: undoes it.
         kernels: what computes it on the device where the model was, each use once.
+        summary: what rounding costs each layer, where that was asked for.
     """
 
     plan: Plan
     journal: Journal
     kernels: tuple[KernelChoice, ...] = ()
+    summary: CalibrationSummary | None = None
 
 
 def attach(model: nn.Module, quantized: Quantized) -> None:

@@ -225,7 +225,7 @@ def _descend(
     """Take the steps; `loss` is that of one call of the data, and has gradients. Ranks add theirs up."""
     parameters = [one.parameter for one in moving]
     for parameter in parameters:
-        run.edits.set(parameter, parameter.data)  # a copy, which the steps change in place
+        run.edits.set(parameter, parameter.data, rounding=True)  # a copy, which the steps change in place
     take_step = signed_step if options.direction == "signed" else scaled_step
     ranks = current_ranks()
     losses = []

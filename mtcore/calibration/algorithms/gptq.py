@@ -179,7 +179,7 @@ def _round_weights(
     for name, parameter, value, own in zip(
         names, parameters, torch.split(values, heights), torch.split(rounded.amax, grids), strict=True
     ):
-        run.edits.set(parameter, value)
+        run.edits.set(parameter, value, rounding=True)
         quantizers[name, "weight"].set_amax(own, outer)
 
 

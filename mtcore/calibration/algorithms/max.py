@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,8 @@ from mtcore.formats import PER_TENSOR, WHOLE
 from mtcore.nn import TensorQuantizer
 from mtcore.numerics import four_over_six_qparams, tensor_amax
 from mtcore.plan import Plan, ScaleGroup
+
+LOG = logging.getLogger(__name__)
 
 Amaxes = tuple[Tensor | None, Tensor | None]
 """Amax of the blocks, fp32 [grid rows, grid cols], and of the tensor, fp32 []; None: a level that is not fixed."""
@@ -100,6 +103,10 @@ def set_activations(run: CalibrationRun, quantizers: Quantizers, decide: Decide,
     run.statistics.need(dict.fromkeys(activations, needs))
     for site, quantizer in activations.items():
         quantizer.set_amax(*decide(quantizer, run.statistics[site]))
+        if LOG.isEnabledFor(logging.INFO):  # it waits for the device
+            ranges = [float(amax.max()) for amax in (quantizer.outer_amax, quantizer.amax) if amax is not None]
+            largest = float(run.statistics[site].tensor_amax)
+            LOG.info("%s: range up to %.4g, largest seen %.4g", ".".join(site), max(ranges, default=0.0), largest)
 
 
 def max_of(quantizer: TensorQuantizer, statistics: TensorStatistics) -> Amaxes:

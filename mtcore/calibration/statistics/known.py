@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from torch import Tensor
 
 from mtcore.calibration.statistics.gather import all_at_once
-from mtcore.calibration.statistics.needs import Site, Wanted
+from mtcore.calibration.statistics.needs import Site, Wanted, joined
 from mtcore.calibration.statistics.record import TensorStatistics
 from mtcore.errors import CalibrationError
 
@@ -37,14 +37,18 @@ class Statistics(Mapping[Site, TensorStatistics]):
         self._gather = gather
         self._known = dict(known or {})
 
-    def need(self, wanted: Wanted) -> None:
+    def need(self, wanted: Wanted, welcome: Wanted | None = None) -> None:
         """Make sure that all of this is known.
+
+        Args:
+            welcome: what is good to know besides, where there are data and they reach it.
 
         Raises:
             CalibrationError: there is no data; or a value was never reached, is zero throughout a batch, or is not
                 finite. By name.
         """
-        missing = {site: needs for site, needs in wanted.items() if not self._covers(site, wanted)}
+        every = joined([wanted, welcome or {}]) if self._gather is not None else wanted
+        missing = {site: needs for site, needs in every.items() if not self._covers(site, every)}
         if missing:
             if self._gather is None:
                 raise CalibrationError(self._no_data(missing))

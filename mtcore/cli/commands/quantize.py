@@ -23,6 +23,7 @@ from mtcore.cli.settings import current_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mtcore.calibration import CalibrationSummary
     from mtcore.flow import LayerwiseOptions, RunSummary
 
 
@@ -116,4 +117,21 @@ def draw_summary(console: Console, model: str, summary: RunSummary) -> None:
         "ratio": f"{summary.source_bytes / size:.2f}",
         "time": f"{summary.seconds:.1f} s",
     }
+    if summary.calibration is not None and summary.calibration.layers:
+        draw_worst(console, summary.calibration)
     print_facts(console, facts)
+
+
+def draw_worst(console: Console, summary: CalibrationSummary) -> None:
+    """The ten layers that lose most by rounding, with advice."""
+    from mtcore.cli.views import print_table
+
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{value:.2%}"
+
+    worst = [
+        (layer.name, f"{layer.weight_sqnr:.1f}", share(layer.output_error), share(layer.clipped), layer.advice)
+        for layer in summary.worst()
+    ]
+    console.print(f"What rounding costs: the worst {len(worst)} of {len(summary.layers)} linear layers")
+    print_table(console, ("layer", "weight SQNR, dB", "output error", "input clipped", "advice"), worst)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mtcore.calibration import CalibrationSummary, LayerSummary
 from mtcore.export import Exported
 from mtcore.flow import DataOptions, LayerwiseOptions, RunSummary
 
@@ -17,7 +18,8 @@ def asked(monkeypatch, registry, plan):
     def quantize_checkpoint(source, recipe, out, **options):
         seen.update(source=source, recipe=recipe, out=out, **options)
         exported = Exported(out, {"config.json": 1_000, "model.safetensors": 999_000})
-        return RunSummary(plan, exported, source_bytes=3_000_000, seconds=2.5)
+        told = CalibrationSummary((LayerSummary("layers.0.q_proj", 21.5, 0.25, 0.2, 0.0),))
+        return RunSummary(plan, exported, source_bytes=3_000_000, seconds=2.5, calibration=told)
 
     monkeypatch.setattr("mtcore.flow.quantize_checkpoint", quantize_checkpoint)
     return seen
@@ -100,3 +102,11 @@ def test_an_interruption_after_the_run_says_that_the_result_is_complete(asked, m
     monkeypatch.setattr(RunSummary, "to_json", interrupted)
     shown = mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
     assert (shown.code, shown.err.strip()) == (130, "interrupted: out is complete")
+
+
+def test_the_worst_layers_are_shown_with_advice(asked, mtopt):
+    shown = mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
+    for fact in ("the worst 1 of 1 linear layers", "layers.0.q_proj", "21.5", "25.00%", "its weight costs most"):
+        assert fact in shown.out
+    data = json.loads(mtopt("quantize", "m", "--recipe", "fp8", "-o", "out", "--json").out)
+    assert data["calibration"]["layers"][0]["output_error"] == 0.25

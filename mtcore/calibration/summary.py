@@ -1,0 +1,157 @@
+"""The summary of a calibration: what rounding costs each linear layer, the worst of them, and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtcore.calibration.edits import ParameterEdits
+from mtcore.calibration.quantizers import Quantizers, linear_layers
+from mtcore.calibration.statistics import Needs, Site, Statistics
+from mtcore.formats import WHOLE
+from mtcore.nn import QuantModule, TensorQuantizer
+
+SAMPLE = Needs(sample=64)
+"""Rows of the inputs on which a layer's outputs are compared."""
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """What rounding costs one linear layer, compared with itself before rounding.
+
+    Attributes:
+        name: of the layer.
+        weight_sqnr: 10 log₁₀ of the weight's power over that of its rounding error, in dB; infinite without error.
+        output_error: |y' - y| / |y| over a sample of inputs, y' with rounded weights and inputs; None without data.
+        weight_error: the same with rounded weights alone.
+        clipped: share of the sample beyond the calibrated range of the input; None where that is not fixed.
+    """
+
+    name: str
+    weight_sqnr: float
+    output_error: float | None = None
+    weight_error: float | None = None
+    clipped: float | None = None
+
+    @property
+    def badness(self) -> float:
+        """By which layers are ordered: the output's error, or where that is unknown the weight's."""
+        return 10 ** (-self.weight_sqnr / 20) if self.output_error is None else self.output_error
+
+    @property
+    def advice(self) -> str:
+        """What would help most, in one line."""
+        if not math.isfinite(self.badness):
+            return "its outputs are not finite: leave it out, and check the weights"
+        if self.clipped is not None and self.clipped > 0.01:
+            return "much of its input is cut off: calibrate on more data, with max, or with dynamic activations"
+        if self.badness < 0.05:
+            return "fine as it is"
+        if self.output_error is not None and self.output_error > 2 * (self.weight_error or 0.0):
+            return "its input costs most: smoothquant, awq, dynamic activations, or 16-bit activations here"
+        return "its weight costs most: mse, awq or gptq, smaller blocks, or more bits here"
+
+
+@dataclass(frozen=True)
+class CalibrationSummary:
+    """All quantized linear layers, in the order of the plan."""
+
+    layers: tuple[LayerSummary, ...]
+
+    def worst(self, count: int = 10) -> tuple[LayerSummary, ...]:
+        """The layers that lose most, worst first."""
+        order = sorted(
+            self.layers, key=lambda layer: -layer.badness if not math.isnan(layer.badness) else -math.inf
+        )
+        return tuple(order[:count])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: every layer, and the names and advice of the worst ten."""
+        return {
+            "layers": [asdict(layer) for layer in self.layers],
+            "worst": [{"name": layer.name, "advice": layer.advice} for layer in self.worst()],
+        }
+
+
+def _goodness(layer: LayerSummary) -> float:
+    """Least for the worst layers; a NaN is the worst of all."""
+    return -math.inf if math.isnan(layer.badness) else -layer.badness
+
+
+def summary_needs(model: nn.Module, quantizers: Quantizers) -> dict[Site, Needs]:
+    """What a summary wants to know, where data run anyway."""
+    return {(name, "input"): SAMPLE for name in linear_layers(model, quantizers)}
+
+
+@torch.no_grad()
+def summarize(
+    model: nn.Module, quantizers: Quantizers, edits: ParameterEdits, statistics: Statistics
+) -> CalibrationSummary:
+    """Compare every linear layer of a calibrated model with itself before rounding.
+
+    Args:
+        edits: know the weights before an algorithm rounded them.
+        statistics: samples of the inputs, where known.
+    """
+    return CalibrationSummary(tuple(_layers(model, quantizers, edits, statistics)))
+
+
+def _layers(
+    model: nn.Module, quantizers: Quantizers, edits: ParameterEdits, statistics: Statistics
+) -> Iterator[LayerSummary]:
+    for name, layer in linear_layers(model, quantizers).items():
+        parameter = layer.get_parameter("weight")
+        quantizer = quantizers[name, "weight"]
+        exact = _unrounded(quantizer, edits.before_rounding(parameter).detach())
+        rounded = quantizer(parameter.detach())
+        noise = float((rounded.float() - exact.float()).square().sum())
+        power = float(exact.float().square().sum())
+        sqnr = math.inf if noise == 0 else 10 * math.log10(power / noise) if power else -math.inf
+        site = (name, "input")
+        if site not in statistics or statistics[site].sample is None:
+            yield LayerSummary(name, sqnr)
+            continue
+        yield _with_outputs(name, sqnr, layer, exact, rounded, statistics[site].rows(SAMPLE.sample))
+
+
+def _with_outputs(
+    name: str, sqnr: float, layer: QuantModule, exact: Tensor, rounded: Tensor, sample: Tensor
+) -> LayerSummary:
+    quantizer = layer.get_submodule(layer.slots["input"])
+    x = sample.to(exact.dtype)
+    plain, coded, clipped = x, x, None
+    if isinstance(quantizer, TensorQuantizer):
+        plain, coded = _unrounded(quantizer, x), quantizer(x)
+        clipped = _clipped(quantizer, x)
+    wanted = plain.float() @ exact.float().T
+    size = float(wanted.norm())
+    errors = [(plain.float() @ rounded.float().T - wanted), (coded.float() @ rounded.float().T - wanted)]
+    weight_error, output_error = (float(error.norm()) / size if size else 0.0 for error in errors)
+    return LayerSummary(name, sqnr, output_error, weight_error, clipped)
+
+
+def _unrounded(quantizer: TensorQuantizer, x: Tensor) -> Tensor:
+    """x as the quantizer gives it without rounding: scaled and rotated, where it is."""
+    enabled = quantizer.enabled
+    try:
+        quantizer.disable()
+        found: Tensor = quantizer(x)
+        return found
+    finally:
+        quantizer.enabled = enabled
+
+
+def _clipped(quantizer: TensorQuantizer, x: Tensor) -> float | None:
+    matrix = quantizer.matrix(x).float().abs()
+    if quantizer.outer_amax is not None:
+        return float((matrix > quantizer.outer_amax).float().mean())
+    if quantizer.amax is None or quantizer.format.block.rows != WHOLE:
+        return None
+    _, wide = quantizer.format.block.extents(*matrix.shape)
+    limits = quantizer.amax.repeat_interleave(wide, dim=1)[:, : matrix.shape[1]]
+    return float((matrix > limits).float().mean())
