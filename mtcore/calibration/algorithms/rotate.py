@@ -16,7 +16,7 @@ from mtcore.calibration.loop import calibration_mode
 from mtcore.calibration.quantizers import disabled, planned_quantizers
 from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.rotating import can_rotate, rotate
-from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.errors import CalibrationError
 from mtcore.plan import Plan
 from mtcore.trace import FoldGroup
@@ -60,7 +60,7 @@ def run_rotate(run: CalibrationRun, options: RotateOptions) -> None:
     waiting = [group for group in run.plan.folds if can_rotate(run.model, group)]
     sizes = {group.name: _first_size(group.size, options) for group in waiting}
     with disabled(quantizers.values()), calibration_mode(run.model):
-        wanted = _first_output(run.model, run.forward_loop)
+        wanted = _first_output(run)
         if not bool(wanted.isfinite().all()):
             raise CalibrationError("the outputs on the first batch hold NaN or infinite values: check the data")
         turned = 0
@@ -87,12 +87,11 @@ def _first_size(channels: int, options: RotateOptions) -> int:
 
 def _exact(run: CalibrationRun, groups: Sequence[FoldGroup], sizes: dict[str, int], wanted: Tensor) -> bool:
     """Whether the outputs stay when all of these are turned; the weights are put back."""
-    assert run.forward_loop is not None, "a proof needs data"
     trial = run.edits.nested()
     try:
         for group in groups:
             rotate(run.model, trial, group, sizes[group.name])
-        found = _first_output(run.model, run.forward_loop)
+        found = _first_output(run)
     finally:
         trial.undo()
     change = (found - wanted).square().mean().sqrt() / wanted.square().mean().sqrt().clamp(min=1e-30)
@@ -108,8 +107,10 @@ class _FirstBatchDone(Exception):  # noqa: N818  no error
     """Ends a forward loop."""
 
 
-def _first_output(model: nn.Module, loop: ForwardLoop) -> Tensor:
-    """What the model gives on the first batch, fp32."""
+def _first_output(run: CalibrationRun) -> Tensor:
+    """What the model gives on the first batch, fp32; the block, where a caller goes block by block."""
+    assert run.forward_loop is not None, "a proof needs data"
+    watched = run.model.get_submodule(run.blocks[0].name) if run.blocks else run.model
     seen: list[Tensor] = []
 
     def stop(_: nn.Module, __: Any, output: Any) -> None:
@@ -117,9 +118,9 @@ def _first_output(model: nn.Module, loop: ForwardLoop) -> Tensor:
         seen.append((first_tensor(output) if logits is None else logits).detach().float())
         raise _FirstBatchDone
 
-    handle = model.register_forward_hook(stop)
+    handle = watched.register_forward_hook(stop)
     try:
-        loop(model)
+        run.forward_loop(run.model)
     except _FirstBatchDone:
         return seen[0]
     finally:

@@ -34,6 +34,12 @@ def test_the_checkpoint_is_that_of_a_run_on_the_whole_model_bit_for_bit(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["blocks", "whole"]
 
 
+@pytest.mark.parametrize("algorithm", ["rotate", "mse", "local_hessian"])
+def test_every_algorithm_runs_on_one_block_at_a_time(quantize, recipe, tmp_path, algorithm):
+    quantize(recipe("int8_static", algorithm), tmp_path / "out")
+    assert (tmp_path / "out" / "layers.2.safetensors").exists()
+
+
 @pytest.mark.parametrize("algorithm", ["smoothquant", "awq"])
 def test_folds_inside_a_block_are_those_of_the_whole_model(quantize, recipe, tmp_path, algorithm):
     """Codes follow from the original inputs of a block, which are the same. Scales of inputs are taken after the
