@@ -50,3 +50,23 @@ def test_collecting_the_records_imports_no_triton():
         "Registry.load([hooks], discover=False, strict=True); sys.exit('triton' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("weight", "given", "shape", "reason"),
+    [
+        ("nvfp4", None, (64, 100), "needs in features that are a multiple of 128, not 100"),
+        ("nvfp4", "nvfp4", (64, 128), "multiplies nvfp4 weights with unquantized inputs"),
+        ("nvfp4", None, (64, 128), None),
+    ],
+)
+def test_the_nvfp4_product_says_what_it_needs(weight, given, shape, reason):
+    use = Use("linear", FORMATS[weight], CPU, FORMATS[given] if given else None, shape)
+    assert specs.refuses_nvfp4_linear(use) == reason
+
+
+def test_products_that_no_kernel_fuses_are_left_to_one_that_takes_plain_inputs():
+    assert specs.refuses_fp8_linear(Use("linear", FORMATS["fp8"], CPU, FORMATS["fp8_row"])) is None
+    assert specs.refuses_fp8_linear(Use("linear", FORMATS["fp8"], CPU, FORMATS["int8"])) is not None
+    assert specs.refuses_dequantized_linear(Use("linear", FORMATS["int4_b128"], CPU)) is None
+    assert specs.refuses_dequantized_linear(Use("linear", FORMATS["nf4"], CPU)) is not None

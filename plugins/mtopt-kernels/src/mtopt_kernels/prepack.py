@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtcore.errors import FormatError
+
 CHUNK = 128
 """Columns that one word's eight codes span: code j of word t belongs to column 16 j + t, so to scale block j."""
 PLACES = ((6, 7, 8, 15), (3, 4, 5, 12), (0, 1, 2, 9), (10, 11, 13, 14))
@@ -21,10 +23,16 @@ def prepack_nvfp4(qdata: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         int32 [cols / 128, rows, 16] and int32 [cols / 128, rows, 2]. A scale byte is eeeeemmm, that is
         2^(e - 15) (1 + m / 8): e4m3 without its sign and with one more exponent bit, so that no value is subnormal.
+
+    Raises:
+        FormatError: a scale is NaN (its block was not finite) or negative.
     """
+    if not bool((scale.float() >= 0).all()):  # not true for NaN
+        raise FormatError("a weight in nvfp4 has block scales that are NaN or negative; quantize finite weights")
     rows, half = qdata.shape
     chunks = half * 2 // CHUNK
     codes = torch.stack((qdata & 15, qdata >> 4), dim=-1).view(rows, chunks, 8, 16).to(torch.int64)
+    codes *= (scale.float() != 0).view(rows, chunks, 8, 1)  # a scale of 0 has no byte; its block is 0
     words = torch.zeros((rows, chunks, 16), dtype=torch.int64, device=qdata.device)
     for code in range(8):
         for bit, place in enumerate(PLACES[code % 4]):
@@ -34,9 +42,9 @@ def prepack_nvfp4(qdata: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scale_bytes(scale: Tensor) -> Tensor:
-    mantissa, exponent = torch.frexp(scale.float())  # value = mantissa · 2^exponent, mantissa in [0.5, 1)
-    byte = ((exponent + 14) * 8 + (mantissa * 16 - 8)).to(torch.uint8)
-    return torch.where(scale.float() == 0, torch.zeros_like(byte), byte)
+    known = torch.where(scale.float() == 0, 1.0, scale.float())
+    mantissa, exponent = torch.frexp(known)  # value = mantissa · 2^exponent, mantissa in [0.5, 1)
+    return ((exponent + 14) * 8 + (mantissa * 16 - 8)).to(torch.uint8)
 
 
 def _as_int32(words: Tensor) -> Tensor:

@@ -104,8 +104,8 @@ def refuses_fp8_linear(use: Use) -> str | None:
     """What is wrong for two factors in FP8."""
     if use.format not in (FP8, FP8_ROW) or use.input_format not in (FP8, FP8_ROW):
         return "multiplies fp8 or fp8_row with fp8 or fp8_row"
-    if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (8, 9):
-        return "needs sm_89"
+    if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (9, 0):
+        return "needs sm_90"
     return None
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mtcore.backends import format_key, reference
+from mtcore.errors import FormatError
 from mtcore.formats.catalog import FP8, FP8_ROW, NVFP4
 from mtopt_kernels import configurations, linear
 from mtopt_kernels.prepack import prepack_nvfp4
@@ -30,6 +31,22 @@ def test_prepacking_and_unpacking_give_the_weight():
     torch.testing.assert_close(
         linear.nvfp4_unpack(words, scale_bytes, scale_2, torch.float32), expected, rtol=2**-23, atol=0
     )
+
+
+def test_a_block_whose_scale_is_zero_is_zero_whatever_its_codes_are():
+    qdata, scale, scale_2 = stored_nvfp4(16, 128)
+    scale = scale.view(torch.uint8).index_fill(1, torch.tensor([3]), 0).view(scale.dtype)
+    unpacked = linear.nvfp4_unpack(*prepack_nvfp4(qdata, scale), scale_2, torch.float32)
+    expected = reference.dequantize(qdata, scale, scale_2, 128, torch.float32, NVFP4_KEY)
+    torch.testing.assert_close(unpacked, expected, rtol=2**-23, atol=0)
+
+
+def test_a_weight_that_was_not_finite_is_refused():
+    weight = torch.randn(16, 128)
+    weight[2, 3] = torch.nan
+    qdata, scale, _ = reference.quantize(weight, None, torch.tensor(4.0), NVFP4_KEY)
+    with pytest.raises(FormatError, match="NaN or negative"):
+        prepack_nvfp4(qdata, scale)
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])
