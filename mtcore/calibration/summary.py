@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.calibration.edits import ParameterEdits
+from mtcore.calibration.experts import StarvedExpert, starved_experts
 from mtcore.calibration.quantizers import Quantizers, linear_layers
 from mtcore.calibration.statistics import Needs, Site, Statistics
 from mtcore.formats import WHOLE
@@ -59,9 +60,10 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class CalibrationSummary:
-    """All quantized linear layers, in the order of the plan."""
+    """All quantized linear layers, in the order of the plan; and the experts that data hardly reached."""
 
     layers: tuple[LayerSummary, ...]
+    starved: tuple[StarvedExpert, ...] = ()
 
     def worst(self, count: int = 10) -> tuple[LayerSummary, ...]:
         """The layers that lose most, worst first."""
@@ -74,6 +76,7 @@ class CalibrationSummary:
         """Plain values: every layer, and the names and advice of the worst ten."""
         return {
             "layers": [asdict(layer) for layer in self.layers],
+            "starved": [asdict(expert) for expert in self.starved],
             "worst": [{"name": layer.name, "advice": layer.advice} for layer in self.worst()],
         }
 
@@ -98,7 +101,8 @@ def summarize(
         edits: know the weights before an algorithm rounded them.
         statistics: samples of the inputs, where known.
     """
-    return CalibrationSummary(tuple(_layers(model, quantizers, edits, statistics)))
+    layers = tuple(_layers(model, quantizers, edits, statistics))
+    return CalibrationSummary(layers, starved_experts(model, [layer.name for layer in layers], statistics))
 
 
 def _layers(

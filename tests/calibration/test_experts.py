@@ -1,0 +1,49 @@
+"""An expert that data hardly reached is found by name and count; blocks of a decoder are no experts."""
+
+import torch
+from torch import nn
+
+from mtcore.calibration import as_forward_loop
+from mtcore.calibration.experts import starved_experts
+from mtcore.calibration.statistics import AMAX, Statistics, gather
+
+
+class Routed(nn.Module):
+    """Three experts in each of two blocks; the last one gets one token, or none."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"experts": nn.ModuleList(nn.Sequential(nn.Linear(4, 4)) for _ in range(3))})
+            for _ in range(2)
+        )
+
+    def forward(self, x):
+        for number, block in enumerate(self.blocks):
+            parts = x.tensor_split((16, 31 + number))
+            x = torch.cat([expert(part) for expert, part in zip(block["experts"], parts, strict=True) if len(part)])
+        return x
+
+
+def names_of(model):
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+def test_starved_experts_are_named_with_what_they_and_their_siblings_saw():
+    model = Routed().eval()
+    found = gather(
+        model, as_forward_loop([torch.ones(32, 4)]), dict.fromkeys(((n, "input") for n in names_of(model)), AMAX)
+    )
+    starved = starved_experts(model, names_of(model), Statistics(None, found))
+    assert [(expert.name, expert.tokens) for expert in starved] == [
+        ("blocks.0.experts.2.0", 1),
+        ("blocks.1.experts.2.0", 0),
+    ]
+    assert starved[0].average == 32 / 3
+
+
+def test_blocks_that_all_see_the_same_tokens_are_not_starved():
+    model = nn.ModuleDict({"layers": nn.ModuleList(nn.Linear(4, 4) for _ in range(3))})
+    loop = lambda root: [layer(torch.ones(5, 4)) for layer in root["layers"]]  # noqa: E731
+    found = gather(model, loop, dict.fromkeys(((n, "input") for n in names_of(model)), AMAX))
+    assert starved_experts(model, names_of(model), Statistics(None, found)) == ()
