@@ -1,6 +1,6 @@
 """Benchmark: the groups do not depend on the kernels. Every causal language model, tiny, with each implementation.
 
-    python bench/implementations.py --json bench/results/implementations.json
+    python bench/implementations.py --json bench/results/implementations.json --resume
 
 Attention is eager or sdpa, experts are eager, batched_mm or grouped_mm, as far as a model accepts them; the fold
 groups and the groups of channels of `analyze` are compared with those of eager. One JSON row an architecture.
@@ -79,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", default="", help="a regular expression")
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true", help="keep the rows of the JSON, run only the others")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
@@ -86,9 +87,11 @@ def main() -> None:
     from shrink import architectures
 
     transformers.logging.set_verbosity_error()
-    rows = []
+    kept = options.resume and options.json.exists()
+    rows = [json.loads(x) for x in options.json.read_text().splitlines()] if kept else []
+    known = {r["name"] for r in rows}
     for arch in architectures(("causal_lm",)):
-        if not re.search(options.names, arch.name):
+        if arch.name in known or not re.search(options.names, arch.name):
             continue
         try:
             model = arch.build()

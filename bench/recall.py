@@ -6,6 +6,10 @@
 Of a tiny instance of an architecture the scales of one layer (the last of each stack) and of what is outside of the
 layers are free; `scale_symmetry` finds every rescaling that keeps the outputs. The fold groups of `analyze`
 must span them. Controls: every group with its channels moved on by one must not be in the null space.
+
+What the groups leave is one of four: `local` is gone at larger weights or another epsilon (a dead unit, a clamp,
+a norm behind a norm); `shifted` needs biases that change by more than a factor; `powers` are pairs (s, s^-k) with
+k != 1; `missed` is the rest, rescalings that the engine should have.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from typing import Any
 
 import torch
 from overrides import VOCABULARY
-from scale_symmetry import Symmetries
+from scale_symmetry import INSIDE, Symmetries
 from torch import Tensor, nn
 
 from mtcore.trace import FoldGroup, Slices, analyze
@@ -39,8 +43,6 @@ NAMES = {
     "encoder-decoder": "seq2seq/t5 seq2seq/bart",
     "vision": "vision/resnet vision/convnext vision/vit",
 }
-INSIDE = 1e-8
-LARGER = 8.0
 
 
 def scope(model: nn.Module) -> list[str]:
@@ -80,10 +82,13 @@ def compare(found: Symmetries, folds: tuple[FoldGroup, ...]) -> dict[str, Any]:
     engine = span(torch.cat([torch.zeros(0, found.rank, dtype=torch.float64), *vectors]))
     moving = [row for row in sparse(found.shifts()) if found.shifts_only(row[None])]
     shifts = span(torch.stack(moving)) if moving else engine[:0]
-    missed = sparse(span(outside(span(outside(found.null.T, shifts)), span(outside(engine, shifts)))))
+    known = span(torch.cat([engine, shifts]))
+    missed = span(outside(found.null.T, known))
+    lasting = found.lasting(missed) @ missed
+    pure = span(outside(found.rescalings(), known)) if len(lasting) else missed[:0]
+    pure = span(outside(pure, outside(missed, span(lasting))))
+    pairs = span(outside(pure, span(outside(found.powers(), known))))
     null = found.null.shape[1] - len(shifts)
-    limited = found.change(missed, larger=LARGER) > INSIDE if len(missed) else torch.zeros(0)
-    sets = Counter((found.parameters_of(v), bool(c)) for v, c in zip(missed, limited, strict=True))
     return {
         "scales": found.rank,
         "invariances": null,
@@ -92,8 +97,16 @@ def compare(found: Symmetries, folds: tuple[FoldGroup, ...]) -> dict[str, Any]:
         "wrong": wrong,
         "controls": [caught, len(moved)],
         "shifts": len(shifts),
-        "missed": [[list(names), c, n] for (names, c), n in sets.items()],
+        "local": sets(found, outside(missed, span(lasting))),
+        "shifted": sets(found, outside(lasting, pure)),
+        "powers": len(pure) - len(pairs),
+        "missed": sets(found, pairs),
     }
+
+
+def sets(found: Symmetries, rows: Tensor) -> list[list[Any]]:
+    """How many directions rescale which parameters."""
+    return [[list(names), n] for names, n in Counter(found.parameters_of(v) for v in sparse(span(rows))).items()]
 
 
 def outside(rows: Tensor, basis: Tensor) -> Tensor:
@@ -133,16 +146,18 @@ def table(rows: list[dict[str, Any]]) -> str:
     """A line for each kind of architecture."""
     by_name = {r["name"]: r for r in rows}
     lines = [
-        "| | architectures | invariances | engine has | missed | only below a limit | wrong | controls caught |"
+        "| | architectures | invariances | engine has | only here | with a shift | powers | pairs missed | wrong"
+        " | controls caught |"
     ]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines.append("|---" * 10 + "|")
     for title, names in NAMES.items():
         mine = [by_name[n] for n in names.split() if n in by_name and "error" not in by_name[n]]
-        missed, limited = (sum(n for r in mine for _, c, n in r["missed"] if c == want) for want in (False, True))
+        only_here, shifted, missed = (sum(n for r in mine for _, n in r[k]) for k in ("local", "shifted", "missed"))
+        total = {k: sum(r[k] for r in mine) for k in ("invariances", "engine", "powers")}
         caught = [sum(r["controls"][i] for r in mine) for i in (0, 1)]
         lines.append(
-            f"| {title} | {', '.join(r['name'].split('/')[1] for r in mine)}"
-            f" | {sum(r['invariances'] for r in mine)} | {sum(r['engine'] for r in mine)} | {missed} | {limited}"
+            f"| {title} | {', '.join(r['name'].split('/')[1] for r in mine)} | {total['invariances']}"
+            f" | {total['engine']} | {only_here} | {shifted} | {total['powers']} | {missed}"
             f" | {sum(len(r['wrong']) for r in mine)} | {caught[0]} of {caught[1]} |"
         )
     return "\n".join(lines)

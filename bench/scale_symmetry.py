@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,16 @@ MOST_SLICES = 600
 EXACT = 1e-10
 """Singular values below this part of the largest are zero. Rounding leaves 1e-14; what a norm's epsilon of 1e-6
 spoils a little leaves 1e-7."""
+INSIDE = 1e-8
+"""A rate below this part of the rates that cancel in it is zero."""
 ROWS = 8
 """Projections of one forward's outputs."""
 TOKENS = ("input_ids", "decoder_input_ids")
+LARGER = 8.0
+"""Every element of the parameters is multiplied by this, times a number of 1/2 to 2 of its own, to see what holds
+at the drawn ones only: below a clamp, in a dead unit."""
+EPSILON = 1e-2
+"""The epsilons of norms are set to this to see what they spoil by less than EXACT."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,14 @@ class Coordinates:
 
     @classmethod
     def of(cls, name: str, shape: Sequence[int], *, table: bool = False) -> Coordinates:
-        """Positions of a convolution along two axes have no slices, nor have the rows of a table of tokens."""
+        """Positions of a convolution along two axes have no slices, nor have the rows of a table of tokens.
+
+        The elements of a bias are slices also where it is a stack.
+        """
         wide = [a for a, n in enumerate(shape) if n > 1 and not (table and a == 0)][: 2 if len(shape) > 3 else 3]
-        if len(wide) < 3:
+        if len(shape) == 2 and name.endswith("bias"):
+            axes = [tuple(wide)]
+        elif len(wide) < 3:
             axes = [(axis,) for axis in wide] or [()]
         else:
             pairs = list(itertools.combinations(wide, 2))
@@ -58,6 +71,11 @@ class Coordinates:
         values, vectors = torch.linalg.eigh(torch.cat([torch.cat(row, 1) for row in blocks]))
         keep = values > 1e-9 * values[-1]
         return cls(name, tuple(shape), tuple(axes), vectors[:, keep] / values[keep].sqrt())
+
+    @property
+    def vector(self) -> bool:
+        """Whether it has an element a channel: the direction of a symmetry may depend on the values there."""
+        return len(self.shape) == 1 or (len(self.shape) == 2 and self.name.endswith("bias"))
 
     def project(self, elements: Tensor) -> Tensor:
         """Coordinates [rank] of numbers of the parameter's elements."""
@@ -128,8 +146,9 @@ class Symmetries:
         saved = {n: p.detach().clone() for n, p in self._parameters.items()}
         with torch.no_grad():
             for c, part in self._parts():
-                if len(c.shape) == 1:
-                    self._parameters[c.name].add_(saved[c.name] * (c.basis @ direction[part]))
+                if c.vector:
+                    step = (c.basis @ direction[part]).reshape(c.shape)
+                    self._parameters[c.name].add_(saved[c.name] * step)
         after_state = self._generator.get_state()
         self._generator.set_state(state)
         after = self._forward()
@@ -141,10 +160,93 @@ class Symmetries:
 
     def shifts(self) -> Tensor:
         """Orthonormal [n, rank]: the null vectors that move vectors only, such as a bias into the next bias."""
-        vectors = torch.zeros(self.rank, dtype=torch.bool)
+        return null_space(self.matrix * self._vectors()).T
+
+    def _vectors(self) -> Tensor:
+        """bool [rank]: the coordinates of vectors."""
+        return torch.cat([torch.full((c.basis.shape[1],), c.vector) for c in self.coordinates])
+
+    def lasting(self, rows: Tensor) -> Tensor:
+        """Orthonormal [m, n]: the combinations of null vectors [n, rank] that hold at LARGER and at EPSILON too.
+
+        The part of a direction that lies in vectors may depend on their values (a shift, an offset), so it is found
+        anew there: what is left over when all vectors are free must vanish, relative to the rates of its parts.
+        """
+        kept = torch.eye(len(rows), dtype=torch.float64)
+        vectors = self._vectors()
+        for change in (self._larger, self._epsilon):
+            if len(kept):
+                with change():
+                    matrix = self._derivatives(int(vectors.sum()) + len(rows) + 32)
+                free = matrix[:, vectors].T
+                free = free[free.norm(dim=1) > 0]
+                _, values, basis = torch.linalg.svd(free / free.norm(dim=1, keepdim=True), full_matrices=False)
+                basis = basis[values > EXACT]
+                kept = _still(kept @ rows, matrix, basis) @ kept
+        return kept
+
+    def rescalings(self) -> Tensor:
+        """Orthonormal [m, rank]: the null vectors that are the same at LARGER weights.
+
+        They are the pure rescalings. One that needs a shift of a bias, or an offset, changes with the values.
+        """
+        rows = self.null.T
+        with self._larger():
+            matrix = self._derivatives(len(rows) + 32)
+        return _still(rows, matrix, torch.zeros(0, len(matrix), dtype=torch.float64)) @ rows
+
+    @contextmanager
+    def _larger(self) -> Iterator[None]:
+        saved = [p.detach().clone() for p in self._parameters.values()]
+        generator = torch.Generator().manual_seed(1)
+        try:
+            with torch.no_grad():
+                for p in self._parameters.values():
+                    p.mul_(LARGER * 4 ** (torch.rand(p.shape, generator=generator, dtype=p.dtype) - 0.5))
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in zip(self._parameters.values(), saved, strict=True):
+                    p.copy_(value)
+
+    @contextmanager
+    def _epsilon(self) -> Iterator[None]:
+        found = [
+            (module, name, value)
+            for module in self._model.modules()
+            for name, value in vars(module).items()
+            if "eps" in name and isinstance(value, float)
+        ]
+        try:
+            for module, name, _ in found:
+                setattr(module, name, EPSILON)
+            yield
+        finally:
+            for module, name, value in found:
+                setattr(module, name, value)
+
+    def powers(self) -> Tensor:
+        """[n, rank] null vectors of two parameters with exponents other than one: s for rows, s^-k for columns.
+
+        The rates of two such slices are proportional, and k is their ratio.
+        """
+        sides = []
         for c, part in self._parts():
-            vectors[part] = len(c.shape) == 1
-        return null_space(self.matrix * vectors).T
+            for axis in (a for a, n in enumerate(c.shape) if n > 1 and len(c.shape) == 2 and not c.vector):
+                sides.append((c.name, torch.zeros(c.shape[axis], self.rank, dtype=torch.float64)))
+                for i in range(c.shape[axis]):
+                    marked = torch.zeros(c.shape, dtype=torch.float64)
+                    marked.select(axis, i).fill_(1.0)
+                    sides[-1][1][i, part] = c.project(marked)
+        found = [torch.zeros(0, self.rank, dtype=torch.float64)]
+        for (p, x), (q, y) in itertools.permutations(sides, 2):
+            if p != q and x.shape == y.shape:
+                a, b = x @ self.matrix.T, y @ self.matrix.T
+                k = (a * b).sum(1) / (b * b).sum(1).clamp_min(1e-300)
+                same = (a - k[:, None] * b).norm(dim=1) <= INSIDE * a.norm(dim=1)
+                if same.all() and k.min() > 1 + INSIDE and k.max() - k.min() < INSIDE:
+                    found.append(x - k[:, None] * y)
+        return torch.cat(found)
 
     def of(self, group: FoldGroup) -> Tensor:
         """Coordinates [channels, rank] of a fold group's channels; what lies outside the scope is left out."""
@@ -170,22 +272,10 @@ class Symmetries:
         """Whether all parameters of a group are in the scope."""
         return set(group.parameters) <= set(self._parameters)
 
-    def change(self, vectors: Tensor, *, larger: float = 1.0, rows: int = 64) -> Tensor:
-        """The rate of change along each of `vectors` [n, rank], relative to the rates of its parts.
-
-        `larger` multiplies the parameters first: a limit that was not reached may be reached then.
-        """
-        matrix = self.matrix
-        if larger != 1.0:
-            saved = [p.detach().clone() for p in self._parameters.values()]
-            with torch.no_grad():
-                for p in self._parameters.values():
-                    p.mul_(larger)
-                matrix = self._derivatives(rows)
-                for p, value in zip(self._parameters.values(), saved, strict=True):
-                    p.copy_(value)
-        whole = (vectors @ matrix.T).norm(dim=1)
-        return whole / (vectors.abs() @ matrix.abs().T).norm(dim=1).clamp_min(1e-300)
+    def change(self, vectors: Tensor) -> Tensor:
+        """The rate of change along each of `vectors` [n, rank], relative to the rates of its parts."""
+        whole = (vectors @ self.matrix.T).norm(dim=1)
+        return whole / (vectors.abs() @ self.matrix.abs().T).norm(dim=1).clamp_min(1e-300)
 
     def parameters_of(self, vector: Tensor) -> tuple[str, ...]:
         """The parameters that a vector rescales."""
@@ -225,6 +315,15 @@ class Symmetries:
         with quiet_forward(self._model), widened(), torch.enable_grad():
             outputs = tensors_in(self._model(**kwargs))
         return [o for o in outputs if o.requires_grad]
+
+
+def _still(rows: Tensor, matrix: Tensor, free: Tensor) -> Tensor:
+    """Orthonormal combinations of `rows` whose rates by `matrix` vanish but for the span of `free`."""
+    rates = rows @ matrix.T
+    rates = rates - (rates @ free.T) @ free
+    rates /= (rows.abs() @ matrix.abs().T).norm(dim=1, keepdim=True).clamp_min(1e-300)
+    left, values, _ = torch.linalg.svd(rates)
+    return left[:, int((values > INSIDE).sum()) :].T
 
 
 def _tables(model: nn.Module) -> set[str]:

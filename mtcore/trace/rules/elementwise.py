@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from mtcore.trace.planes import NOTHING, Shadow, broadcast, negate, spread
+from mtcore.trace.planes import NOTHING, Shadow, broadcast, negate, spread, varying
 from mtcore.trace.rules.context import Call, RuleContext
 from mtcore.trace.rules.registry import OpRules, RuleFunction, aten
 
@@ -107,7 +109,22 @@ def add(context: RuleContext, call: Call) -> Shadow:
         if raw.view is not None and call.name == "aten::add" and call.kwargs.get("alpha", 1) == 1:
             return context.resolved(raw, offset=number)
         return context.pointwise(context.get(tensor))
-    return context.add(context.get(x), context.get(y), x.shape, y.shape)
+    return context.add(_summand(context, x, y), _summand(context, y, x), x.shape, y.shape)
+
+
+def _summand(context: RuleContext, value: Tensor, other: object) -> Shadow:
+    """A whole parameter with two long axes has a scale for each pair of indices where the other summand has."""
+    view = context.raw(value).view
+    if view is None or not isinstance(other, Tensor) or context.raw(other).view is not None:
+        return context.get(value)
+    size = context.arena.shapes[view.param]
+    long = [axis for axis, n in enumerate(size) if n > 1]
+    if len(long) == 2 and value.numel() == math.prod(size):
+        shape = broadcast(value.shape, other.shape)
+        wanted = {axis for a in long for axis in varying(view.coords[a].expand(shape))}
+        if any(wanted <= set(varying(plane)) for plane in spread(context.get(other).scale, shape)):
+            return context.get(value, [tuple(long)])
+    return context.get(value)
 
 
 def join(context: RuleContext, call: Call) -> Shadow:
