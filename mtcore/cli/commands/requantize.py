@@ -44,7 +44,7 @@ def requantize(
 ) -> Answer:
     """Quantize MODEL again from kept statistics; the result is that of `mtopt quantize` on the same data.
 
-    The model does not run. A recipe that needs more than was kept is refused, and told what is missing.
+    The data does not run. A recipe that needs more than was kept is refused, and told what is missing.
     """
     from mtcore import flow
 
