@@ -113,8 +113,8 @@ def data_parallel(group: dist.ProcessGroup | None = None) -> Iterator[Ranks]:
         >>> import torch.distributed as dist
         >>> import mtcore
         >>> from torch import nn
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     dist.init_process_group("gloo", init_method=f"file://{file.name}", rank=0, world_size=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=0, world_size=1)
         ...     with data_parallel() as ranks:
         ...         model = mtcore.quantize(
         ...             nn.Sequential(nn.Linear(32, 4)),

@@ -17,6 +17,10 @@ Gather = Callable[[Wanted], Mapping[Site, TensorStatistics]]
 NO_DATA = "give a forward_loop, or --calib; or choose a recipe with dynamic activations"
 
 
+BEGIN_AT_ZERO = ("hidden_input",)
+"""Slots that may be zero throughout a batch: a recurrent layer's state before its first step."""
+
+
 class Statistics(Mapping[Site, TensorStatistics]):
     """Statistics of the unquantized model, by site.
 
@@ -59,8 +63,9 @@ class Statistics(Mapping[Site, TensorStatistics]):
                 f"the calibration data never reached {len(unseen)} quantizers ({_some(unseen)}): give data that "
                 "calls these modules, or skip them in the recipe"
             )
-        exercised = all_at_once([self._known[site].least != 0 for site in wanted])
-        zero = [".".join(site) for site, some in zip(wanted, exercised, strict=True) if not some]
+        given = [site for site in wanted if site[1] not in BEGIN_AT_ZERO]
+        exercised = all_at_once([self._known[site].least != 0 for site in given])
+        zero = [".".join(site) for site, some in zip(given, exercised, strict=True) if not some]
         if zero:
             raise CalibrationError(
                 f"{zero[0]}: it was zero throughout a batch of the calibration data ({len(zero)} tensors: "

@@ -63,6 +63,13 @@ def test_a_batch_of_zeros_is_an_error_by_name():
         statistics.need({HERE: AMAX})
 
 
+def test_a_recurrent_state_may_be_zero_before_its_first_step():
+    state = ("rnn", "hidden_input")
+    statistics = Statistics(None, {state: statistics_of(torch.zeros(2, 4), AMAX)})
+    statistics.need({state: AMAX})
+    assert statistics[state].amax.tolist() == [0.0] * 4
+
+
 def test_without_data_the_names_of_what_is_missing_are_told():
     with pytest.raises(CalibrationError, match=r"needs calibration data to know 1 activations \(here\.input\)"):
         Statistics(None).need({HERE: AMAX})
