@@ -83,6 +83,8 @@ def channel_groups(arena: Arena, store: RelationStore) -> tuple[tuple[SymGroup, 
         if len(family.roles) > 1 and family.size > 1
     )
     real = np.where(channels_in_block[block] > 1, block, 0)
+    alternatives, _, _ = store.choices.arrays()  # of a choice: experts, which are groups of their own
+    real[np.isin(block, unique(block[alternatives]))] = 0
     blocks = tuple(
         BlockGroup(*_describe(arena, family, block, marks, None, block, store.sites))
         for family in families(arena, real)

@@ -54,9 +54,8 @@ def folds_of(planes: LabelPlanes, solution: Solution) -> tuple[FoldGroup, ...]:
 
 
 def _strength(planes: LabelPlanes) -> Ints:
-    """How unwelcome a pin is: vectors give way before matrices."""
+    """How unwelcome a pin is: a factor for each channel (a norm, a depthwise kernel) gives way before a matrix."""
     strength = np.zeros(planes.arena.size, np.int64)
     for role in planes.arena.roles:
-        rank = sum(n > 1 for n in planes.arena.shapes[role.param])
-        strength[role.base : role.base + role.size] = rank
+        strength[role.base : role.base + role.size] = len(planes.arena.layouts[role.param])
     return strength

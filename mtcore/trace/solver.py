@@ -53,11 +53,12 @@ def solve_scales(store: RelationStore, size: int, weak: Ints) -> Solution:
     """Finds the classes of nodes whose scales are tied together.
 
     Relations of three or more terms are kept until the others are solved. What is pinned by then drops out of
-    them; one that still has three terms loses its weakest one (`weak[n]` smallest, then the youngest), by a pin.
+    them; one that still has three terms loses by a pin the class with the least in it (Σ `weak[n]`, then the
+    youngest).
 
     Args:
         size: number of nodes, node 0 included.
-        weak: [size] rank of a node.
+        weak: [size] what a node counts: more for a matrix than for a vector.
     """
     a, b, sites = store.scale.arrays()
     sums = list(store.sums)
@@ -75,7 +76,8 @@ def solve_scales(store: RelationStore, size: int, weak: Ints) -> Solution:
         if not more:
             if not sums:
                 return solution
-            pins = _weakest([columns for columns, _ in sums], weak)
+            size_of_class = np.bincount(np.abs(solution.label), weights=weak, minlength=size).astype(np.int64)
+            pins = _weakest([columns for columns, _ in sums], size_of_class)
             more = [(pins, np.zeros_like(pins), GAVE_WAY)]
         a = np.concatenate([a, *(x for x, _, _ in more)])
         b = np.concatenate([b, *(y for _, y, _ in more)])

@@ -134,3 +134,23 @@ def test_a_constant_group_names_the_operation_that_needs_its_channels():
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
     constant = {group.size: group.reason for group in analyze(model).symbols if group.state == "constant"}
     assert constant == {3: "output needs them"}
+
+
+class Short(nn.Module):
+    """A convolution along the tokens, channel by channel, between two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin, self.end = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.conv = nn.Conv1d(6, 6, 3, groups=6, padding=2)
+
+    def forward(self, x):
+        return self.end(self.conv(self.begin(x).mT)[..., :-2].mT)
+
+
+def test_of_several_free_factors_the_one_between_linear_layers_gives_way():
+    torch.manual_seed(0)
+    model, x = Short(), torch.randn(2, 5, 4)
+    report = analyze(model, x)
+    assert [g.parameters for g in report.folds] == [("begin.weight", "begin.bias", "conv.bias", "end.weight")]
+    assert verify(model, report, x).dropped == ()
