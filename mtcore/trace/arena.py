@@ -86,6 +86,12 @@ class Arena:
             return 0
         return math.prod(n for axis, n in zip(role.axes, role.shape, strict=True) if axis not in shared)
 
+    def is_stacked(self, plane: Plane) -> bool:
+        """Whether the labels of a plane belong to a stack of matrices, by the first of them."""
+        labels = np.abs(distinct(plane)).reshape(-1)
+        real = labels[(labels != CONST) & (labels != WILD)]
+        return bool(real.size) and self.inner(self.role_of(int(real[0]))) > 0
+
     def of_first_matrix(self, plane: Plane) -> Plane:
         """Labels with every matrix of a stack taken for the first one."""
         inner = np.array([self.inner(role) for role in self.roles], np.int64)

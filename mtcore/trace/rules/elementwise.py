@@ -113,16 +113,20 @@ def add(context: RuleContext, call: Call) -> Shadow:
 
 
 def _summand(context: RuleContext, value: Tensor, other: object) -> Shadow:
-    """A whole parameter with two long axes has a scale for each pair of indices where the other summand has."""
+    """A parameter with two long axes has a scale for each pair of indices where the other summand has.
+
+    The whole parameter, or rows of it that are added to what a stack of matrices gave: biases of experts.
+    """
     view = context.raw(value).view
     if view is None or not isinstance(other, Tensor) or context.raw(other).view is not None:
         return context.get(value)
     size = context.arena.shapes[view.param]
     long = [axis for axis, n in enumerate(size) if n > 1]
-    if len(long) == 2 and value.numel() == math.prod(size):
+    if len(long) == 2:
         shape = broadcast(value.shape, other.shape)
         wanted = {axis for a in long for axis in varying(view.coords[a].expand(shape))}
-        if any(wanted <= set(varying(plane)) for plane in spread(context.get(other).scale, shape)):
+        matching = [p for p in spread(context.get(other).scale, shape) if wanted <= set(varying(p))]
+        if any(value.numel() == math.prod(size) or context.arena.is_stacked(plane) for plane in matching):
             return context.get(value, [tuple(long)])
     return context.get(value)
 
