@@ -78,11 +78,13 @@ class Analysis:
         self._names = {id(module): name for name, module in model.named_modules()}
         self._rules = rules or builtin_rules()
         with weights_put_aside(model, wanted=weightless):
-            self._forward(reuse, force=True)
+            force = True
+            self._forward(reuse, force=force)
             if self._failures and self.planes.has_forced:  # this model does not run with dealt-out routes
-                self._forward(reuse, force=False)
+                force = False
+                self._forward(reuse, force=force)
             if self.planes.repeats is not None and self.planes.repeats.misled:
-                self._forward(reuse=False, force=not self._failures)
+                self._forward(reuse=False, force=force)
         self.solution = solve(self.planes, self._partly_called())
         self.report = self._report()
 

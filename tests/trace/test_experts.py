@@ -149,3 +149,23 @@ def test_a_model_that_does_not_run_with_dealt_out_choices_is_analysed_as_it_runs
     report = analyze(Fussy(), X)
     assert report.failures == ()
     assert report.calls("out") == 1
+
+
+class FussyTwice(Fussy):
+    """Runs its two equal blocks twice, which is known at the end only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(2))
+
+    def forward(self, x):
+        y = super().forward(x)
+        for block in [*self.blocks, *self.blocks]:
+            y = y + block(y)
+        return y
+
+
+def test_what_does_not_run_with_dealt_out_choices_is_never_run_with_them_again():
+    report = analyze(FussyTwice(), X)
+    assert report.failures == ()
+    assert report.calls("blocks.1") == 2
