@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mtcore.trace.arena import Arena, whole
 from mtcore.trace.planes import NOTHING, Shadow
 from mtcore.trace.relations import RelationStore
-from mtcore.trace.repeats import Block, Repeats, Waiting, operands_of
+from mtcore.trace.repeats import Block, Repeats, Waiting
 from mtcore.trace.rules.context import Call, RuleContext
 from mtcore.trace.rules.registry import OpRules
 from mtcore.trace.storage import StoragePlanes, dense
 from mtcore.trace.structure import tensors_in
-from mtcore.trace.values import ValueNumbers, flat_tensors, storage_key, written_arguments
+from mtcore.trace.values import ValueNumbers, flat_tensors, operands_of, storage_key, written_arguments
 from mtcore.trace.weightless import run_weightless
 
 SWEEP = 512

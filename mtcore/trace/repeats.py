@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mtcore.trace.planes import Shadow, alike
 from mtcore.trace.rules.context import Call
-from mtcore.trace.values import flat_tensors, storage_key
+from mtcore.trace.values import is_continuous, storage_key
 
 Name = tuple[object, ...]
 """A tensor inside a block: ('own', parameter), ('in', number) for one from outside, ('out', step, number)."""
@@ -97,7 +97,7 @@ class Block:
         self.steps.append(Step(key, results, shadows))
         for i, tensor in enumerate(outs):
             self._learn(tensor, ("out", number, i))
-            if "empty" in func._schema.name and not _continuous(tensor):
+            if "empty" in func._schema.name and not is_continuous(tensor.dtype):
                 tensor.zero_()  # what lies there by chance would tell equal blocks apart
 
     def finish(self) -> Block | None:
@@ -131,7 +131,7 @@ class Block:
     def _read(self, tensor: Tensor) -> None:
         """Whole numbers decide which elements meet, so they must be the same ones."""
         name = self._names[id(tensor)]
-        if _continuous(tensor):
+        if is_continuous(tensor.dtype):
             return
         self._reads.add(id(tensor))
         if name not in self.numbers:
@@ -239,10 +239,6 @@ def _signatures(model: nn.Module) -> Iterator[tuple[str, object]]:
             yield from ((name, signature) for name in names)
 
 
-def _continuous(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
 def _geometry(tensor: Tensor) -> object:
     strided = tensor.layout is torch.strided
     return (tensor.shape, tensor.stride() if strided else tensor.layout, tensor.dtype)
@@ -250,7 +246,3 @@ def _geometry(tensor: Tensor) -> object:
 
 def _enters_alike(a: tuple[object, Shadow], b: tuple[object, Shadow]) -> bool:
     return a[0] == b[0] and alike(a[1], b[1])
-
-
-def operands_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    return [*flat_tensors(args), *flat_tensors(tuple(kwargs.values()))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -112,6 +112,16 @@ def written_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         )
     values = [args[i] if i < len(args) else kwargs.get(name) for i, name in places]
     return [tensor for value in values for tensor in flat_tensors(value)]
+
+
+def operands_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors among an operation's arguments, in order."""
+    return [*flat_tensors(args), *flat_tensors(tuple(kwargs.values()))]
+
+
+def is_continuous(dtype: torch.dtype) -> bool:
+    """Whether numbers of this type have fractions; others are whole numbers and truth values."""
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def flat_tensors(value: object) -> list[Tensor]:

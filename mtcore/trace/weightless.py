@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtcore.trace.rules.routing import dealt_out
-from mtcore.trace.values import flat_tensors, written_arguments
+from mtcore.trace.values import flat_tensors, is_continuous, operands_of, written_arguments
 
 META = torch.device("meta")
 ORDERS = {"aten::topk": 2, "aten::sort": 1, "aten::argsort": 1, "aten::kthvalue": 2, "aten::median": 1}
@@ -30,7 +30,7 @@ def run_weightless(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     Raises:
         RuntimeError: as the operation itself does on the meta device, where the result's size depends on values.
     """
-    tensors = [*flat_tensors(args), *flat_tensors(tuple(kwargs.values()))]
+    tensors = operands_of(args, kwargs)
     if not any(t.device == META for t in tensors):
         return _on_host(func, args, kwargs, bool(tensors))
     for target in written_arguments(func, args, dict(kwargs)):
@@ -44,7 +44,7 @@ def run_weightless(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
 def _on_host(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], has_operands: bool) -> Any:
     """Whole numbers that the model wants on its own device stay on the host."""
-    if func.overloadpacket is torch.ops.aten.histc and not _continuous(args[0].dtype):
+    if func.overloadpacket is torch.ops.aten.histc and not is_continuous(args[0].dtype):
         return func(args[0].double(), *args[1:], **kwargs).to(
             args[0].dtype
         )  # as on a GPU, which takes whole numbers
@@ -54,11 +54,7 @@ def _on_host(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], has_op
     dtype = kwargs.get("dtype")
     if dtype is None:
         dtype = flat_tensors(args)[0].dtype if has_operands else func(*args, **kwargs).dtype
-    return func(*args, **(kwargs if _continuous(dtype) else local))
-
-
-def _continuous(dtype: torch.dtype) -> bool:
-    return dtype.is_floating_point or dtype.is_complex
+    return func(*args, **(kwargs if is_continuous(dtype) else local))
 
 
 def _on_meta(value: Any) -> Any:
@@ -90,7 +86,7 @@ def _places(indices: list[Any]) -> list[Any]:
 def _made_up(func: Any, args: tuple[Any, ...], out: Any) -> Any:
     """Whole numbers among the results get values."""
     if isinstance(out, Tensor):
-        return out if _continuous(out.dtype) else _numbers(func, args, out)
+        return out if is_continuous(out.dtype) else _numbers(func, args, out)
     if isinstance(out, (tuple, list)):
         return type(out)(_made_up(func, args, item) for item in out)
     return out
