@@ -13,6 +13,7 @@ from mtcore.backends.operations import (
     QUANTIZE,
     Operation,
 )
+from mtcore.backends.reference import qparams_of
 from mtcore.backends.spec import KernelSpec, Use
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "format_key",
     "format_of_key",
     "gemm_registry",
+    "qparams_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,19 @@ class SourceFiles:
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+
+    def write_files(self, directory: Path) -> None:
+        """Put files and texts into a directory; `config` is left to the exporter, which adds to it.
+
+        Raises:
+            OSError: the disk is full, say.
+        """
+        for name in (*self.files, *self.texts):
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        for name, path in self.files.items():
+            shutil.copyfile(path, directory / name)
+        for name, text in self.texts.items():
+            (directory / name).write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)

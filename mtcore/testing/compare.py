@@ -1,6 +1,9 @@
-"""Comparing tensors bit for bit, with a message that shows the first element that differs."""
+"""Comparing tensors bit for bit, and expecting errors, with messages that say what was wanted and what came."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -62,6 +65,26 @@ def assert_within_ulps(actual: Tensor, expected: Tensor, ulps: int, what: str) -
             f"{what}: element {list(place)} is {actual[place].item()}, expected {expected[place].item()}: "
             f"{int(distance.max())} units in the last place apart, allowed are {ulps}"
         )
+
+
+@contextmanager
+def must_raise(error: type[Exception], why: str) -> Iterator[None]:
+    """Fail unless the body raises this error; another one comes through.
+
+    Raises:
+        AssertionError: the body raised nothing; it says `why` it must.
+
+    Example:
+        >>> with must_raise(ValueError, "an empty list has no largest"):
+        ...     max([0])
+        Traceback (most recent call last):
+        AssertionError: no ValueError was raised: an empty list has no largest
+    """
+    try:
+        yield
+    except error:
+        return
+    raise AssertionError(f"no {error.__name__} was raised: {why}")
 
 
 def _ordered(x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class FormatContract:
 
     def test_the_summary_is_one_line(self, fmt: TensorFormat) -> None:
         assert fmt.summary.strip(), f"format {fmt.name!r} has no summary; listings show one line of it"
-        assert "\n" not in fmt.summary
+        assert "\n" not in fmt.summary, f"the summary of {fmt.name!r} has several lines"
 
     def test_every_code_has_the_stated_value(self, fmt: TensorFormat, stated_values: Sequence[float]) -> None:
         actual = torch.tensor(fmt.element.values, dtype=torch.float64)
@@ -51,9 +51,10 @@ class FormatContract:
 
     def test_the_range_is_that_of_the_codes(self, fmt: TensorFormat) -> None:
         finite = [value for value in fmt.element.values if math.isfinite(value)]
-        assert len(fmt.element.values) == 2**fmt.element.bits
-        assert fmt.element.max == max(finite)
-        assert fmt.element.min in finite, "the smallest value is no code"
+        name, count = fmt.element.name, len(fmt.element.values)
+        assert count == 2**fmt.element.bits, f"{name} has {count} values, but codes of {fmt.element.bits} bits"
+        assert fmt.element.max == max(finite), f"{name}.max is {fmt.element.max}; its largest code {max(finite)}"
+        assert fmt.element.min in finite, f"{name}.min is {fmt.element.min}, which is the value of no code"
         assert fmt.target <= 2 * fmt.element.max, "the amax lands on twice the largest value or more"
 
     def test_every_value_encodes_and_decodes_to_itself(self, fmt: TensorFormat) -> None:
@@ -80,7 +81,7 @@ class FormatContract:
             qparams = dynamic_qparams(x, fmt)
             fake = fake_quantize(x, qparams)
             assert_same_bits(fake, dequantize(quantize(x, qparams)), f"fake_quantize of a {shape} matrix")
-            assert (fake.shape, fake.dtype) == (x.shape, x.dtype)
+            assert (fake.shape, fake.dtype) == (x.shape, x.dtype), "fake_quantize keeps shape and dtype"
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     def test_a_value_that_is_not_finite_shows_as_nan(self, fmt: TensorFormat, bad: float) -> None:
@@ -98,7 +99,8 @@ class FormatContract:
 
     def test_there_is_one_scale_a_block(self, fmt: TensorFormat) -> None:
         x = sample((130, 130), torch.float32)
-        assert dynamic_qparams(x, fmt).scale.shape == fmt.block.grid(130, 130)
+        found, grid = tuple(dynamic_qparams(x, fmt).scale.shape), fmt.block.grid(130, 130)
+        assert found == grid, f"scales of shape {found} for blocks of {fmt.block} on a 130x130 matrix: not {grid}"
 
 
 def reachable(fmt: TensorFormat) -> Tensor:

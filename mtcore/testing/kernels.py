@@ -47,7 +47,10 @@ class KernelContract:
         self, kernel: KernelSpec, fmt: TensorFormat, device: torch.device
     ) -> None:
         assert kernel.op in OPERATIONS, f"{kernel.name}: no operation {kernel.op!r}; known: {', '.join(OPERATIONS)}"
-        assert kernel.refuses(Use(kernel.op, fmt, device)) is None
+        reason = kernel.refuses(Use(kernel.op, fmt, device))
+        assert reason is None, (
+            f"{kernel.name} refuses {fmt.name} on {device}: {reason}; let `fmt` be a format that it serves"
+        )
 
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     def test_results_equal_the_reference_on_every_shape(

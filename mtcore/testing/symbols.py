@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from torch import nn
 
+from mtcore.testing.trace_rules import rules_with
 from mtcore.trace import (
     SymbolRules,
     SymbolSpec,
     SymMap,
     TraceInputs,
     TraceReport,
+    TraceRuleSpec,
     analyze,
     analyze_symbols,
     builtin_symbols,
@@ -23,7 +25,8 @@ STATES = ("free", "constant", "dynamic", "searchable")
 
 
 class SymbolContract:
-    """Override the fixtures `spec`, `model`, `where`, `inputs` and `states`.
+    """Override the fixtures `spec`, `model`, `where`, `inputs` and `states`; and `trace_rules`, the records of
+    operations that torch does not know, where the model calls some.
 
     `model` is small, has random parameters and holds a layer of the record's type under the dotted name `where`,
     between layers that leave its sizes free. `states` is what each symbol of that layer must come to be in it.
@@ -50,14 +53,20 @@ class SymbolContract:
         raise NotImplementedError("override the fixture `states`: symbol name → its state in this model")
 
     @pytest.fixture
-    def symbols(self, spec: SymbolSpec, model: nn.Module, inputs: object) -> SymMap:
-        rules = builtin_symbols()
-        rules.register(spec.type)(spec.symbols)
-        return analyze_symbols(model, inputs, symbols=rules)
+    def trace_rules(self) -> Sequence[TraceRuleSpec]:
+        return ()
 
     @pytest.fixture
-    def report(self, model: nn.Module, inputs: object) -> TraceReport:
-        return analyze(model, inputs)
+    def symbols(
+        self, spec: SymbolSpec, model: nn.Module, inputs: object, trace_rules: Sequence[TraceRuleSpec]
+    ) -> SymMap:
+        rules = builtin_symbols()
+        rules.register(spec.type)(spec.symbols)
+        return analyze_symbols(model, inputs, rules=rules_with(trace_rules), symbols=rules)
+
+    @pytest.fixture
+    def report(self, model: nn.Module, inputs: object, trace_rules: Sequence[TraceRuleSpec]) -> TraceReport:
+        return analyze(model, inputs, rules=rules_with(trace_rules))
 
     def test_the_layer_is_of_the_records_type(self, spec: SymbolSpec, model: nn.Module, where: str) -> None:
         layer = model.get_submodule(where)
@@ -87,8 +96,9 @@ class SymbolContract:
     ) -> None:
         for name, state in states.items():
             assert state in STATES, f"{state!r} is no state; the states are {', '.join(STATES)}"
-            found = symbols.get_symbol(where, name).state
-            assert found == state, f"symbol {name!r} is {found} in this model, not {state}"
+            symbol = symbols.get_symbol(where, name)
+            place = f"{symbol.parameter.removeprefix(f'{where}.')}, axis {symbol.axis}"
+            assert symbol.state == state, f"symbol {name!r} ({place}) is {symbol.state} in this model, not {state}"
 
     def test_searchable_sizes_can_really_be_made_smaller(
         self,

@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from mtcore.trace import Invariance, TraceInputs, TraceReport, TraceRuleSpec, analyze, builtin_rules, verify
+from mtcore.trace import (
+    Invariance,
+    OpRules,
+    TraceInputs,
+    TraceReport,
+    TraceRuleSpec,
+    analyze,
+    builtin_rules,
+    verify,
+)
 from mtcore.trace.planes import Shadow
 from mtcore.trace.rules import Call, RuleContext
 from mtcore.trace.structure import tensors_in
@@ -107,8 +116,9 @@ class TraceRuleContract:
 
 def _report(rule: TraceRuleSpec, model: nn.Module, inputs: object) -> TraceReport:
     """What is found with this one rule beside the built-in ones."""
-    rules = builtin_rules()
-    rules.add(rule.name, rule.run, makes_labels=rule.makes_labels)
-    if rule.answer is not None:
-        rules.replace(rule.name, rule.answer)
-    return analyze(model, inputs, rules=rules)
+    return analyze(model, inputs, rules=rules_with([rule]))
+
+
+def rules_with(specs: Iterable[TraceRuleSpec]) -> OpRules:
+    """The built-in rules and these."""
+    return OpRules.of([*builtin_rules().specs(), *specs])

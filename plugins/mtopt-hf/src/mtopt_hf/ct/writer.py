@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,7 @@ def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DE
         config["quantization_config"] = quantization
     write_tensors(_AllTensors(artifact, view), folder, max_shard_bytes)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name, source in artifact.source.files.items():
-        shutil.copyfile(source, _place(folder, name))
-    for name, text in artifact.source.texts.items():
-        _place(folder, name).write_text(text, encoding="utf-8")
+    artifact.source.write_files(folder)
 
 
 class _AllTensors(Mapping[str, Tensor]):
@@ -95,9 +91,3 @@ def _dtype(config: Mapping[str, Any], artifact: Artifact) -> dict[str, str]:
         return {key: "bfloat16"}
     first = next(iter(artifact.modules.values())).weights["weight"].dtype
     return {} if key in config else {key: str(first).removeprefix("torch.")}
-
-
-def _place(folder: Path, name: str) -> Path:
-    place = folder / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return place
