@@ -1,6 +1,7 @@
 """What mtcore brings itself: one plugin, made of the same hooks as anybody's. Its hooks import their rooms."""
 
 from mtcore.builtin.calibration import mtcore_algorithms
+from mtcore.builtin.exporters import mtcore_exporters
 from mtcore.builtin.formats import mtcore_formats
 from mtcore.builtin.kernels import mtcore_kernels
 from mtcore.builtin.layers import mtcore_quant_modules
@@ -12,6 +13,7 @@ MTCORE_HOOK_API = "0.1"
 __all__ = [
     "MTCORE_HOOK_API",
     "mtcore_algorithms",
+    "mtcore_exporters",
     "mtcore_formats",
     "mtcore_kernels",
     "mtcore_quant_modules",

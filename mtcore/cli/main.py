@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mtcore.cli.commands.evaluate import evaluate
+from mtcore.cli.commands.export import export
 from mtcore.cli.commands.formats import formats
 from mtcore.cli.commands.plan import plan
 from mtcore.cli.commands.plugins import plugins
@@ -33,7 +34,7 @@ def mtopt() -> None:
     """Quantize any PyTorch model for the runtime that serves it."""
 
 
-for command in (quantize, requantize, plan, trace, evaluate, formats, recipes, plugins):
+for command in (quantize, requantize, export, plan, trace, evaluate, formats, recipes, plugins):
     mtopt.add_command(command)
 
 

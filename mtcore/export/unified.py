@@ -10,6 +10,7 @@ from mtcore.errors import ExportError, look_up
 from mtcore.export.artifact import Artifact
 from mtcore.export.atomic import target_problems, whole_directory
 from mtcore.export.spec import ExporterSpec
+from mtcore.export.targets import Target, choose_target
 from mtcore.plan import Plan
 
 
@@ -67,8 +68,23 @@ class UnifiedExporter:
         if problems:
             raise ExportError(problems)
 
+    def target(self, plan: Plan, name: str) -> Target:
+        """The dialect for a target (a dialect's or a client's name), with notes and problems.
+
+        Raises:
+            UnknownNameError: no such target.
+        """
+        return choose_target(name, plan, self._exporters)
+
     def export(
-        self, artifact: Artifact, out: Path, dialect: str, *, overwrite: bool = False, work: Path | None = None
+        self,
+        artifact: Artifact,
+        out: Path,
+        dialect: str,
+        *,
+        overwrite: bool = False,
+        work: Path | None = None,
+        max_shard_bytes: int | None = None,
     ) -> Exported:
         """Write `artifact` to the directory `out`.
 
@@ -77,13 +93,19 @@ class UnifiedExporter:
         Args:
             work: where the files are made, beside `out`. It outlives an interruption: the next export of the same
                 artifact goes on there. None: a directory that does not.
+            max_shard_bytes: the size of a weight file, which only a single larger tensor exceeds; the dialect's own
+                where None.
 
         Raises:
             UnknownNameError, ExportError: see `check_target` and `check`; or the disk is full or not writable.
         """
         self.check(artifact.plan, dialect)
+        spec = self._spec(dialect)
+        if max_shard_bytes is not None and not spec.shards:
+            raise ExportError([f"dialect {dialect} writes no shards; leave out the size of a shard"])
+        options = {} if max_shard_bytes is None else {"max_shard_bytes": max_shard_bytes}
         with whole_directory(out, overwrite=overwrite, work=work) as folder:
-            self._spec(dialect).write(artifact, folder)
+            spec.write(artifact, folder, **options)
             files = _sizes(folder)
         return Exported(out, files)
 

@@ -87,7 +87,7 @@ class TensorFile(Mapping[str, Tensor]):
             end = max((entry["data_offsets"][1] for entry in self._entries.values()), default=0)
             if self._start + end != len(self._map):
                 raise ValueError(f"it has {len(self._map)} of {self._start + end} bytes")
-        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             raise StateError(f"{path}: not a whole safetensors file ({error})") from error
 
     def __getitem__(self, name: str) -> Tensor:

@@ -3,6 +3,7 @@
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
 from mtcore.flow.export import export_model
+from mtcore.flow.export_targets import TargetReport, export_artifact
 from mtcore.flow.layerwise import LayerwiseOptions
 from mtcore.flow.loaded import LoadedModel, Tokenizer
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
@@ -26,8 +27,10 @@ __all__ = [
     "Phase",
     "Reporter",
     "RunSummary",
+    "TargetReport",
     "Tokenizer",
     "evaluate_checkpoint",
+    "export_artifact",
     "export_model",
     "load_checkpoint",
     "perplexity",

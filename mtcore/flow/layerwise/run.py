@@ -9,6 +9,7 @@ from typing import Any
 
 from mtcore.calibration import resolve_algorithms
 from mtcore.export import Artifact, Exported, UnifiedExporter
+from mtcore.export.flat import Results, StoredModules, StoredTensors
 from mtcore.flow.layerwise.ceiling import Ceiling
 from mtcore.flow.layerwise.directory import (
     RunDirectory,
@@ -19,7 +20,6 @@ from mtcore.flow.layerwise.directory import (
     run_directory,
 )
 from mtcore.flow.layerwise.options import LayerwiseOptions
-from mtcore.flow.layerwise.results import ResultFile, StoredModules, StoredTensors
 from mtcore.flow.layerwise.units import Units, open_device
 from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.report import Phase, Reporter
@@ -118,5 +118,5 @@ def _calibrate(
             directory.begin_export()
     finally:
         journal.undo()
-    files = [ResultFile(directory.result(number)) for number in range(len(units))]
+    files = [Results.of_file(directory.result(number)) for number in range(len(units))]
     return Artifact(plan, StoredModules(plan, files), StoredTensors(tensors, files), tied, loaded.files)

@@ -18,11 +18,11 @@ from mtcore.calibration.quantizers import disabled
 from mtcore.calibration.residency import NARROW, Residency
 from mtcore.errors import CalibrationError
 from mtcore.export import Artifact
+from mtcore.export.flat import save_result
 from mtcore.flow.layerwise.ceiling import Ceiling
 from mtcore.flow.layerwise.directory import RunDirectory
 from mtcore.flow.layerwise.options import LayerwiseOptions
 from mtcore.flow.layerwise.proof import with_proven_part
-from mtcore.flow.layerwise.results import save_result
 from mtcore.flow.layerwise.states import States
 from mtcore.flow.precision import restore_dtypes
 from mtcore.nn import TensorQuantizer

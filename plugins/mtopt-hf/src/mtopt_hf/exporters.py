@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mtcore.export import ExporterSpec
+from mtcore.export import Client, ExporterSpec
 from mtopt_hf.ct import check_plan, write_checkpoint
 
 
@@ -15,4 +15,10 @@ def exporters() -> Iterator[ExporterSpec]:
         summary="safetensors checkpoint for transformers and vLLM",
         check=check_plan,
         write=write_checkpoint,
+        clients=(
+            Client("vllm", "vLLM runs every scheme that this exporter writes in it"),
+            Client("hf", "transformers reads it with the compressed-tensors package"),
+            Client("sglang", "SGLang reads it with the same schemes as vLLM"),
+        ),
+        shards=True,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mtcore.export.natural import natural_order
 from mtcore.plan import Plan
 from mtopt_hf.ct.scheme import Scheme, scheme_of
-from mtopt_hf.natural import natural_order
 
 METHOD = "compressed-tensors"
 

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from mtcore.export import Artifact
+from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
 from mtopt_hf.ct.config import quantization_config
 from mtopt_hf.ct.scheme import scheme_of
 from mtopt_hf.ct.tensors import module_tensors, tensor_names
 from mtopt_hf.hub_names import WEIGHT, HubView, hub_view
-from mtopt_hf.shards import DEFAULT_SHARD_BYTES, write_tensors
 
 
 def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DEFAULT_SHARD_BYTES) -> None:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from mtcore.files import drop_pages, save_tensors
-from mtopt_hf.load.weight_files import INDEX, SINGLE
-from mtopt_hf.natural import natural_order
+from mtcore.export.natural import natural_order
+from mtcore.files import drop_pages, save_tensors, write_json
 
 DEFAULT_SHARD_BYTES = 5_000_000_000
 _METADATA = {"format": "pt"}
 
 
-def write_tensors(tensors: Mapping[str, Tensor], folder: Path, max_shard_bytes: int = DEFAULT_SHARD_BYTES) -> None:
+def index_name(stem: str = "model") -> str:
+    """The file that says which tensor lies in which shard."""
+    return f"{stem}.safetensors.index.json"
+
+
+def write_tensors(
+    tensors: Mapping[str, Tensor],
+    folder: Path,
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+    *,
+    stem: str = "model",
+) -> dict[str, str]:
     """Write `tensors` in the natural order of their names; the same tensors give the same bytes.
 
     A shard holds at most `max_shard_bytes`, or a single tensor that is larger. A mapping that makes its tensors
     when it is asked never holds two of them. A shard appears whole; one that is there already, from a run that was
     interrupted, is kept.
+
+    Returns:
+        The file of each tensor, by its name.
 
     Raises:
         OSError: the disk is full, say.
@@ -30,15 +42,16 @@ def write_tensors(tensors: Mapping[str, Tensor], folder: Path, max_shard_bytes: 
     sizes = {name: _size(tensors[name]) for name in names}
     shards = list(_split(names, sizes, max_shard_bytes))
     if len(shards) == 1:
-        _save(tensors, names, folder / SINGLE)
-        return
+        _save(tensors, names, folder / f"{stem}.safetensors")
+        return dict.fromkeys(names, f"{stem}.safetensors")
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        file = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
         _save(tensors, shard, folder / file)
         weight_map |= dict.fromkeys(shard, file)
     index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / index_name(stem), index)
+    return weight_map
 
 
 def _size(tensor: Tensor) -> int:

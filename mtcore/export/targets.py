@@ -1,0 +1,60 @@
+"""Targets: from the name of a dialect or of a client to the exporter that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mtcore.errors import UnknownNameError
+from mtcore.export.spec import ExporterSpec
+from mtcore.plan import Plan
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a plan goes.
+
+    Attributes:
+        name: as the user wrote it: a dialect or a client.
+        dialect: the exporter that was chosen.
+        why: the reason for the choice; empty where the user named the dialect.
+        notes: what that dialect folds, drops or changes.
+        problems: why it is refused; empty if it can be written.
+    """
+
+    name: str
+    dialect: str
+    why: str = ""
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def target_names(exporters: Mapping[str, ExporterSpec]) -> tuple[str, ...]:
+    """Every name that `choose_target` knows: dialects first, then clients."""
+    clients = sorted({client.name for spec in exporters.values() for client in spec.clients})
+    return (*exporters, *(name for name in clients if name not in exporters))
+
+
+def choose_target(name: str, plan: Plan, exporters: Mapping[str, ExporterSpec]) -> Target:
+    """The dialect for a target.
+
+    Of a client, the first dialect in the order of ranks which can express the plan and which the client then runs;
+    where there is none, the first one, with its problems.
+
+    Raises:
+        UnknownNameError: neither a dialect nor a client.
+    """
+    if name in exporters:
+        spec = exporters[name]
+        return Target(name, spec.name, "", tuple(spec.notes(plan)), tuple(spec.check(plan)))
+    offers = [(client, spec) for spec in exporters.values() for client in spec.clients if client.name == name]
+    if not offers:
+        raise UnknownNameError("target", name, target_names(exporters))
+    refused: list[Target] = []
+    for client, spec in sorted(offers, key=lambda offer: offer[0].rank):
+        problems = tuple(spec.check(plan)) or tuple(client.check(plan))
+        target = Target(name, spec.name, client.why, tuple(spec.notes(plan)), problems)
+        if not problems:
+            return target
+        refused.append(target)
+    return refused[0]

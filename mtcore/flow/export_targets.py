@@ -1,0 +1,87 @@
+"""One artifact, many targets: what `mtopt export` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mtcore.errors import ExportError
+from mtcore.export import Artifact, Exported, Target, UnifiedExporter, open_artifact
+from mtcore.flow.report import LoggingReporter, Reporter
+from mtcore.plugins import Registry, RunFacts, default_registry
+
+
+@dataclass(frozen=True)
+class TargetReport:
+    """What became of one target; `exported` is None where it was refused."""
+
+    target: Target
+    exported: Exported | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        written = self.exported
+        return {
+            **asdict(self.target),
+            "directory": None if written is None else str(written.directory),
+            "files": None if written is None else dict(written.files),
+            "size_bytes": None if written is None else written.size_bytes,
+        }
+
+
+def export_artifact(
+    source: str | Path | Artifact,
+    targets: Sequence[str],
+    out: Path,
+    *,
+    max_shard_bytes: int | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+    overwrite: bool = False,
+) -> tuple[TargetReport, ...]:
+    """Write an artifact for every target: one calibration, many checkpoints.
+
+    Args:
+        source: an artifact, or the directory of one (`mtopt quantize --dialect artifact`).
+        targets: names of dialects or of clients ("vllm"); each once.
+        out: the directory of the checkpoint where there is one target; where there are several, each has its own
+            in it, under the target's name.
+        max_shard_bytes: size of a weight file; the dialect's own where None.
+
+    Every checkpoint appears whole or not at all.
+
+    Returns:
+        A report for each target, in order. One that cannot be written is reported with its problems, and does not
+        keep the others from being written.
+
+    Raises:
+        UnknownNameError: no such target. StateError: no such artifact. ExportError: `out` is in the way, the disk
+            is full. All but the last before anything is written.
+    """
+    registry = registry or default_registry()
+    reporter = reporter or LoggingReporter()
+    artifact = source if isinstance(source, Artifact) else open_artifact(Path(source))
+    exporter = UnifiedExporter(registry.exporters)
+    names = tuple(dict.fromkeys(targets))
+    chosen = [exporter.target(artifact.plan, name) for name in names]
+    places = {target.name: out if len(names) == 1 else out / target.name for target in chosen}
+    for target in chosen:
+        exporter.check_target(target.dialect, places[target.name], overwrite=overwrite)
+    if len(names) > 1 and out.is_file():
+        raise ExportError([f"{out}: is a file; name a directory for the {len(names)} checkpoints"])
+    facts = RunFacts(
+        source=str(source) if not isinstance(source, Artifact) else "", recipe=artifact.plan.recipe, out=out
+    )
+    reports = []
+    for target in chosen:
+        if target.problems:
+            reports.append(TargetReport(target))
+            continue
+        with registry.phase(facts, "export"), reporter.phase(f"export {target.name}"):
+            place = places[target.name]
+            exported = exporter.export(
+                artifact, place, target.dialect, overwrite=overwrite, max_shard_bytes=max_shard_bytes
+            )
+        reports.append(TargetReport(target, exported))
+    return tuple(reports)
