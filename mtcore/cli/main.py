@@ -13,6 +13,7 @@ import click
 from mtcore.cli.commands.evaluate import evaluate
 from mtcore.cli.commands.export import export
 from mtcore.cli.commands.formats import formats
+from mtcore.cli.commands.new_plugin import new_plugin
 from mtcore.cli.commands.plan import plan
 from mtcore.cli.commands.plugins import plugins
 from mtcore.cli.commands.quantize import quantize
@@ -34,7 +35,7 @@ def mtopt() -> None:
     """Quantize any PyTorch model for the runtime that serves it."""
 
 
-for command in (quantize, requantize, export, plan, trace, evaluate, formats, recipes, plugins):
+for command in (quantize, requantize, export, plan, trace, evaluate, formats, recipes, plugins, new_plugin):
     mtopt.add_command(command)
 
 

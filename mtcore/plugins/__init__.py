@@ -1,6 +1,7 @@
 """Plugins: found through entry points, isolated from each other, collected into an immutable Registry."""
 
 from mtcore.plugins.catalog import Catalog
+from mtcore.plugins.doctor import Diagnosis, diagnose
 from mtcore.plugins.finding import FoundPlugins, Plugin, find_plugins
 from mtcore.plugins.phases import PhaseOutcome, RunFacts
 from mtcore.plugins.provenance import LoadFailure, Origin, PluginInfo
@@ -8,6 +9,7 @@ from mtcore.plugins.registry import Registry, default_registry
 
 __all__ = [
     "Catalog",
+    "Diagnosis",
     "FoundPlugins",
     "LoadFailure",
     "Origin",
@@ -17,5 +19,6 @@ __all__ = [
     "Registry",
     "RunFacts",
     "default_registry",
+    "diagnose",
     "find_plugins",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,13 @@ class FoundPlugins:
         plugins: in the order in which catalogs list their records: built-ins, installed ones by name, handed over.
         failures: plugins that could not be imported or whose hooks are not in order.
         left_out: names of installed plugins that were not looked at, and why.
+        twins: one line for every plugin that is left out because another has its name.
     """
 
     plugins: tuple[Plugin, ...]
     failures: tuple[LoadFailure, ...] = ()
     left_out: str = ""
+    twins: tuple[str, ...] = ()
 
     def without(self, failures: Iterable[LoadFailure]) -> FoundPlugins:
         """The same, less plugins that failed later on."""
@@ -97,25 +100,50 @@ def find_plugins(
     Raises:
         PluginError: two plugins have one name, or MTCORE_PLUGINS cannot be read.
     """
+    found = look_for_plugins(extra, discover=discover, only=only, exclude=exclude)
+    if found.twins:
+        raise PluginError("\n".join(found.twins))
+    return found
+
+
+def look_for_plugins(
+    extra: Iterable[object] = (),
+    *,
+    discover: bool = True,
+    only: Collection[str] | None = None,
+    exclude: Collection[str] = (),
+) -> FoundPlugins:
+    """The same as `find_plugins`, but of two plugins with one name the first is kept and the other told of.
+
+    Raises:
+        PluginError: MTCORE_PLUGINS cannot be read.
+    """
     failures: list[LoadFailure] = []
-    plugins = [_checked(BUILTIN, mtcore.builtin, installed=True)]
+    wanted: list[tuple[Origin, Callable[[], object]]] = []
     left_out = ""
     if discover:
         selection = Selection.choose(only, exclude)
         declared = declared_plugins(failures)
-        wanted = [one for one in declared if one.origin.plugin in selection]
-        _refuse_twins([BUILTIN, *(one.origin for one in wanted)])
+        wanted += [(one.origin, one.entry_point.load) for one in declared if one.origin.plugin in selection]
         left_out = _left_out(selection, [one.origin.plugin for one in declared])
         failures += _missing(selection, {one.origin.plugin for one in declared})
-        for one in wanted:
-            with isolated(one.origin, failures):
-                plugins.append(_checked(one.origin, one.entry_point.load(), installed=True))
-    for module in extra:
-        origin = Origin(getattr(module, "__name__", type(module).__name__))
-        _refuse_twins([origin, *(plugin.info.origin for plugin in plugins)])
+    installed = len(wanted)
+    wanted += [(Origin(getattr(one, "__name__", type(one).__name__)), partial(_itself, one)) for one in extra]
+    plugins = [_checked(BUILTIN, mtcore.builtin, installed=True)]
+    twins: list[str] = []
+    taken = {BUILTIN.plugin: BUILTIN}
+    for number, (origin, load) in enumerate(wanted):
+        other = taken.setdefault(origin.plugin, origin)
+        if other is not origin:
+            twins.append(_twins(other, origin))
+            continue
         with isolated(origin, failures):
-            plugins.append(_checked(origin, module, installed=False))
-    return FoundPlugins(tuple(plugins), tuple(failures), left_out)
+            plugins.append(_checked(origin, load(), installed=number < installed))
+    return FoundPlugins(tuple(plugins), tuple(failures), left_out, tuple(twins))
+
+
+def _itself(plugin: object) -> object:
+    return plugin
 
 
 def _checked(origin: Origin, module: object, *, installed: bool) -> Plugin:
@@ -127,15 +155,11 @@ def _checked(origin: Origin, module: object, *, installed: bool) -> Plugin:
     return Plugin(info, module, hooks)
 
 
-def _refuse_twins(origins: Iterable[Origin]) -> None:
-    seen: dict[str, Origin] = {}
-    for origin in origins:
-        other = seen.setdefault(origin.plugin, origin)
-        if other is not origin:
-            raise PluginError(
-                f"two plugins have the name {origin.plugin!r}: {_described(other)} and {_described(origin)}; "
-                f"rename one, uninstall one, or leave both out with MTCORE_PLUGINS=no:{origin.plugin}"
-            )
+def _twins(first: Origin, second: Origin) -> str:
+    return (
+        f"two plugins have the name {second.plugin!r}: {_described(first)} and {_described(second)}; "
+        f"rename one, uninstall one, or leave both out with MTCORE_PLUGINS=no:{second.plugin}"
+    )
 
 
 def _described(origin: Origin) -> str:

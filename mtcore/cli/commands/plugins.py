@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mtcore.cli.command import Answer, Command
+from mtcore.cli.diagnosis_view import draw_diagnosis
 from mtcore.cli.session import open_registry
 from mtcore.cli.settings import current_settings
 
@@ -17,19 +18,35 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=Command, short_help="What was found, what it brings, what failed.", example="mtopt plugins --json"
+    cls=Command, short_help="What was found, what it brings, what failed.", example="mtopt plugins doctor"
 )
-def plugins() -> Answer:
+@click.argument("what", type=click.Choice(["list", "doctor"]), default="list")
+def plugins(what: str) -> Answer:
     """List the plugins that were found, where they came from, what each one brings, and what failed to load.
 
-    With --debug the traceback of each failure is shown as well.
+    `mtopt plugins doctor` says more: file, hook API, the name of every record, conflicts of names, and the
+    traceback of each failure; its exit code is 1 if anything is wrong. MTCORE_PLUGINS=only:a,b or no:a,b, and
+    --no-plugins, restrict which plugins are looked at.
     """
+    return _doctor() if what == "doctor" else _list()
+
+
+def _list() -> Answer:
     registry, debug = open_registry(), current_settings().debug
     data = {
         "plugins": [plugin.to_json() for plugin in registry.plugins],
         "failures": [failure.to_json() for failure in registry.failures],
     }
     return Answer(data, lambda console: _draw(console, registry, debug=debug))
+
+
+def _doctor() -> Answer:
+    from mtcore.plugins import diagnose
+
+    diagnosis = diagnose(discover=not current_settings().no_plugins)
+    return Answer(
+        diagnosis.to_json(), lambda console: draw_diagnosis(console, diagnosis), 0 if diagnosis.healthy else 1
+    )
 
 
 def _draw(console: Console, registry: Registry, *, debug: bool) -> None:

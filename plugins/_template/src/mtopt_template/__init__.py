@@ -1,0 +1,1 @@
+"""A plugin of mtcore; `hooks` says what it adds."""
