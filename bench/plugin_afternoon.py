@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""From an empty directory to a plugin whose number format quantizes a model: every command, its output and its time.
+"""From an empty directory to a plugin whose number format quantizes a model: every command, its output, its time.
 
     python bench/plugin_afternoon.py                     # prints the transcript
     python bench/plugin_afternoon.py --docs docs/how-to/write-a-plugin.md   # and puts it there, between the markers
@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import mtopt_tinylm
 from machine import machine
+
+import mtopt_tinylm
 
 NAME, PACKAGE = "acme-quant", "acme_quant"
 SOURCE, TESTS = f"src/{PACKAGE}", "tests"
@@ -35,7 +36,7 @@ EDITS = (
     (f"{SOURCE}/formats.py", "5-bit floats", "6-bit floats"),
     (f"{SOURCE}/hooks.py", "formats import E2M2", "formats import E3M2"),
     (f"{SOURCE}/hooks.py", "yield E2M2", "yield E3M2"),
-    (f"{SOURCE}/exporters.py", 'SPELLING = {', 'SPELLING = {"acme-quant-e3m2": "6-bit float codes, one scale a row", '),
+    (f"{SOURCE}/exporters.py", "SPELLING = {", 'SPELLING = {"acme-quant-e3m2": "6-bit float codes", '),
     (f"{SOURCE}/recipes.py", "weight: fp8", "weight: acme-quant-e3m2"),
 )
 """File, what stands there, what shall stand there: eight lines of source."""
@@ -46,8 +47,8 @@ TEST_EDITS = (
     (
         f"{TESTS}/test_formats.py",
         "POSITIVE = [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7]",
-        "POSITIVE = [0, 0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75, 0.875, 1, 1.25, 1.5, 1.75,"
-        "\n            2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28]",
+        "POSITIVE = [0, 0.0625, 0.125, 0.1875, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75, 0.875, 1, 1.25,"
+        "\n            1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28]",
     ),
     (f"{TESTS}/test_recipes.py", '("weight", "fp8")', '("weight", "acme-quant-e3m2")'),
 )
@@ -90,7 +91,8 @@ class Transcript:
                 sys.exit(f"{file}: {old!r} stands there {text.count(old)} times")
             changed = text.replace(old, new)
             before, after = (set(t.splitlines()) for t in (text, changed))
-            self.lines += [f"# {file}"] if f"# {file}" not in self.lines[-6:] else []
+            if [line for line in self.lines if line.startswith(("# ", "$ "))][-1] != f"# {file}":
+                self.lines.append(f"# {file}")
             self.lines += [f"- {line}" for line in text.splitlines() if line not in after]
             self.lines += [f"+ {line}" for line in changed.splitlines() if line not in before]
             path.write_text(changed, encoding="utf-8")
@@ -113,6 +115,14 @@ def environment_of(folder: Path) -> dict[str, str]:
     return {**os.environ, **offline, "PATH": path, "MODEL": str(mtopt_tinylm.checkpoint_dir())}
 
 
+def untouched(steps: Transcript) -> None:
+    """A plugin with every part is in order without an edit."""
+    steps.run(f"mtopt new-plugin {NAME}", show=r"\.py|\.toml")
+    steps.run(f"pip install -e {NAME}", show="Successfully")
+    steps.run("mtopt plugins doctor", show="acme|in order")
+    steps.run(f"cd {NAME} && pytest -q", show="passed")
+
+
 def where() -> str:
     """The machine and the versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("mtcore", "torch"))
@@ -123,10 +133,14 @@ def main() -> None:
     """Run all steps in an empty directory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--docs", type=Path, help="a page with the markers <!-- transcript --> and <!-- end -->")
+    parser.add_argument("--untouched", action="store_true", help="only write, install and test one with all parts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         steps = Transcript(folder, environment_of(folder))
+        if options.untouched:
+            untouched(steps)
+            return
         steps.run(f"mtopt new-plugin {NAME} --with format,exporter,recipe", show=r"\.py|\.toml")
         steps.run(f"pip install -e {NAME}", show="Successfully")
         steps.run("mtopt plugins doctor", show="acme|exporters: acme|in order")
@@ -141,11 +155,15 @@ def main() -> None:
         steps.run(f"cd {NAME} && pytest -q", show="passed")
         steps.edit(WRONG)
         steps.run(f"cd {NAME} && pytest -q", code=1, show="^E .*first differing|failed,")
-    text = "\n".join(line.replace(str(folder), "…") for line in steps.lines)
+    places = {str(folder): "…", steps.environment["MODEL"]: "$MODEL"}
+    text = "\n".join(steps.lines)
+    for place, shown in places.items():
+        text = text.replace(place, shown)
     print(f"\n{steps.seconds:.0f} s of commands; {where()}")
     if options.docs:
         page = options.docs.read_text(encoding="utf-8")
-        block = f"<!-- transcript -->\n```text\n{text}\n```\n\n{steps.seconds:.0f} s of commands; {where()}.\n<!-- end -->"
+        closing = f"{steps.seconds:.0f} s of commands; {where()}."
+        block = f"<!-- transcript -->\n```text\n{text}\n```\n\n{closing}\n<!-- end -->"
         changed = re.sub("<!-- transcript -->.*<!-- end -->", lambda _: block, page, flags=re.DOTALL)
         options.docs.write_text(changed, encoding="utf-8")
 
