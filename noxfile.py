@@ -47,7 +47,8 @@ def core(session: nox.Session, torch: str) -> None:
     """The core alone: nothing of it may need a plugin."""
     pins = () if torch == "constrained" else (f"torch=={torch}",)
     install(session, "-e", ".[dev]", pins=pins)
-    session.run(*PYTEST, "mtcore", "tests", "-m", "not gpu and not needs_plugins", *session.posargs, env=ENVIRONMENT)
+    without = ("-m", "not gpu and not needs_plugins")
+    session.run(*PYTEST, "mtcore", "tests", *without, *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session
@@ -73,7 +74,7 @@ def broken(session: nox.Session) -> None:
     """A plugin that raises when it is imported: it is named, and nothing else is broken."""
     install(session, "-e", ".[testing]")
     folder = Path(session.create_tmp()) / "mtopt-broken"
-    session.run("mtopt", "new-plugin", "mtopt-broken", "--with", "format", "--directory", str(folder), "--no-plugins")
+    session.run("mtopt", "new-plugin", "mtopt-broken", "--with", "format", "--directory", str(folder))
     hooks = folder / "src" / "mtopt_broken" / "hooks.py"
     hooks.write_text('raise RuntimeError("broken on purpose")\n', encoding="utf-8")
     session.install("--no-deps", "-e", str(folder))

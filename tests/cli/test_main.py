@@ -10,7 +10,18 @@ from mtcore.cli.main import mtopt as group
 from mtcore.cli.main import run
 
 HELP_LIMIT_S = 0.5
-COMMANDS = ("eval", "export", "formats", "new-plugin", "plan", "plugins", "quantize", "recipes", "requantize", "trace")
+COMMANDS = (
+    "eval",
+    "export",
+    "formats",
+    "new-plugin",
+    "plan",
+    "plugins",
+    "quantize",
+    "recipes",
+    "requantize",
+    "trace",
+)
 
 
 @pytest.fixture(scope="module")
