@@ -15,6 +15,7 @@ from mtcore.calibration.algorithms.mse import MSE
 from mtcore.calibration.algorithms.percentile import PERCENTILE
 from mtcore.calibration.algorithms.rotate import ROTATE
 from mtcore.calibration.algorithms.smoothquant import SMOOTHQUANT
+from mtcore.calibration.algorithms.svdquant import SVDQUANT
 from mtcore.calibration.spec import AlgorithmSpec
 
 
@@ -29,5 +30,6 @@ def builtin_algorithms() -> Iterator[AlgorithmSpec]:
     yield ROTATE
     yield SMOOTHQUANT
     yield AWQ
+    yield SVDQUANT
     yield GPTQ
     yield AUTOROUND

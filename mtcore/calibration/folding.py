@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.spec import CalibrationRun
-from mtcore.nn import QuantModule
 from mtcore.trace import FoldGroup, Slices
 
 _AT_ONCE = 2**24
@@ -26,11 +25,13 @@ class ScaledInput:
         group: the fold; its scale s goes to the producers as s and to these columns as 1 / s, or the other way.
         consumers: layer name → for every column, the number of its channel, int64 [cols].
         columns_divided: whether the consumers' columns are on the group's `down` side.
+        carried: whether the other side of the fold is a `pre_quant_scale` on the consumers themselves.
     """
 
     group: FoldGroup
     consumers: Mapping[str, Tensor]
     columns_divided: bool
+    carried: bool = False
 
     def channels_of(self, sizes: Mapping[str, Tensor]) -> Tensor:
         """The largest of the columns' sizes for every channel, fp32 [channels]; sizes are by consumer, [cols]."""
@@ -53,10 +54,13 @@ class ScaledInput:
         return scales[self.consumers[name].to(scales.device)]
 
 
-def scaled_inputs(folds: Sequence[FoldGroup], layers: Mapping[str, QuantModule]) -> Iterator[ScaledInput]:
-    """The folds that reach all columns of at least one of the named linear layers, in the order of `folds`.
+def scaled_inputs(folds: Sequence[FoldGroup], columns: Mapping[str, int]) -> Iterator[ScaledInput]:
+    """The folds that reach all columns of at least one of some linear layers, in the order of `folds`.
 
     A layer that is reached by several is taken by the first.
+
+    Args:
+        columns: of the layers' weights, by the layer's name.
     """
     taken: set[str] = set()
     for group in folds:
@@ -64,9 +68,9 @@ def scaled_inputs(folds: Sequence[FoldGroup], layers: Mapping[str, QuantModule])
             consumers = {}
             for side in sides:
                 layer, _, parameter = side.parameter.rpartition(".")
-                if layer not in layers or parameter != "weight" or side.axes != (1,) or layer in taken:
+                if layer not in columns or parameter != "weight" or side.axes != (1,) or layer in taken:
                     continue
-                channels = _by_column(side, layers[layer].get_parameter("weight").shape[1])
+                channels = _by_column(side, columns[layer])
                 if channels is not None:
                     consumers[layer] = channels
             if consumers:

@@ -94,7 +94,7 @@ def run_algorithms(
 
 
 def _refuse_shards(model: nn.Module, resolved: Resolved) -> None:
-    changing = [spec.name for spec, _ in resolved if spec.folds or spec.sequential]
+    changing = [spec.name for spec, _ in resolved if spec.folds or spec.sequential or spec.plan is not None]
     if changing and any(is_sharded(parameter) for parameter in model.parameters()):
         raise CalibrationError(
             f"{changing[0]} changes weights, but those of this model are sharded over processes: take an algorithm "

@@ -12,7 +12,7 @@ from torch import nn
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.loop import ForwardLoop as ForwardLoop
 from mtcore.calibration.statistics import Statistics, Wanted, gather
-from mtcore.plan.plan import Plan
+from mtcore.plan.plan import Holds, Plan
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -72,6 +72,9 @@ class AlgorithmSpec:
             are quantized, give them.
         folds: whether the driver scales parameters through the plan's folds; these are proven on the model then,
             before any weight changes.
+        plan: what it adds to a plan, from the plan with its proven folds, the options, and what the target can
+            hold beside codes: scales that stay on layers (`ModulePlan.pre_quant_scale`), low-rank branches
+            (`ModulePlan.low_rank`), and findings that say so. None: nothing.
     """
 
     name: str
@@ -82,6 +85,7 @@ class AlgorithmSpec:
     statistics: Callable[[CalibrationRun, Any], Wanted | None] | None = None
     sequential: bool = False
     folds: bool = False
+    plan: Callable[[Plan, Any, Holds], Plan] | None = None
 
 
 Batches = Iterable[Any]

@@ -15,7 +15,7 @@ from mtcore.calibration.experts import StarvedExpert, starved_experts
 from mtcore.calibration.quantizers import Quantizers, linear_layers
 from mtcore.calibration.statistics import Needs, Site, Statistics
 from mtcore.formats import WHOLE
-from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.nn import LowRankLinear, QuantModule, TensorQuantizer
 
 SAMPLE = Needs(sample=64)
 """Rows of the inputs on which a layer's outputs are compared."""
@@ -111,43 +111,37 @@ def _layers(
     for name, layer in linear_layers(model, quantizers).items():
         parameter = layer.get_parameter("weight")
         quantizer = quantizers[name, "weight"]
-        exact = _unrounded(quantizer, edits.before_rounding(parameter).detach())
+        exact = quantizer.unrounded(edits.before_rounding(parameter).detach())
         rounded = quantizer(parameter.detach())
+        branch = layer.lora_b.float() @ layer.lora_a.float() if isinstance(layer, LowRankLinear) else None
+        whole = exact.float() if branch is None else exact.float() + branch
         noise = float((rounded.float() - exact.float()).square().sum())
-        power = float(exact.float().square().sum())
+        power = float(whole.square().sum())
         sqnr = math.inf if noise == 0 else 10 * math.log10(power / noise) if power else -math.inf
         site = (name, "input")
         if site not in statistics or statistics[site].sample is None:
             yield LayerSummary(name, sqnr)
             continue
-        yield _with_outputs(name, sqnr, layer, exact, rounded, statistics[site].rows(SAMPLE.sample))
+        yield _with_outputs(name, sqnr, layer, (whole, exact, rounded), statistics[site].rows(SAMPLE.sample))
 
 
 def _with_outputs(
-    name: str, sqnr: float, layer: QuantModule, exact: Tensor, rounded: Tensor, sample: Tensor
+    name: str, sqnr: float, layer: QuantModule, weights: tuple[Tensor, Tensor, Tensor], sample: Tensor
 ) -> LayerSummary:
+    """`weights`: the whole one; the part of it that is rounded, all without a branch; that part rounded."""
+    whole, exact, rounded = weights
     quantizer = layer.get_submodule(layer.slots["input"])
     x = sample.to(exact.dtype)
     plain, coded, clipped = x, x, None
     if isinstance(quantizer, TensorQuantizer):
-        plain, coded = _unrounded(quantizer, x), quantizer(x)
+        x = quantizer.as_given(x).to(x.dtype)  # the sample is of what is rounded
+        plain, coded = quantizer.unrounded(x), quantizer(x)
         clipped = _clipped(quantizer, x)
+    size = float((plain.float() @ whole.T).norm())
     wanted = plain.float() @ exact.float().T
-    size = float(wanted.norm())
     errors = [(plain.float() @ rounded.float().T - wanted), (coded.float() @ rounded.float().T - wanted)]
     weight_error, output_error = (float(error.norm()) / size if size else 0.0 for error in errors)
     return LayerSummary(name, sqnr, output_error, weight_error, clipped)
-
-
-def _unrounded(quantizer: TensorQuantizer, x: Tensor) -> Tensor:
-    """x as the quantizer gives it without rounding: scaled and rotated, where it is."""
-    enabled = quantizer.enabled
-    try:
-        quantizer.disable()
-        found: Tensor = quantizer(x)
-        return found
-    finally:
-        quantizer.enabled = enabled
 
 
 def _clipped(quantizer: TensorQuantizer, x: Tensor) -> float | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.text import Text
 
 from mtcore.cli.fold import fold_names, skeleton
 from mtcore.cli.views import print_table
+from mtcore.files import show_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtcore.plan.plan import Finding, ModulePlan, Plan, ScaleGroup
+    from mtcore.plan.plan import Finding, ModulePlan, Plan, ScaleGroup, SlotPlan
 
 T = TypeVar("T")
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -47,6 +48,12 @@ def draw_coverage(console: Console, plan: Plan) -> None:
         f"[bold]{cover.share:.1%}[/] of the matrix weights quantized "
         f"({cover.quantized:,} of {cover.total:,} elements){unexplained}"
     )
+    branches = [module.branch_bytes for module in plan.quantized if module.low_rank]
+    if branches:
+        console.print(f"low-rank branches in 16 bits: {len(branches)} modules, {show_bytes(sum(branches))} in all")
+    carried = sum(module.pre_quant_scale for module in plan.quantized)
+    if carried:
+        console.print(f"scales of inputs that no fold takes (pre_quant_scale): {carried} modules keep them")
 
 
 def module_rows(modules: Iterable[ModulePlan], *, every_module: bool) -> list[tuple[str, ...]]:
@@ -55,7 +62,7 @@ def module_rows(modules: Iterable[ModulePlan], *, every_module: bool) -> list[tu
     for same in _grouped(modules, lambda module: module.name if every_module else _likeness(module)):
         first = same[0]
         shapes = ", ".join("x".join(map(str, shape)) for _, shape in first.shapes)
-        slots = "\n".join(f"{slot.slot} {slot.format.name} ({slot.mode})" for slot in first.slots) or "-"
+        slots = "\n".join((*map(_slot_text, first.slots), *_extras(first))) or "-"
         name = fold_names([module.name for module in same]) or "(the model itself)"
         rows.append((name, str(len(same)), f"{first.type} {shapes}", slots, first.reason))
     return rows
@@ -94,10 +101,21 @@ def _draw_groups(console: Console, groups: Sequence[ScaleGroup], every_module: b
         console.print()
 
 
+def _slot_text(slot: SlotPlan) -> str:
+    return f"{slot.slot} {slot.format.name} ({slot.mode})"
+
+
+def _extras(module: ModulePlan) -> Iterator[str]:
+    if module.pre_quant_scale:
+        yield "input scaled on the layer (pre_quant_scale)"
+    if module.low_rank:
+        yield f"branch of rank {module.low_rank} in 16 bits ({show_bytes(module.branch_bytes)})"
+
+
 def _likeness(module: ModulePlan) -> Hashable:
     """What modules must have in common to share a line."""
     slots = tuple((slot.slot, slot.format.name, slot.mode, slot.rule) for slot in module.slots)
-    return skeleton(module.name), module.type, module.shapes, slots, skeleton(module.reason)
+    return skeleton(module.name), module.type, module.shapes, slots, module.extras, skeleton(module.reason)
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:

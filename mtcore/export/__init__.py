@@ -1,6 +1,6 @@
 """From artifact to files: the neutral artifact, the exporter record and the unified exporter."""
 
-from mtcore.export.artifact import Artifact, QuantizedModule, SourceFiles
+from mtcore.export.artifact import Artifact, LowRankBranch, QuantizedModule, SourceFiles
 from mtcore.export.spec import Client, ExporterSpec
 from mtcore.export.stored import open_artifact, write_artifact
 from mtcore.export.targets import Target, choose_target, target_names
@@ -11,6 +11,7 @@ __all__ = [
     "Client",
     "Exported",
     "ExporterSpec",
+    "LowRankBranch",
     "QuantizedModule",
     "SourceFiles",
     "Target",

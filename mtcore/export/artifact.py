@@ -15,6 +15,19 @@ from mtcore.plan.plan import ModulePlan, Plan
 
 
 @dataclass(frozen=True)
+class LowRankBranch:
+    """The part of a weight that is not quantized: W ≈ dequantized codes + up · down.
+
+    Attributes:
+        up: [rows, rank], of a 16-bit type.
+        down: [rank, cols], likewise.
+    """
+
+    up: Tensor
+    down: Tensor
+
+
+@dataclass(frozen=True)
 class QuantizedModule:
     """One quantized module.
 
@@ -24,11 +37,17 @@ class QuantizedModule:
             under `<parameter>.<expert>`, with its output channels as rows.
         activations: calibrated scales by slot; a dynamic slot has no entry. In mode `dynamic_blocks` only the
             `scale_2` of the entry is meant to be stored.
+        pre_quant_scale: fp32 [cols]; the layer multiplies the columns of its input by it, before they are rounded
+            and before a branch reads them. The codes are those of the weight whose columns are divided by it. None
+            where there is none; see `ModulePlan.pre_quant_scale`.
+        low_rank: what is added to the dequantized weight; None where there is none, see `ModulePlan.low_rank`.
     """
 
     plan: ModulePlan
     weights: Mapping[str, QTensor]
     activations: Mapping[str, QParams]
+    pre_quant_scale: Tensor | None = None
+    low_rank: LowRankBranch | None = None
 
 
 @dataclass(frozen=True)

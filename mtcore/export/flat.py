@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtcore.errors import StateError
-from mtcore.export.artifact import Artifact, QuantizedModule
+from mtcore.export.artifact import Artifact, LowRankBranch, QuantizedModule
 from mtcore.files import TensorFile, save_tensors
 from mtcore.numerics import QParams, QTensor
 from mtcore.plan import ModulePlan, Plan
@@ -25,7 +25,8 @@ Facts = Mapping[str, Mapping[str, Mapping[str, Any]]]
 class FlatTensors(Mapping[str, Tensor]):
     """The tensors of an artifact under flat names, taken from it when they are asked for.
 
-    A name is `weights|activations/module/slot/part`, or `tensors/name`. `facts` holds the rest of the weights.
+    A name is `weights|activations/module/slot/part`, `extras/module/what/part`, or `tensors/name`. `facts` holds
+    the rest of the weights.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -42,6 +43,8 @@ class FlatTensors(Mapping[str, Tensor]):
                 facts[name][slot] = {"rows": q.rows, "cols": q.cols, "shape": list(q.shape), "dtype": dtype}
             for slot, qparams in module.activations.items():
                 self._add("activations", name, slot, _scales(qparams))
+            for what, parts in _extras(module).items():
+                self._add("extras", name, what, parts)
         self.facts: Facts = facts
 
     def _add(self, *place: Any) -> None:
@@ -54,6 +57,8 @@ class FlatTensors(Mapping[str, Tensor]):
             return self._artifact.tensors[owner]
         slot, part = rest
         module = self._artifact.modules[owner]
+        if kind == "extras":
+            return _extras(module)[slot][part]
         return (
             module.weights[slot].tensors()[part] if kind == "weights" else _scales(module.activations[slot])[part]
         )
@@ -67,6 +72,16 @@ class FlatTensors(Mapping[str, Tensor]):
 
 def _scales(qparams: QParams) -> dict[str, Tensor]:
     return {part: tensor for part in _SCALES if (tensor := getattr(qparams, part)) is not None}
+
+
+def _extras(module: QuantizedModule) -> dict[str, dict[str, Tensor]]:
+    """What a module holds beside codes and scales."""
+    found: dict[str, dict[str, Tensor]] = {}
+    if module.pre_quant_scale is not None:
+        found["pre_quant_scale"] = {"scale": module.pre_quant_scale}
+    if module.low_rank is not None:
+        found["low_rank"] = {"up": module.low_rank.up, "down": module.low_rank.down}
+    return found
 
 
 def save_result(path: Path, artifact: Artifact) -> None:
@@ -117,7 +132,12 @@ class Results:
             slot: self._qparams(planned, "activations", slot, parts)
             for slot, parts in self._slots.get(planned.name, {}).items()
         }
-        return QuantizedModule(planned, weights, activations)
+        extras = f"extras/{planned.name}/"
+        scale = self._tensors[f"{extras}pre_quant_scale/scale"] if planned.pre_quant_scale else None
+        branch = None
+        if planned.low_rank:
+            branch = LowRankBranch(*(self._tensors[f"{extras}low_rank/{part}"] for part in ("up", "down")))
+        return QuantizedModule(planned, weights, activations, scale, branch)
 
     def _weight(self, planned: ModulePlan, slot: str) -> QTensor:
         facts, prefix = self._facts[planned.name][slot], f"weights/{planned.name}/{slot}/"

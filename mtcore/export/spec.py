@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mtcore.plan.plan import Plan
+from mtcore.plan.plan import Extra, Holds, Plan, holds_nothing
 
 
 def nothing(plan: Plan) -> Sequence[str]:
@@ -48,6 +48,9 @@ class ExporterSpec:
         notes: what the dialect folds, drops or writes in another way than the plan says, one line each.
         clients: programs that are given this dialect when a user names them.
         shards: whether `write` takes the keyword `max_shard_bytes`.
+        holds: whether the dialect can hold this beside the codes and scales of a module, as it is planned: a
+            `pre_quant_scale` (smoothing scales that no fold takes stay on the layer then) or a `low_rank` branch.
+            A plan with one that it cannot hold is refused before the run.
     """
 
     name: str
@@ -57,3 +60,23 @@ class ExporterSpec:
     notes: Callable[[Plan], Sequence[str]] = nothing
     clients: tuple[Client, ...] = ()
     shards: bool = False
+    holds: Holds = holds_nothing
+
+    def problems(self, plan: Plan) -> tuple[str, ...]:
+        """What keeps the plan from being written: what `check` finds, and what `holds` denies."""
+        return (*self.check(plan), *_denied(plan, self))
+
+
+_EXTRAS: Mapping[Extra, str] = {
+    "pre_quant_scale": "scales of its input that stay on the layer (pre_quant_scale); plan for this dialect",
+    "low_rank": "a low-rank branch in 16 bits beside the quantized weight; leave out svdquant",
+}
+
+
+def _denied(plan: Plan, spec: ExporterSpec) -> Iterator[str]:
+    """What modules hold beside codes and scales and the dialect cannot, each kind once."""
+    for extra, text in _EXTRAS.items():
+        names = [m.name for m in plan.quantized if extra in m.extras and not spec.holds(m, extra)]
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"{names[0]}{more}: {spec.name} cannot hold {text}"

@@ -46,13 +46,13 @@ def choose_target(name: str, plan: Plan, exporters: Mapping[str, ExporterSpec]) 
     """
     if name in exporters:
         spec = exporters[name]
-        return Target(name, spec.name, "", tuple(spec.notes(plan)), tuple(spec.check(plan)))
+        return Target(name, spec.name, "", tuple(spec.notes(plan)), spec.problems(plan))
     offers = [(client, spec) for spec in exporters.values() for client in spec.clients if client.name == name]
     if not offers:
         raise UnknownNameError("target", name, target_names(exporters))
     refused: list[Target] = []
     for client, spec in sorted(offers, key=lambda offer: offer[0].rank):
-        problems = tuple(spec.check(plan)) or tuple(client.check(plan))
+        problems = spec.problems(plan) or tuple(client.check(plan))
         target = Target(name, spec.name, client.why, tuple(spec.notes(plan)), problems)
         if not problems:
             return target

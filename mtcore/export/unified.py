@@ -64,7 +64,7 @@ class UnifiedExporter:
             UnknownNameError: no such dialect.
             ExportError: what the dialect cannot express, module by module.
         """
-        problems = list(self._spec(dialect).check(plan))
+        problems = list(self._spec(dialect).problems(plan))
         if problems:
             raise ExportError(problems)
 

@@ -15,7 +15,7 @@ from mtcore.calibration import CalibrationSummary, Statistics, as_forward_loop
 from mtcore.calibration.residency import pages_dropped_after_use
 from mtcore.calibration.run import Resolved
 from mtcore.calibration.statistics import StatisticsStore
-from mtcore.errors import CalibrationError, ModelError
+from mtcore.errors import CalibrationError, ModelError, look_up
 from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
@@ -25,7 +25,7 @@ from mtcore.flow.precision import restore_dtypes, widen_on_cpu
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.statistics import kept_trace, open_store, stored_statistics
 from mtcore.flow.torchrun import is_first, several_processes, torchrun_ranks
-from mtcore.plan import Plan, plan_to_dict
+from mtcore.plan import Plan, holds_nothing, plan_to_dict
 from mtcore.plugins import Registry, RunFacts, default_registry
 from mtcore.quantization import apply_plan, plan_model, to_artifact
 from mtcore.quantization.api import Config, raise_errors, trace_model
@@ -107,18 +107,26 @@ class _Run:
         store: StatisticsStore | None = None,
         *,
         prove_folds: bool = True,
+        dialect: str | None = None,
     ) -> Plan:
         if loaded.quantized_as is not None:
             raise ModelError(
                 f"{loaded.source}: it is quantized already ({loaded.quantized_as}); start from the original weights"
             )
+        holds = holds_nothing if dialect is None else look_up("dialect", dialect, self.registry.exporters).holds
         with self.phase("plan"):
             inputs = loaded.example_inputs or None
             trace = None
             if store is not None:
                 trace = kept_trace(store, lambda: trace_model(loaded.model, inputs, registry=self.registry))
             return plan_model(
-                loaded.model, recipe, inputs=inputs, registry=self.registry, trace=trace, prove_folds=prove_folds
+                loaded.model,
+                recipe,
+                inputs=inputs,
+                registry=self.registry,
+                trace=trace,
+                prove_folds=prove_folds,
+                holds=holds,
             )
 
     def quantize_whole(
@@ -156,16 +164,25 @@ def load_checkpoint(
 
 
 def plan_checkpoint(
-    source: str, recipe: Config, *, registry: Registry | None = None, reporter: Reporter | None = None
+    source: str,
+    recipe: Config,
+    *,
+    dialect: str | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
 ) -> Plan:
     """What `quantize_checkpoint` would do to every module, and why. Writes nothing.
+
+    Args:
+        dialect: of the checkpoint to be; it decides what layers may hold beside codes and scales. Nothing, where it
+            is None.
 
     Raises:
         ModelError, RecipeError: the source or the recipe cannot be understood. Problems of the two together are
             findings of the plan.
     """
     run = _Run.of(registry, reporter, source, recipe)
-    return run.plan(run.load(weights=False), recipe)
+    return run.plan(run.load(weights=False), recipe, dialect=dialect)
 
 
 def quantize_checkpoint(
@@ -221,7 +238,8 @@ def quantize_checkpoint(
         with run.phase("open statistics"):
             store = open_store(statistics, loaded.model, None if calib is None else batches)
     with pages_dropped_after_use(loaded.model) if layerwise is not None else nullcontext():
-        plan = run.plan(loaded, config, store, prove_folds=layerwise is None)  # there, each block proves its own
+        # block by block, each block proves its own
+        plan = run.plan(loaded, config, store, prove_folds=layerwise is None, dialect=dialect)
     raise_errors(plan)
     exporter.check(plan, dialect)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())

@@ -1,7 +1,9 @@
 """Quantizers and quantized layers: what a converted model is made of."""
 
 from mtcore.nn.builtin import builtin_quant_modules
+from mtcore.nn.channel_scale import ChannelScale
 from mtcore.nn.derived import DerivedQuantModule
+from mtcore.nn.low_rank_linear import LowRankLinear, branch_dtype
 from mtcore.nn.matching import Match, match_spec, type_key
 from mtcore.nn.packed_linear import PackedLinear
 from mtcore.nn.quant_attention import AttentionQuantModule
@@ -30,9 +32,11 @@ from mtcore.nn.views import ChannelView, MatrixView, TokenView
 
 __all__ = [
     "AttentionQuantModule",
+    "ChannelScale",
     "ChannelView",
     "DerivedQuantModule",
     "ExpertsQuantModule",
+    "LowRankLinear",
     "Match",
     "MatrixView",
     "Observer",
@@ -62,6 +66,7 @@ __all__ = [
     "TensorQuantizer",
     "TokenView",
     "WeightSlot",
+    "branch_dtype",
     "builtin_quant_modules",
     "match_spec",
     "quantizer_name",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mtcore.nn.input_layers import INPUT_LAYERS
+from mtcore.nn.low_rank_linear import LINEAR
 from mtcore.nn.quant_attention import ATTENTION
 from mtcore.nn.quant_bilinear import BILINEAR
 from mtcore.nn.quant_conv import CONVOLUTIONS
 from mtcore.nn.quant_embedding import EMBEDDINGS
 from mtcore.nn.quant_experts import EXPERTS
-from mtcore.nn.quant_linear import LINEAR
 from mtcore.nn.quant_multihead_attention import MULTIHEAD_ATTENTION
 from mtcore.nn.quant_rnn import RECURRENT
 from mtcore.nn.quant_rnn_cell import CELLS

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtcore.nn.quant_module import QuantModule
-from mtcore.nn.spec import QuantModuleSpec
 
 
 class QuantLinear(QuantModule, nn.Linear):
@@ -21,6 +20,3 @@ class QuantLinear(QuantModule, nn.Linear):
         weight: Tensor = self.weight_quantizer(self.weight)
         y: Tensor = self.output_quantizer(F.linear(x, weight, self.bias))
         return y
-
-
-LINEAR = QuantModuleSpec("nn.Linear", nn.Linear, QuantLinear)

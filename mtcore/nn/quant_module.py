@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from mtcore.nn.channel_scale import ChannelScale
 from mtcore.nn.stacked_quantizer import StackedQuantizer
 from mtcore.nn.tensor_quantizer import TensorQuantizer
 from mtcore.recipe.setting import quantizer_names
@@ -24,7 +25,7 @@ def quantizer_name(slot: str, *, is_weight: bool) -> str:
 
 def is_idle(quantizer: nn.Module) -> bool:
     """Whether what sits in a slot returns what it is given, and nobody watches."""
-    if isinstance(quantizer, (TensorQuantizer, StackedQuantizer)):
+    if isinstance(quantizer, (TensorQuantizer, StackedQuantizer, ChannelScale)):
         return quantizer.idle
     return isinstance(quantizer, nn.Identity)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtcore.nn.attention_math import attention
+from mtcore.nn.low_rank_linear import LowRankLinear
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.quant_module import QuantModule, is_idle
 from mtcore.nn.spec import QuantModuleSpec, WeightSlot
@@ -70,6 +71,8 @@ class QuantMultiheadAttention(QuantModule, nn.MultiheadAttention):
     def _closed(self) -> bool:
         """Whether torch's forward can run as it is: nothing is quantized between the projections."""
         inside = [self.q_quantizer, self.k_quantizer, self.v_quantizer, self.softmax_quantizer]
+        if isinstance(self.out_proj, LowRankLinear):
+            return False  # torch's forward would read its weight alone
         if isinstance(self.out_proj, QuantLinear):
             inside += [self.out_proj.input_quantizer, self.out_proj.output_quantizer]
         return all(is_idle(quantizer) for quantizer in inside)

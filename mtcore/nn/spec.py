@@ -61,6 +61,7 @@ class QuantModuleSpec:
             not know it, so they are quantized only together with this module.
         found_by: "type" as said under `original`; or the fact of the trace by which modules of any class are found:
             that they compute attention, or hold stacked expert weights. `original` is nn.Module then.
+        low_rank: its quantized form with a low-rank branch, a subclass of `quantized`; None where it has none.
     """
 
     name: str
@@ -72,6 +73,7 @@ class QuantModuleSpec:
     by_name_only: bool = False
     children: tuple[str, ...] = ()
     found_by: Literal["type", "attention", "stacked"] = "type"
+    low_rank: type[nn.Module] | None = None
 
     @property
     def activation_view(self) -> TokenView:

@@ -113,13 +113,24 @@ class TensorQuantizer(QuantizerState):
         if self.observer is not None:
             self.observer.update(matrix.detach())
         if not self.enabled or x.numel() == 0:
-            stays = self.pre_quant_scale is None and (self.rotation is None or self.rotation.back)
-            return x if stays else self._put_back(matrix, x)
+            return x if self._stays else self._put_back(matrix, x)
         fake, qparams = self._rounded(x, matrix.detach())
         if torch.is_grad_enabled() and (matrix.requires_grad or self.learns_amax):
             qparams = qparams or self.qparams(x, matrix=matrix.detach())
             fake = with_gradient(matrix, fake, qparams, self.gradient, self.amax if self.learns_amax else None)
         return self._put_back(fake, x)
+
+    def unrounded(self, x: Tensor) -> Tensor:
+        """What `forward` gives while disabled: x scaled and rotated, where it is, but not rounded."""
+        return x if self._stays else self._put_back(self.matrix(x), x)
+
+    def as_given(self, matrix: Tensor) -> Tensor:
+        """The inverse of `matrix` on tokens by features: before they were shifted, rotated and scaled."""
+        if self.bias is not None:
+            matrix = matrix.float() + self.bias
+        if self.rotation is not None:
+            matrix = self.rotation.backward(matrix.float())
+        return matrix if self.pre_quant_scale is None else matrix.float() / self.pre_quant_scale
 
     def matrix(self, x: Tensor) -> Tensor:
         """What is rounded: x as the matrix [rows, cols] that the format speaks of, in its dtype; or in fp32, where
@@ -229,6 +240,11 @@ class TensorQuantizer(QuantizerState):
                 f"a quantizer in {self.format.name} ({self.mode}) has no calibrated amax: run a calibration, or "
                 "choose mode dynamic"
             )
+
+    @property
+    def _stays(self) -> bool:
+        """Whether a tensor that is not rounded is given back as it is."""
+        return self.pre_quant_scale is None and (self.rotation is None or self.rotation.back)
 
     def _put_back(self, matrix: Tensor, like: Tensor) -> Tensor:
         if self.bias is not None:

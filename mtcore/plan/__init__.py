@@ -2,16 +2,19 @@
 
 from mtcore.plan.make import make_plan
 from mtcore.plan.part import part_of
-from mtcore.plan.plan import Coverage, Finding, ModulePlan, Plan, ScaleGroup, SlotPlan
+from mtcore.plan.plan import Coverage, Extra, Finding, Holds, ModulePlan, Plan, ScaleGroup, SlotPlan, holds_nothing
 from mtcore.plan.serial import plan_from_dict, plan_to_dict
 
 __all__ = [
     "Coverage",
+    "Extra",
     "Finding",
+    "Holds",
     "ModulePlan",
     "Plan",
     "ScaleGroup",
     "SlotPlan",
+    "holds_nothing",
     "make_plan",
     "part_of",
     "plan_from_dict",

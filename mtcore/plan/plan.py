@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mtcore.formats import TensorFormat
 from mtcore.recipe.setting import AlgorithmStep, Mode
 from mtcore.trace import FoldGroup, SharedInputGroup
+
+Extra = Literal["pre_quant_scale", "low_rank"]
+"""What a quantized layer may hold beside codes and scales; see `ModulePlan`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class ModulePlan:
         by_rule: whether a rule (rather than the lack of one) decided that the module stays.
         facts: numbers that the trace found and the quantized form needs, by name: for stacked expert weights, the
             axis of each one's output channels; for written-out attention, which products are which.
+        pre_quant_scale: whether the columns of its input are multiplied by scales that stay on the layer.
+        low_rank: rank of a branch in 16 bits beside the quantized weight; 0 where there is none.
     """
 
     name: str
@@ -54,14 +59,36 @@ class ModulePlan:
     reason: str
     by_rule: bool = False
     facts: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    pre_quant_scale: bool = False
+    low_rank: int = 0
 
     @property
     def quantized(self) -> bool:
         return bool(self.slots)
 
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """What it holds beside codes and scales."""
+        scale: tuple[Extra, ...] = ("pre_quant_scale",) if self.pre_quant_scale else ()
+        return (*scale, "low_rank") if self.low_rank else scale
+
+    @property
+    def branch_bytes(self) -> int:
+        """What its low-rank branch costs: 16 bits an element of two matrices, [rows, rank] and [rank, cols]."""
+        return 2 * self.low_rank * sum(dict(self.shapes)["weight"]) if self.low_rank else 0
+
     def slot(self, name: str) -> SlotPlan | None:
         """The slot of that name, or None."""
         return next((slot for slot in self.slots if slot.slot == name), None)
+
+
+Holds = Callable[[ModulePlan, Extra], bool]
+"""Whether what comes after calibration, a dialect of checkpoint, can hold this beside a module's codes."""
+
+
+def holds_nothing(module: ModulePlan, extra: Extra) -> bool:
+    """Codes and scales alone."""
+    return False
 
 
 @dataclass(frozen=True)

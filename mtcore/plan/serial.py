@@ -60,6 +60,8 @@ def _module_to_dict(module: ModulePlan) -> dict[str, Any]:
         "reason": module.reason,
         "by_rule": module.by_rule,
         "facts": {name: list(numbers) for name, numbers in module.facts},
+        "pre_quant_scale": module.pre_quant_scale,
+        "low_rank": module.low_rank,
     }
 
 

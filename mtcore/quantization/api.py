@@ -12,9 +12,10 @@ from torch import nn
 
 from mtcore.calibration import Data, Statistics, as_forward_loop, resolve_algorithms, run_algorithms
 from mtcore.calibration.run import Resolved
-from mtcore.errors import PlanError, TraceError
+from mtcore.errors import PlanError, TraceError, look_up
 from mtcore.export import Artifact, SourceFiles
-from mtcore.plan import Plan, make_plan
+from mtcore.nn import QuantizerState
+from mtcore.plan import Holds, Plan, holds_nothing, make_plan
 from mtcore.plugins import Registry, default_registry
 from mtcore.quantization.attached import Quantized, attach, detach, is_quantized, quantized_of
 from mtcore.quantization.collect import collect_artifact
@@ -22,6 +23,7 @@ from mtcore.quantization.convert import convert
 from mtcore.quantization.kernels import assign_kernels
 from mtcore.quantization.proven import with_proven_folds
 from mtcore.quantization.state import load_state, save_state
+from mtcore.quantization.steps import with_steps
 from mtcore.recipe import load_config
 from mtcore.recipe.setting import QuantizeConfig
 from mtcore.trace import TraceReport
@@ -38,6 +40,7 @@ def quantize(
     inputs: Any = None,
     registry: Registry | None = None,
     undoable: bool = True,
+    target: str | None = None,
 ) -> nn.Module:
     """Quantize a model in place: trace, plan, convert, calibrate.
 
@@ -51,6 +54,8 @@ def quantize(
         registry: plugins to use; the discovered ones where None.
         undoable: keep the values of weights that calibration changes (scales folded into them, say), for `undo` and
             for a failure; False saves their memory, and leaves the layers to `undo` but not those values.
+        target: the dialect in which the result will be exported, where one is known: it decides what layers may
+            hold beside codes and scales.
 
     Raises:
         RecipeError, PlanError: before anything changes, all problems together.
@@ -65,7 +70,8 @@ def quantize(
     """
     registry = registry or default_registry()
     example = _example_of(forward_loop) if inputs is None else inputs
-    plan = plan_model(model, config, inputs=example, registry=registry)
+    holds = holds_nothing if target is None else look_up("dialect", target, registry.exporters).holds
+    plan = plan_model(model, config, inputs=example, registry=registry, holds=holds)
     return apply_plan(model, plan, forward_loop, registry=registry, undoable=undoable)
 
 
@@ -128,6 +134,7 @@ def plan_model(
     registry: Registry | None = None,
     trace: TraceReport | None = None,
     prove_folds: bool = True,
+    holds: Holds = holds_nothing,
 ) -> Plan:
     """What `quantize` would do. Problems are findings of the plan, not exceptions.
 
@@ -137,9 +144,10 @@ def plan_model(
     Args:
         trace: of this model; where None, one is made.
         prove_folds: False leaves that to whoever carries the plan out.
+        holds: what the target can hold beside codes and scales: `ExporterSpec.holds` of a dialect.
 
     Raises:
-        RecipeError: the configuration cannot be understood.
+        RecipeError: the configuration cannot be understood, or an option of its algorithms.
         TraceError: `inputs` were given and the model fails on them.
     """
     registry = registry or default_registry()
@@ -152,7 +160,8 @@ def plan_model(
             raise
         untraced = str(error)
     plan = make_plan(model, request, registry.quant_modules, report, untraced)
-    return with_proven_folds(plan, model, registry, inputs) if prove_folds else plan
+    plan = with_proven_folds(plan, model, registry, inputs) if prove_folds else plan
+    return with_steps(plan, registry, holds)
 
 
 def trace_model(model: nn.Module, inputs: Any = None, *, registry: Registry | None = None) -> TraceReport:
@@ -194,6 +203,10 @@ def calibrate(
     attach(model, replace(quantized, plan=plan))
     edits = quantized.journal.parameters
     edits.undo()  # what an earlier calibration wrote into the weights is not the original
+    for name in (planned.name for planned in plan.quantized if planned.pre_quant_scale):
+        for module in model.get_submodule(name).children():
+            if isinstance(module, QuantizerState):
+                module.set_pre_quant_scale(None)
     run_algorithms(model, plan, steps, loop, edits)
     return model
 

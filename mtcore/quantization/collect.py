@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from mtcore.errors import StateError
-from mtcore.export.artifact import Artifact, QuantizedModule, SourceFiles
-from mtcore.nn import QuantModule
+from mtcore.export.artifact import Artifact, LowRankBranch, QuantizedModule, SourceFiles
+from mtcore.nn import LowRankLinear, QuantizerState, QuantModule, branch_dtype
 from mtcore.nn.sharded import whole
 from mtcore.numerics import QParams, QTensor
 from mtcore.plan import ModulePlan, Plan
@@ -52,6 +53,7 @@ def unquantized_state(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
         module, prefix = _quant_module(model, planned), _prefix(planned.name)
         coded |= {f"{prefix}{slot.partition('.')[0]}" for slot, q in module.quantizers() if q.is_weight}
         gone += tuple(f"{prefix}{attribute}." for attribute in module.slots.values())
+        coded |= {f"{prefix}lora_a", f"{prefix}lora_b"} if planned.low_rank else set()
     return {n: whole(t) for n, t in model.state_dict().items() if n not in coded and not n.startswith(gone)}
 
 
@@ -70,7 +72,31 @@ def _collect(module: QuantModule, planned: ModulePlan) -> QuantizedModule:
             weights[slot] = quantizer.quantize(whole(module.weight_of(slot)))
         elif (qparams := quantizer.calibrated_qparams()) is not None:
             activations[slot] = qparams
-    return QuantizedModule(planned, weights, activations)
+    return QuantizedModule(planned, weights, activations, _scale(module, planned), _branch(module))
+
+
+def _scale(module: QuantModule, planned: ModulePlan) -> Tensor | None:
+    """The scales that stay on the layer.
+
+    Raises:
+        StateError: the input is scaled though the plan does not say so, and no exporter was asked whether it can
+            hold that.
+    """
+    attribute = module.slots.get("input")
+    state = None if attribute is None else module.get_submodule(attribute)
+    scale = state.pre_quant_scale if isinstance(state, QuantizerState) else None
+    if scale is not None and not planned.pre_quant_scale:
+        raise StateError(f"{planned.name}: its input is scaled (pre_quant_scale), but not by the plan")
+    if scale is None and planned.pre_quant_scale and isinstance(module, nn.Linear):
+        return torch.ones(module.in_features, device=module.weight.device)  # no step of the recipe gave it one
+    return scale
+
+
+def _branch(module: QuantModule) -> LowRankBranch | None:
+    if not isinstance(module, LowRankLinear):
+        return None
+    dtype = branch_dtype(module.weight.dtype)
+    return LowRankBranch(module.lora_b.detach().to(dtype), module.lora_a.detach().to(dtype))
 
 
 def _prefix(module: str) -> str:

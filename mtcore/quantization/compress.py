@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mtcore.backends import LINEAR, KernelChoice, KernelSpec, Use, choose_kernel
-from mtcore.nn import PackedLinear, QuantLinear, TensorQuantizer
+from mtcore.nn import LowRankLinear, PackedLinear, QuantLinear, TensorQuantizer
 from mtcore.plugins import Registry, default_registry
 from mtcore.quantization.attached import detach, quantized_of
 
@@ -52,10 +52,13 @@ def compress(model: nn.Module, *, registry: Registry | None = None) -> nn.Module
     packed: dict[int, PackedLinear] = {}
     lines: set[str] = set()
     for name, module in model.named_modules():
-        if type(module) is not QuantLinear:
+        if type(module) not in (QuantLinear, LowRankLinear):
             continue
+        assert isinstance(module, QuantLinear)
         quantizer = module.weight_quantizer
         reason = _inexpressible(quantizer) if isinstance(quantizer, TensorQuantizer) else "not quantized"
+        if isinstance(module, LowRankLinear):
+            reason = "stored with a low-rank branch beside it"
         if reason is not None:
             _log.warning("%s stays as it is: its weight is %s", name or "the model", reason)
             continue

@@ -8,7 +8,9 @@ from torch import nn
 
 from mtcore.errors import PlanError
 from mtcore.nn import (
+    ChannelScale,
     DerivedQuantModule,
+    LowRankLinear,
     MatrixView,
     QuantModule,
     QuantModuleSpec,
@@ -87,7 +89,17 @@ def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec) -> Qu
             continue
         quantizer = _quantizer(original, decided, spec, weights.get(slot))
         quantizers[slot] = quantizer.train(original.training)
+    if planned.pre_quant_scale and isinstance(quantizers["input"], nn.Identity):
+        quantizers["input"] = ChannelScale().train(original.training)
     assert issubclass(spec.quantized, QuantModule), f"{spec.name}: {spec.quantized} is no QuantModule"
+    if planned.low_rank:
+        branched = spec.low_rank
+        assert branched is not None, f"{spec.name}: planned with a low-rank branch, but has no such form"
+        assert issubclass(branched, LowRankLinear), f"{spec.name}: {branched} is no LowRankLinear"
+        layer = branched.from_original(original, quantizers)
+        assert isinstance(layer, LowRankLinear)
+        layer.add_branch(planned.low_rank)
+        return layer
     twin = spec.quantized.from_original(original, quantizers)
     if facts:
         assert isinstance(twin, DerivedQuantModule), f"{spec.name}: {spec.quantized} takes no facts"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mtcore.errors import MtcoreError, StateError
 from mtcore.export.atomic import whole_directory
-from mtcore.nn import QuantModuleSpec, TensorQuantizer
+from mtcore.nn import QuantizerState, QuantModuleSpec, TensorQuantizer
 from mtcore.plan import plan_from_dict, plan_to_dict
 from mtcore.quantization.attached import Quantized, attach, is_quantized, quantized_of
 from mtcore.quantization.convert import convert
@@ -131,7 +131,7 @@ def _read_tensors(
 def _check_fit(model: nn.Module, tensors: Mapping[str, Tensor], directory: Path) -> None:
     """Compare names and shapes; calibrated amax buffers exist in the file only."""
     expected = model.state_dict()
-    own = tuple(f"{name}." if name else "" for name in _quantizers(model))
+    own = tuple(f"{name}." if name else "" for name, m in model.named_modules() if isinstance(m, QuantizerState))
     problems = [f"{name}: missing in the file" for name in expected if name not in tensors]
     for name, tensor in tensors.items():
         if name not in expected:

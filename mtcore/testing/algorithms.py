@@ -158,6 +158,8 @@ class Case:
         self.weight_format, self.input_format = weight, inputs
         model = ToyModel()
         self.plan: Plan = toy_plan(model, toy_config(weight, inputs, algorithm.name))
+        if algorithm.plan is not None:
+            self.plan = algorithm.plan(self.plan, options, lambda module, extra: True)
         assert not self.plan.errors, self.plan.errors
         self.model, _ = convert(model, self.plan, toy_specs())
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtcore.export import Artifact, ExporterSpec, SourceFiles
+from mtcore.export import Artifact, ExporterSpec, QuantizedModule, SourceFiles
 from mtcore.files import TensorFile, peak_bytes, save_tensors
 from mtcore.flow import DataOptions, LayerwiseOptions, quantize_checkpoint
 from mtcore.flow.loaded import LoadedModel
@@ -138,7 +138,13 @@ class ToyBlocksPlugin:
 
     @hookimpl
     def mtcore_exporters(self) -> Iterator[ExporterSpec]:
-        yield ExporterSpec("toy", "codes and scales under the names in memory", lambda plan: (), _write)
+        yield ExporterSpec(
+            "toy",
+            "codes and scales under the names in memory",
+            lambda plan: (),
+            _write,
+            holds=lambda module, extra: True,
+        )
 
 
 class _Weights(Mapping[str, Tensor]):
@@ -180,6 +186,8 @@ class _Coded(Mapping[str, Tensor]):
             return self._artifact.tensors[name]
         module, slot, part = name.split("/")
         found = self._artifact.modules[module]
+        if slot == "extras":
+            return _extras(found)[part]
         return found.weights[slot].tensors()[part] if part else found.activations[slot].multiplier()
 
     def __iter__(self) -> Iterator[str]:
@@ -188,9 +196,16 @@ class _Coded(Mapping[str, Tensor]):
             for slot, q in found.weights.items():
                 yield from (f"{name}/{slot}/{part}" for part in q.tensors())
             yield from (f"{name}/{slot}/" for slot in found.activations)
+            yield from (f"{name}/extras/{part}" for part in _extras(found))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _extras(module: QuantizedModule) -> dict[str, Tensor]:
+    """What a layer holds beside codes and scales."""
+    scale = {} if module.pre_quant_scale is None else {"pre_quant_scale": module.pre_quant_scale}
+    return scale if module.low_rank is None else {**scale, "up": module.low_rank.up, "down": module.low_rank.down}
 
 
 def _write(artifact: Artifact, folder: Path) -> None:

@@ -85,3 +85,12 @@ def test_notes_are_counted_and_shown_on_request(plan, drawn):
     assert "matches nothing" not in drawn(noted)
     assert "3 notes" in drawn(noted)
     assert drawn(noted, every_module=True).count("note rule #7: matches nothing") == 3
+
+
+def test_branches_and_scales_on_layers_are_shown_and_counted(plan, drawn):
+    rank = dataclasses.replace(plan.modules[0], low_rank=8192, pre_quant_scale=True)  # 2 · 8192 · (64 + 32) bytes
+    text = drawn(dataclasses.replace(plan, modules=(rank, *plan.modules[1:])))
+    assert "branch of rank 8192 in 16 bits (1.5 MiB)" in text
+    assert "input scaled on the layer (pre_quant_scale)" in text
+    assert "low-rank branches in 16 bits: 1 modules, 1.5 MiB in all" in text
+    assert "scales of inputs that no fold takes (pre_quant_scale): 1 modules keep them" in text

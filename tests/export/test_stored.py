@@ -1,11 +1,14 @@
 """An artifact on the disk is the artifact; whatever is wrong with the files is one clear error."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+import mtcore
 from mtcore.errors import StateError
 from mtcore.export import SourceFiles, open_artifact, write_artifact
 from mtcore.formats.catalog import FP8, FP8_ROW, INT4_B128_FP8, INT8_ROW, MXFP4, NVFP4
@@ -123,3 +126,20 @@ def test_a_damaged_artifact_is_one_clear_error(folder, damage, message):
     damage(folder)
     with pytest.raises(StateError, match=message):
         open_artifact(folder)
+
+
+@torch.no_grad()
+def test_what_layers_hold_beside_codes_is_kept(tmp_path):
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    steps = {"rules": [{"weight": "int8"}], "algorithm": {"method": "svdquant", "rank": 4}}
+    artifact = mtcore.quantization.to_artifact(mtcore.quantize(model, steps))
+    scaled = replace(artifact.plan["1"], pre_quant_scale=True)
+    second = replace(artifact.modules["1"], plan=scaled, pre_quant_scale=torch.rand(64))
+    plan = replace(artifact.plan, modules=(artifact.plan["0"], scaled))
+    write_artifact(replace(artifact, plan=plan, modules={**artifact.modules, "1": second}), tmp_path)
+    found = open_artifact(tmp_path).modules
+    assert found["0"].pre_quant_scale is None
+    assert torch.equal(found["1"].pre_quant_scale, second.pre_quant_scale)
+    for name in ("0", "1"):
+        assert torch.equal(found[name].low_rank.up, artifact.modules[name].low_rank.up)
+        assert torch.equal(found[name].low_rank.down, artifact.modules[name].low_rank.down)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mtcore.nn import QuantLinear, builtin_quant_modules, match_spec, type_key
-from mtcore.nn.quant_linear import LINEAR
+from mtcore.nn.low_rank_linear import LINEAR
 
 SPECS = list(builtin_quant_modules())
 

@@ -12,7 +12,7 @@ from mtcore.formats.catalog import INT8_TENSOR, NVFP4
 from mtcore.testing import AlgorithmContract
 from mtcore.testing.algorithms import Case
 
-WRITE_WEIGHTS = ("smoothquant", "awq", "gptq", "autoround", "rotate")
+WRITE_WEIGHTS = ("smoothquant", "awq", "gptq", "autoround", "rotate", "svdquant")
 
 
 class TestBuiltinAlgorithms(AlgorithmContract):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mtcore.nn import QuantLinear, QuantModule, QuantModuleSpec
-from mtcore.nn.quant_linear import LINEAR
+from mtcore.nn.low_rank_linear import LINEAR
 from mtcore.testing import QuantModuleContract
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.folding import ScaledInput, fold_inputs, scaled_inputs
+from mtcore.calibration.carried import inputs_to_scale, scale_inputs, with_carried_scales
+from mtcore.calibration.folding import ScaledInput
 from mtcore.calibration.math import (
     best_amax,
     product_errors,
@@ -27,7 +28,7 @@ from mtcore.calibration.statistics import Needs, Site, Statistics, joined
 from mtcore.formats import PER_TENSOR, TensorFormat
 from mtcore.nn import QuantModule, TensorQuantizer
 from mtcore.numerics import block_amax, column_amax, dynamic_qparams, fake_quantize
-from mtcore.plan import Plan
+from mtcore.plan import Holds, Plan
 
 LOG = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def wanted(run: CalibrationRun, options: AwqOptions) -> dict[Site, Needs]:
 
 
 def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
-    """Scale every input that a fold of the trace reaches, set every amax as `max` does, then clip weights.
+    """Scale every input that a fold reaches or whose layer keeps its scales; set every amax; then clip weights.
 
     Raises:
         CalibrationError: no data, or data that is not finite.
@@ -81,7 +82,7 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
     layers = linear_layers(run.model, quantizers)
     run.statistics.need(wanted(run, options))
     reached = 0
-    for where in scaled_inputs(run.plan.folds, layers) if options.variant != "clip" else ():
+    for where in inputs_to_scale(run, layers) if options.variant != "clip" else ():
         choice = _choose(where, layers, quantizers, run.statistics, options)
         LOG.info(
             "awq: %s: alpha %.2f, error %.4g of %.4g",
@@ -90,7 +91,7 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
             choice.error,
             choice.unscaled_error,
         )
-        fold_inputs(run, where, choice.scales)
+        scale_inputs(run, where, choice.scales)
         reached += len(where.consumers)
     LOG.info("awq: scaled the inputs of %d of %d linear layers", reached, len(layers))
     run_max(run, MaxOptions())
@@ -166,6 +167,11 @@ def _fake(matrix: Tensor, fmt: TensorFormat) -> Tensor:
     return fake_quantize(matrix, dynamic_qparams(matrix, fmt))
 
 
+def planned(plan: Plan, options: AwqOptions, holds: Holds) -> Plan:
+    """Which layers keep their scales."""
+    return plan if options.variant == "clip" else with_carried_scales(plan, "awq", holds)
+
+
 AWQ = AlgorithmSpec(
     "awq",
     "channel scales under which rounding costs least, found on a grid",
@@ -174,4 +180,5 @@ AWQ = AlgorithmSpec(
     run_awq,
     wanted,
     folds=True,
+    plan=planned,
 )

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.folding import fold_inputs, scaled_inputs
+from mtcore.calibration.carried import inputs_to_scale, scale_inputs, with_carried_scales
 from mtcore.calibration.math import smoothing_scales
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, joined
 from mtcore.numerics import column_amax
-from mtcore.plan import Plan
+from mtcore.plan import Holds, Plan
 
 LOG = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ def wanted(run: CalibrationRun, options: SmoothQuantOptions) -> dict[Site, Needs
 
 
 def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
-    """Smooth every input that a fold of the trace reaches, then set every amax as `max` does.
+    """Smooth every input that a fold reaches or whose layer keeps its scales, then set every amax as `max` does.
 
-    Inputs that no fold reaches stay as they are; the log says how many.
+    The others stay as they are; the plan names them, and the log says how many.
 
     Raises:
         CalibrationError: no data, or data that is not finite.
@@ -58,7 +58,7 @@ def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
     layers = linear_layers(run.model, quantizers)
     run.statistics.need(wanted(run, options))
     reached = 0
-    for where in scaled_inputs(run.plan.folds, layers):
+    for where in inputs_to_scale(run, layers):
         names = list(where.consumers)
         weights = {name: layers[name].get_parameter("weight").detach() for name in names}
         if options.size == "amax":
@@ -67,10 +67,15 @@ def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
         else:
             activation = where.channels_of({name: run.statistics[name, "input"].rms for name in names})
             weight = where.root_sums({name: weights[name].float().square().sum(0) for name in names})
-        fold_inputs(run, where, smoothing_scales(activation, weight, options.alpha))
+        scale_inputs(run, where, smoothing_scales(activation, weight, options.alpha))
         reached += len(where.consumers)
     LOG.info("smoothquant: smoothed the inputs of %d of %d linear layers", reached, len(layers))
     run_max(run, MaxOptions())
+
+
+def planned(plan: Plan, options: SmoothQuantOptions, holds: Holds) -> Plan:
+    """Which layers keep their scales."""
+    return with_carried_scales(plan, "smoothquant", holds)
 
 
 SMOOTHQUANT = AlgorithmSpec(
@@ -81,4 +86,5 @@ SMOOTHQUANT = AlgorithmSpec(
     run_smoothquant,
     wanted,
     folds=True,
+    plan=planned,
 )

@@ -18,7 +18,7 @@ from mtcore.calibration.statistics.collector import Collector
 from mtcore.calibration.statistics.needs import Needs, Site, Wanted
 from mtcore.calibration.statistics.record import TensorStatistics
 from mtcore.errors import CalibrationError
-from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.nn import ChannelScale, QuantModule, TensorQuantizer
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.views import TokenView
 from mtcore.numerics import token_matrix
@@ -203,7 +203,9 @@ def _leaders(model: nn.Module, wanted: Wanted, shared: Iterable[SharedInputGroup
 
 def _reads_plainly(module: nn.Module) -> bool:
     """Whether the value is seen as it is: tokens by features, not scaled, rotated or shifted."""
-    return not isinstance(module, TensorQuantizer) or (module.view == TokenView() and _changes_nothing(module))
+    if isinstance(module, TensorQuantizer):
+        return module.view == TokenView() and _changes_nothing(module)
+    return not isinstance(module, ChannelScale) or module.idle
 
 
 def _runs_plainly(module: nn.Module) -> bool:
@@ -218,7 +220,9 @@ def _runs_plainly(module: nn.Module) -> bool:
 
 
 def _changes_nothing(module: nn.Module) -> bool:
-    """Whether a quantizer neither scales, rotates nor shifts what it rounds."""
+    """Whether what sits in a slot neither scales, rotates nor shifts the value."""
+    if isinstance(module, ChannelScale):
+        return module.idle
     if not isinstance(module, TensorQuantizer):
         return False
     return module.pre_quant_scale is None and module.rotation is None and module.bias is None

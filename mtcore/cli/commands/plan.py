@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 )
 @click.argument("model")
 @recipe_options
+@click.option("--dialect", help="The checkpoint to be: what its layers may hold beside codes, and what it refuses.")
 @click.option("--all", "every_module", is_flag=True, help="One line a module; do not fold identical layers.")
 def plan(
-    model: str, recipe: str, overrides: tuple[str, ...], max_unquantized: float | None, every_module: bool
+    model: str,
+    recipe: str,
+    overrides: tuple[str, ...],
+    max_unquantized: float | None,
+    dialect: str | None,
+    every_module: bool,
 ) -> Answer:
     """Show what quantizing MODEL would do to which module, and why. Writes nothing.
 
@@ -35,7 +41,7 @@ def plan(
 
     registry = open_registry()
     config = chosen_recipe(recipe, overrides, max_unquantized, registry)
-    made = flow.plan_checkpoint(model, config, registry=registry, reporter=make_reporter())
+    made = flow.plan_checkpoint(model, config, dialect=dialect, registry=registry, reporter=make_reporter())
 
     def draw(console: Console) -> None:
         from mtcore.cli.plan_view import draw_plan

@@ -26,7 +26,7 @@ from mtcore.flow.layerwise.proof import with_proven_part
 from mtcore.flow.layerwise.states import States
 from mtcore.flow.precision import restore_dtypes
 from mtcore.nn import TensorQuantizer
-from mtcore.nn.quantizer_state import STATISTICS
+from mtcore.nn.quantizer_state import STATISTICS, QuantizerState
 from mtcore.plan import Plan, part_of
 from mtcore.quantization.collect import collect_module
 from mtcore.trace import TraceInputs
@@ -210,7 +210,7 @@ class Units:
     def _forget_statistics(self, number: int) -> None:
         for planned in self._parts[number].quantized:
             for module in self._model.get_submodule(planned.name).modules():
-                if isinstance(module, TensorQuantizer):
+                if isinstance(module, QuantizerState):
                     for name in STATISTICS:
                         setattr(module, name, None)
 

@@ -62,6 +62,20 @@ def test_steps_follow_each_other_inside_every_block(quantize, recipe, tmp_path):
     assert TensorFile(tmp_path / "out" / "layers.0.safetensors")["layers.0.gate/weight/qdata"].dtype == torch.int8
 
 
+@pytest.mark.parametrize("algorithm", ["smoothquant", "{method: svdquant, rank: 4}"])
+def test_what_layers_hold_beside_codes_is_that_of_the_whole_model(quantize, recipe, tmp_path, algorithm):
+    """The gates of this model stand behind a shift, which no fold passes; so their scales stay on the layer."""
+    part = "pre_quant_scale" if algorithm == "smoothquant" else "up"
+    for out, options in (("whole", None), ("blocks", LayerwiseOptions())):
+        summary = quantize(recipe("int8_static", algorithm), tmp_path / out, options)
+    held = [m for m in summary.plan.quantized if m.extras]
+    assert {m.name for m in held} >= {"layers.0.gate", "layers.2.up"}
+    for module in held:
+        file = "layers." + module.name.split(".")[1] if module.name.startswith("layers") else "rest"
+        whole, blocks = (TensorFile(tmp_path / out / f"{file}.safetensors") for out in ("whole", "blocks"))
+        assert torch.equal(whole[f"{module.name}/extras/{part}"], blocks[f"{module.name}/extras/{part}"])
+
+
 def test_without_data_only_weights_are_worked_on(quantize, content, tmp_path):
     quantize("int8_weight_only", tmp_path / "whole", None, calib=None)
     quantize("int8_weight_only", tmp_path / "blocks", calib=None)
@@ -105,7 +119,9 @@ def crash_at(monkeypatch, step: int) -> list[str]:
     return flushed
 
 
-@pytest.mark.parametrize(("algorithm", "stride"), [("max", 5), ("gptq", 13)])
+@pytest.mark.parametrize(
+    ("algorithm", "stride"), [("max", 5), ("gptq", 13), ("[smoothquant, {method: svdquant, rank: 4}]", 13)]
+)
 def test_a_run_that_is_cut_off_before_any_flush_ends_with_the_same_bytes(
     quantize, content, recipe, tmp_path, monkeypatch, algorithm, stride
 ):
