@@ -76,12 +76,13 @@ def _skeleton(config: Mapping[str, Any]) -> Any:
         return None
     if find_spec("transformers.conversion_mapping") is None:
         return None  # transformers 4 holds weights as the hub does
-    import transformers
+    from transformers import CONFIG_MAPPING
 
-    builder: Any = transformers.AutoModelForCausalLM
-    settings = transformers.AutoConfig.for_model(**config)
+    from mtopt_hf.load.model_class import build_empty
+
+    settings = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))  # as from a file: infinities are tagged
     with torch.device("meta"):
-        return builder.from_config(settings, trust_remote_code=False)
+        return build_empty(config, settings)
 
 
 def _revert(skeleton: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

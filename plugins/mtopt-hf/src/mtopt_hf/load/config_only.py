@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from mtcore.errors import ModelError
 from mtcore.export import SourceFiles
 from mtcore.trace import empty_weights
 from mtopt_hf.load.construct import LOADING_ERRORS
 from mtopt_hf.load.directory import CONFIG, first_line, read_config
+from mtopt_hf.load.model_class import build_empty
 
 
 def load_config_only(folder: Path) -> tuple[PreTrainedModel, SourceFiles]:
@@ -25,10 +26,9 @@ def load_config_only(folder: Path) -> tuple[PreTrainedModel, SourceFiles]:
     if "quantization_config" in config:
         raise ModelError(f"{folder / CONFIG}: of a quantized checkpoint there is nothing to plan")
     known: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    builder: Any = AutoModelForCausalLM
     try:
         with empty_weights():
-            model = builder.from_config(known, dtype=getattr(known, "dtype", None) or torch.float32)
+            model = build_empty(config, known, dtype=getattr(known, "dtype", None) or torch.float32)
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder / CONFIG}: transformers cannot build it: {first_line(error)}") from error
     built: PreTrainedModel = model.eval()

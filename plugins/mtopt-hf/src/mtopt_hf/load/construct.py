@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from mtcore.errors import ModelError
+from mtopt_hf.load.model_class import model_class
+from mtopt_hf.load.weight_files import read_json
 
 _log = logging.getLogger("mtcore")
 
@@ -28,18 +30,19 @@ LOADING_ERRORS = (
 """What transformers is known to raise for a config that does not fit; each is passed on as its cause."""
 
 
-def construct_model(folder: str, **arguments: Any) -> PreTrainedModel:
-    """The causal language model of a directory, in eval mode, in the dtype that it is stored in.
+def construct_model(folder: str, config: Mapping[str, Any], **arguments: Any) -> PreTrainedModel:
+    """The model of a directory, in eval mode, in the dtype that it is stored in.
 
     Args:
         folder: a checkpoint directory.
+        config: content of its config.json; without an `architectures` that transformers has, a causal LM's.
         arguments: for `from_pretrained`; `gguf_file`, say.
 
     Raises:
         ModelError: transformers cannot build it, or weights are missing or of another shape.
     """
     options: dict[str, Any] = {"dtype": "auto", "trust_remote_code": False, "ignore_mismatched_sizes": True}
-    loader: Any = AutoModelForCausalLM
+    loader = model_class(config)
     where = str(Path(folder, arguments.get("gguf_file", "")))
     try:
         model, info = loader.from_pretrained(folder, output_loading_info=True, **(options | arguments))
@@ -74,7 +77,7 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
     Raises:
         ModelError: transformers cannot open it.
     """
-    model: Any = construct_model(str(folder), dtype=dtype)
+    model: Any = construct_model(str(folder), read_json(folder / "config.json"), dtype=dtype)
     if not hasattr(getattr(model, "hf_quantizer", None), "compressor"):
         raise ModelError(f"{folder}: this is no compressed-tensors checkpoint")
     model.hf_quantizer.compressor.decompress_model(model)  # the library would do it in the first forward

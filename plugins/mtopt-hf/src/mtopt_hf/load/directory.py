@@ -45,7 +45,7 @@ def load_directory(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     """
     config = read_config(folder)
     check_weight_files(folder)
-    model = construct_model(str(folder)) if quantized_as(config) is None else open_quantized(folder)
+    model = construct_model(str(folder), config) if quantized_as(config) is None else open_quantized(folder)
     return model, load_tokenizer(folder), SourceFiles(config=config, files=companions(folder))
 
 

@@ -28,7 +28,7 @@ def load_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | No
         ModelError: the file is damaged or cut short, or transformers does not know its architecture.
     """
     header = read_header(file)
-    model = construct_model(str(file.parent), gguf_file=file.name, dtype=torch.float32)
+    model = construct_model(str(file.parent), {}, gguf_file=file.name, dtype=torch.float32)
     _forget_origin(model)
     tokenizer = _tokenizer(file, header.values)
     config = json.loads(model.config.to_json_string(use_diff=True))
