@@ -39,6 +39,16 @@ def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DE
     artifact.source.write_files(folder)
 
 
+def checkpoint_tensors(artifact: Artifact) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint by their names in the file; coded ones are made when they are asked for.
+
+    Raises:
+        ExportError: a quantized weight is part of another tensor on the hub.
+    """
+    shapes = {module.name: dict(module.shapes)["weight"] for module in artifact.plan.quantized}
+    return _AllTensors(artifact, hub_view(artifact.source.config, artifact.tensors, shapes))
+
+
 class _AllTensors(Mapping[str, Tensor]):
     """The tensors of the file; those of a quantized module are made when they are asked for, and not kept."""
 

@@ -1,0 +1,78 @@
+"""MtcoreQuantizer: transformers' way into a quantized checkpoint, and back to one."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.quantizers.base import HfQuantizer
+
+from mtcore.errors import ModelError
+from mtcore.export import SourceFiles
+from mtcore.quantization import compress, to_artifact
+from mtopt_hf.ct.writer import checkpoint_tensors
+from mtopt_hf.quantizer.config import MtcoreConfig
+from mtopt_hf.quantizer.decode import Decode, Found
+from mtopt_hf.quantizer.groups import read_groups
+from mtopt_hf.quantizer.read import COMPANIONS
+from mtopt_hf.quantizer.restore import restore
+
+
+class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
+    """Opens a compressed-tensors checkpoint as a model that mtcore quantized.
+
+    Weights are decoded while they are loaded, through the model's own conversions of names and layouts; then every
+    module that had codes becomes a quantized one with the scales of the file. Saving gives the same codes and
+    scales, or those of the weights as they were trained since.
+    """
+
+    requires_calibration = True
+    quantization_config: MtcoreConfig
+    serialized_names: ClassVar[dict[str, list[str]]] = {"weight": list(COMPANIONS)}
+
+    def __init__(self, quantization_config: MtcoreConfig, **options: Any) -> None:
+        super().__init__(quantization_config, **options)
+        self.found = Found(read_groups(quantization_config.content))
+
+    def get_load_operations(self) -> dict[str, type[Decode]]:
+        return {"dequantize": Decode, "deserialize": Decode}
+
+    def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:
+        """Where a converter merges matrices, its operations are told to the one that decodes them."""
+        updated: list[Any] = super().update_weight_conversions(weight_conversions, model)
+        for converter in updated:
+            first, *rest = getattr(converter, "operations", None) or [None]
+            if isinstance(first, Decode):
+                converter.operations = [Decode(self, rest), *rest]
+        return updated
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **options: Any) -> PreTrainedModel:
+        restore(model, self.found.coded)
+        self.found.coded.clear()
+        model._weight_conversions = []  # what is saved has the names and layouts of the hub already
+        if self.quantization_config.modules == "packed":
+            compress(model)
+        return model
+
+    def get_state_dict_and_metadata(self, model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors of a checkpoint, made from the weights as they are now."""
+        if self.quantization_config.modules == "packed":
+            raise ModelError("packed layers cannot be saved; open the checkpoint with modules='fake' for that")
+        config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
+        config.pop("quantization_config", None)
+        with torch.no_grad():
+            artifact = to_artifact(model, SourceFiles(config=config))
+            return dict(checkpoint_tensors(artifact)), {}
+
+    def is_serializable(self) -> bool:
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return self.quantization_config.modules == "fake"
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        return self.is_trainable
