@@ -1,0 +1,101 @@
+"""mtcore on one model of the benchmark of coverage: plan, leave out by rule what cannot be written, go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from coverage_case import Case
+from coverage_client import logits
+from torch import Tensor
+
+from mtcore.flow import export_model, load_checkpoint
+from mtcore.nn import QuantModule
+from mtcore.plan import ModulePlan, Plan
+from mtcore.plugins import default_registry
+from mtcore.quantization import apply_plan, plan_model, quantized_of
+from mtopt_hf.quantizer import registered
+from mtopt_hf.quiet import quiet_transformers
+
+DIALECT = "compressed-tensors"
+RECIPES: dict[str, dict[str, Any]] = {
+    "fp8": {"include": ["fp8"]},
+    "nvfp4": {"include": ["nvfp4"]},
+    "int4": {"rules": [{"weight": "int4_b32"}, {"include": "base_exclusions"}], "algorithm": "max"},
+    "int8": {"include": ["int8_weight_only"]},
+}
+"""INT4 in blocks of 32, for the tiny models are 32 wide."""
+
+
+def build(case: Case) -> Any:
+    """The checkpoint as our loader opens it."""
+    return load_checkpoint(str(case.source))
+
+
+CLIENTS = {"transformers": nullcontext, "mtopt_hf": registered}
+"""Who opens what we wrote: transformers alone, and with our quantizer registered in it."""
+
+
+def quantize(loaded: Any, case: Case, recipe: str, out: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Write `out`. Gives what each client's logits should be, and facts for the row."""
+    inputs = case.inputs()
+    plan = settled_plan(loaded.model, recipe, inputs)
+    facts = {"plan": _told(plan), "layers": len(plan.quantized)}
+    model = apply_plan(loaded.model, plan, [inputs])
+    export_model(model, out, source=loaded.files)
+    ours = logits(model, inputs)
+    _compute_as_transformers(model)
+    return {"mtopt_hf": ours, "transformers": logits(model, inputs)}, facts
+
+
+def settled_plan(model: torch.nn.Module, recipe: str, inputs: dict[str, Any]) -> Plan:
+    """The plan after a rule for every module that the format or the dialect cannot take, or the data not reach."""
+    config = {**RECIPES[recipe], "max_unquantized": 1.0}
+    plan = plan_model(model, config, inputs=inputs)
+    spec = default_registry().exporters[DIALECT]
+    modules = {module.name: module for module in plan.quantized}
+    refused = {f.where: f.message for f in plan.findings if f.where in modules and f.level != "note"}
+    for name, module in modules.items():
+        problems = spec.check(replace(plan, modules=(module,)))
+        if problems:
+            refused[name] = problems[0].partition(": ")[2]
+    if refused:
+        rules = [*config.get("rules", []), *({"modules": [name], "skip": True} for name in refused)]
+        plan = plan_model(model, {**config, "rules": rules}, inputs=inputs)
+        plan = replace(plan, modules=tuple(_with_reason(m, refused) for m in plan.modules))
+    return plan
+
+
+def _with_reason(module: ModulePlan, refused: dict[str, str]) -> ModulePlan:
+    return replace(module, reason=refused[module.name]) if module.name in refused else module
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    """Elements of matrices by what the plan says about them."""
+    counts: Counter[str] = Counter()
+    for module in plan.modules:
+        size = sum(torch.Size(shape).numel() for _, shape in module.shapes if len(shape) > 1)
+        counts["quantized" if module.quantized else module.reason] += size
+    return {reason: size for reason, size in counts.items() if size}
+
+
+def _compute_as_transformers(model: torch.nn.Module) -> None:
+    """It rounds NVFP4 weights to bf16, and does not quantize what goes into merged experts."""
+    for planned in quantized_of(model).plan.quantized:
+        module = model.get_submodule(planned.name)
+        assert isinstance(module, QuantModule)
+        module.fold_weights()
+        for slot, quantizer in module.quantizers():
+            if quantizer.is_weight and quantizer.format.outer is not None:
+                weight = module.weight_of(slot)
+                weight.data.copy_(weight.data.bfloat16())
+            elif planned.spec == "experts":
+                quantizer.disable()
+
+
+def quiet() -> Any:
+    return quiet_transformers()
