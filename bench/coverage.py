@@ -6,9 +6,9 @@
     python bench/coverage.py --json bench/results/coverage.json --table
 
 A model with random parameters is saved as a checkpoint; every tool loads that, quantizes it and writes it, and its
-clients open what it wrote. One child process a model, tool and recipe. The JSON has one row a line and is written
-after every row; `--resume` skips the rows that it has. A peer runs in an environment of its own, by the same script, on the
-same checkpoints.
+clients open what it wrote. One child process a model, tool and recipe. The JSON has one row a line and is
+written after every row; `--resume` skips the rows that it has. A peer runs in an environment of its own, by the
+same script, on the same checkpoints.
 """
 
 from __future__ import annotations

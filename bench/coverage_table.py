@@ -51,7 +51,7 @@ def _share(part: str) -> Callable[[list[Row]], str]:
 def _opens(client: str) -> Callable[[list[Row]], str]:
     def cell(rows: list[Row]) -> str:
         asked = [r[client]["result"] for r in rows if client in r]
-        return str(asked.count("equal")) if asked else "–"
+        return str(asked.count("equal")) if asked else "-"
 
     return cell
 
