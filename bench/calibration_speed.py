@@ -4,9 +4,11 @@
     python bench/calibration_speed.py --size small                                      # on any CPU
 
 A Llama with random weights, the same data, one process a tool. Each peer runs with the interpreter that
-`--modelopt` or `--llmcompressor` names (default: this one) and is left out, with its error, if it cannot be
-imported there. `forward` is one forward over all batches; `calibrate` is everything between a planned and a
-calibrated model; the trace and the plan stand apart. Memory is the peak over the weights while calibrating.
+`--modelopt` or `--llmcompressor` names (default: this one), sees the packages in the folder that
+`--modelopt-path` or `--llmcompressor-path` names, and is left out, with its error, if it cannot be imported
+there. `forward` is one warm forward over all batches, the median of five for every calibration; `calibrate` is
+everything between a planned and a calibrated model; the trace and the plan stand apart. On a GPU both are timed
+with events. Memory is the peak over the weights while calibrating.
 """
 
 from __future__ import annotations
@@ -14,9 +16,13 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -41,6 +47,9 @@ OURS: dict[str, Any] = {
                          "algorithm": "smoothquant"},
     "INT4 AWQ": {"rules": [INT4, {"include": "base_exclusions"}], "algorithm": "awq"},
 }  # fmt: skip
+FORWARDS = 5
+"""Plain forwards over all batches that are timed beside every calibration; their median counts."""
+
 MODELOPT = {
     "FP8 max": "FP8_DEFAULT_CFG",
     "NVFP4 max": "NVFP4_DEFAULT_CFG",
@@ -51,7 +60,11 @@ MODELOPT = {
 
 @dataclass
 class Row:
-    """One recipe of one tool. Times in seconds, memory in bytes (0 where the device does not tell)."""
+    """One recipe of one tool. Times in seconds, memory in bytes (0 where the device does not tell).
+
+    `forwards`: the least and the largest time of a plain forward, to show how steady the machine is. `ratio`: the
+    median over the runs of one calibration over the median of the forwards just before it.
+    """
 
     tool: str
     version: str
@@ -63,11 +76,10 @@ class Row:
     forward_peak: int = 0
     peak: int = 0
     runs: int = 1
+    forwards: tuple[float, float] = (0.0, 0.0)
+    ratio: float = 0.0
+    ratios: tuple[float, ...] = ()
     error: str = ""
-
-    @property
-    def ratio(self) -> float:
-        return self.calibrate / self.forward
 
     @property
     def memory(self) -> float:
@@ -89,18 +101,19 @@ def build(size: dict[str, int], device: str) -> tuple[nn.Module, list[Tensor]]:
     return model, [batch.to(device) for batch in ids]
 
 
-def clock(device: str) -> float:
-    """Seconds of the wall on a GPU, whose work is waited for; CPU seconds of this process elsewhere."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
-
-
 def timed(device: str, work: Callable[[], object]) -> float:
-    start = clock(device)
+    """Seconds between two events on a GPU whose queue was empty; CPU seconds of this process elsewhere."""
+    if device != "cuda":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    begin.record()
     work()
-    return clock(device) - start
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3
 
 
 def peak_of(device: str, work: Callable[[], object]) -> tuple[float, int]:
@@ -125,21 +138,38 @@ def measure(
 ) -> Row:  # fmt: skip
     """The median of several fresh calibrations; `quantize` prepares, and gives the work that is timed."""
     row = Row(tool, version, recipe, 0.0, 0.0, runs=runs)
-    seconds, forwards = [], []
-    for _ in range(runs):
+    try:
+        fill(row, size, device, quantize)
+    except Exception as error:  # noqa: BLE001  one recipe that fails must not cost the others
+        traceback.print_exc()
+        row.error = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return row
+
+
+def fill(
+    row: Row, size: dict[str, int], device: str,
+    quantize: Callable[[nn.Module, list[Tensor], Row], Callable[[], object]],
+) -> None:  # fmt: skip
+    seconds: list[float] = []
+    forwards: list[float] = []
+    ratios: list[float] = []
+    for _ in range(row.runs):
         model, batches = build(size, device)
         row.weights = torch.cuda.memory_allocated() if device == "cuda" else 0
-        plain_forward(model, batches[:2])
         plain = partial(plain_forward, model, batches)
-        _, (spent, row.forward_peak) = peak_of(device, plain), peak_of(device, plain)
-        forwards.append(spent)
+        plain()
+        for _ in range(FORWARDS):
+            spent, row.forward_peak = peak_of(device, plain)
+            forwards.append(spent)
         work = quantize(model, batches, row)
         spent, row.peak = peak_of(device, work)
         seconds.append(spent)
+        ratios.append(spent / statistics.median(forwards[-FORWARDS:]))
         del plain, work, model, batches
         gc.collect()
-    row.forward, row.calibrate = sorted(forwards)[runs // 2], sorted(seconds)[runs // 2]
-    return row
+    row.forward, row.calibrate = statistics.median(forwards), statistics.median(seconds)
+    row.forwards, row.ratios = (min(forwards), max(forwards)), tuple(ratios)
+    row.ratio = statistics.median(ratios)
 
 
 def ours(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[Row]:
@@ -180,27 +210,29 @@ def modelopt(size: dict[str, int], device: str, runs: int, only: list[str]) -> l
 
 def llmcompressor(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[Row]:
     import llmcompressor as package
-    from datasets import Dataset
     from llmcompressor import oneshot
-    from llmcompressor.modifiers.awq import AWQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
-    from llmcompressor.modifiers.smoothquant import SmoothQuantModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
+    from torch.utils.data import DataLoader
 
     plain = {"targets": "Linear", "ignore": ["lm_head"]}
     recipes: dict[str, Any] = {
         "FP8 max": QuantizationModifier(scheme="FP8", **plain),
         "NVFP4 max": QuantizationModifier(scheme="NVFP4", **plain),
         "INT8 SmoothQuant": [SmoothQuantModifier(), QuantizationModifier(scheme="W8A8", **plain)],
-        "INT4 AWQ": AWQModifier(scheme="W4A16", **plain),
+        "INT4 AWQ": [AWQModifier(), QuantizationModifier(scheme="W4A16", **plain)],
     }
 
     def quantize(recipe: str) -> Callable[[nn.Module, list[Tensor], Row], Callable[[], object]]:
         def prepare(model: nn.Module, batches: list[Tensor], row: Row) -> Callable[[], object]:
-            rows = [{"input_ids": batch[0].tolist(), "attention_mask": [1] * size["length"]} for batch in batches]
-            data = Dataset.from_list(rows)
+            folder = tempfile.mkdtemp()  # it reads the configuration where the model says that it came from
+            model.config.save_pretrained(folder)
+            model.config._name_or_path = model.name_or_path = folder
+            data = DataLoader([{"input_ids": batch} for batch in batches], batch_size=None)
             return lambda: oneshot(
-                model=model, dataset=data, recipe=recipes[recipe], num_calibration_samples=len(rows),
-                max_seq_length=size["length"],
+                model=model, dataset=data, recipe=recipes[recipe], num_calibration_samples=len(batches),
+                processor=object(),  # asked for where it would be looked up by the model's name; never used
             )  # fmt: skip
 
         return prepare
@@ -215,14 +247,15 @@ def llmcompressor(size: dict[str, int], device: str, runs: int, only: list[str])
 TOOLS = {"mtcore": ours, "modelopt": modelopt, "llmcompressor": llmcompressor}
 
 
-def ask(tool: str, python: str, options: argparse.Namespace) -> list[Row]:
+def ask(tool: str, options: argparse.Namespace) -> list[Row]:
     """The rows of a tool, measured in a process of its own; one row with its error where it fails."""
+    python, path = getattr(options, tool, sys.executable), getattr(options, f"{tool}_path", None)
     line = [python, __file__, "--tool", tool, "--size", options.size, "--device", options.device]
-    done = subprocess.run(
-        [*line, "--runs", str(options.runs), "--only", *options.only], capture_output=True, text=True
-    )
+    line += ["--runs", str(options.runs), "--only", *options.only]
+    environment = dict(os.environ) if path is None else {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(line, capture_output=True, text=True, env=environment)
+    print(done.stderr[-2000:], file=sys.stderr)
     if done.returncode:
-        print(done.stderr[-2000:], file=sys.stderr)
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return [Row(tool, "", "", 0.0, 0.0, error=reason)]
     return [Row(**row) for row in json.loads(done.stdout.strip().splitlines()[-1])]
@@ -238,13 +271,14 @@ def table(rows: list[Row]) -> str:
         rows, key=lambda r: (list(OURS).index(r.recipe) if r.recipe in OURS else -1, r.tool != "mtcore")
     ):
         if row.error:
-            lines.append(f"| - | {row.tool} | not measured: {row.error} | | | | |")
+            lines.append(f"| {row.recipe or '-'} | {row.tool} | not measured: {row.error} | | | | |")
             continue
         memory = f"{row.memory:.3f}x (forward alone {row.forward_peak / row.weights:.3f}x)" if row.weights else "-"
         plan = f"{row.plan:.2f}" if row.plan else "-"
         lines.append(
-            f"| {row.recipe} | {row.tool} {row.version} | {row.forward:.3f} | {row.calibrate:.3f} | "
-            f"**{row.ratio:.2f}x** | {plan} | {memory} |"
+            f"| {row.recipe} | {row.tool} {row.version} | {row.forward:.3f} ({row.forwards[0]:.3f} to "
+            f"{row.forwards[1]:.3f}) | {row.calibrate:.3f} | "
+            f"**{row.ratio:.2f}x** ({min(row.ratios):.2f} to {max(row.ratios):.2f}) | {plan} | {memory} |"
         )
     return "\n".join(lines)
 
@@ -258,6 +292,8 @@ def main() -> None:
     parser.add_argument("--tools", nargs="+", default=list(TOOLS))
     parser.add_argument("--modelopt", default=sys.executable, help="an interpreter that has it")
     parser.add_argument("--llmcompressor", default=sys.executable, help="an interpreter that has it")
+    parser.add_argument("--modelopt-path", help="a folder with it, the only entry of its PYTHONPATH")
+    parser.add_argument("--llmcompressor-path", help="a folder with it, the only entry of its PYTHONPATH")
     parser.add_argument("--tool", help="measure this one, in this process")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
@@ -268,13 +304,12 @@ def main() -> None:
         return
     rows = []
     for tool in options.tools:
-        rows += ask(tool, getattr(options, tool, sys.executable), options)
+        rows += ask(tool, options)
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU, CPU seconds"
     head = f"{device}, torch {torch.__version__}, size {options.size}, median of {options.runs}"
     print(f"{head}\n\n{table(rows)}")
     if options.json:
-        found = [{**asdict(row), "ratio": row.ratio if not row.error else None} for row in rows]
-        options.json.write_text(json.dumps({"machine": head, "rows": found}, indent=1))
+        options.json.write_text(json.dumps({"machine": head, "rows": [asdict(row) for row in rows]}, indent=1))
     if options.markdown:
         options.markdown.write_text(f"{head}\n\n{table(rows)}\n")
 

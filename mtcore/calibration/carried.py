@@ -68,7 +68,7 @@ def inputs_to_scale(run: CalibrationRun, layers: Mapping[str, QuantModule]) -> I
 def scale_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None:
     """Divide the consumers' inputs by `scales`, fp32 [channels], without changing the model's outputs."""
     fold_inputs(run, where, scales)
-    for name in where.consumers if where.carried else ():
+    for name, by in where.by_consumer(scales).items() if where.carried else ():
         layer = run.model.get_submodule(name)
         assert isinstance(layer, QuantModule)
         state = layer.get_submodule(layer.slots["input"])
@@ -76,7 +76,7 @@ def scale_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> Non
             f"{name}: planned to keep scales, but its input has no place for them"
         )
         before = state.pre_quant_scale
-        factor = 1.0 / where.columns(name, scales).float()
+        factor = 1.0 / by.float()
         state.set_pre_quant_scale(factor if before is None else before * factor)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,9 +50,17 @@ class ScaledInput:
             found.index_add_(0, self.consumers[name].to(square.device), square.float())
         return found.sqrt()
 
-    def columns(self, name: str, scales: Tensor) -> Tensor:
-        """The scales of one consumer's columns, [cols], from those of the channels."""
-        return scales[self.consumers[name].to(scales.device)]
+    def by_consumer(self, scales: Tensor) -> dict[str, Tensor]:
+        """The scales of every consumer's columns, [cols], from those of the channels; alike ones are one tensor."""
+        known: list[tuple[Tensor, Tensor]] = []
+        found: dict[str, Tensor] = {}
+        for name, channels in self.consumers.items():
+            same = next((columns for other, columns in known if torch.equal(channels, other)), None)
+            if same is None:
+                same = scales[channels.to(scales.device)]
+                known.append((channels, same))
+            found[name] = same
+        return found
 
 
 def scaled_inputs(folds: Sequence[FoldGroup], columns: Mapping[str, int]) -> Iterator[ScaledInput]:
@@ -100,7 +109,7 @@ def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None
     """
     fold(run.model, run.edits, where, scales)
     statistics = run.statistics
-    statistics.divide({(name, "input"): where.columns(name, scales) for name in where.consumers})
+    statistics.divide({(name, "input"): by for name, by in where.by_consumer(scales).items()})
     producers, readers = where.group.up, where.group.down
     if not where.columns_divided:
         producers, readers = readers, producers
@@ -115,13 +124,9 @@ def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None
         [
             (module, slot)
             for module, slot in statistics
-            if module in other or (between and not _is_linear_input(run.model, module, slot))
+            if module in other or (between and not (slot == "input" and isinstance(run.modules[module], nn.Linear)))
         ]
     )
-
-
-def _is_linear_input(model: nn.Module, module: str, slot: str) -> bool:
-    return slot == "input" and isinstance(model.get_submodule(module), nn.Linear)
 
 
 def _scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tensor) -> None:
@@ -142,7 +147,10 @@ def _scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Ten
     for start in range(0, len(target), step):
         part = target[start : start + step]
         by_part = factors if len(factors) == 1 else factors[start : start + step]
-        scaled = (part.float() + side.offset) * by_part - side.offset if side.offset else part * by_part
+        if not side.offset:
+            part.mul_(by_part)  # in fp32, rounded once; no second copy where the device can do without
+            continue
+        scaled = (part.float() + side.offset) * by_part - side.offset
         if touched is not None:
             scaled = torch.where(touched if len(touched) == 1 else touched[start : start + step], scaled, part)
         part.copy_(scaled)
@@ -157,6 +165,6 @@ def _along(flat: Tensor, axes: tuple[int, ...], sizes: list[int], dims: int) -> 
 
 def _by_column(side: Slices, cols: int) -> Tensor | None:
     """The channel of every column, or None where some column has none."""
-    channels = torch.full((cols,), -1)
-    channels[side.places] = side.channel_numbers
-    return None if bool((channels < 0).any()) else channels
+    channels = np.full(cols, -1)  # torch would wake all its threads for this
+    channels[side.places.numpy()] = side.channel_numbers.numpy()
+    return None if (channels < 0).any() else torch.from_numpy(channels)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mtcore.errors import CalibrationError
+from mtcore.nn.walk import modules_of
 from mtcore.trace import TraceInputs
 
 ForwardLoop = Callable[[nn.Module], object]
@@ -59,11 +60,12 @@ def forward_batch(model: nn.Module, batch: Any) -> Any:
 @contextmanager
 def calibration_mode(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; every module's own mode is put back, also after an error."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    training = [module for module in modules_of(model) if module.training]
+    if training:
+        model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in training:
+            module.training = True

@@ -21,7 +21,7 @@ Quantizers = Mapping[tuple[str, str], TensorQuantizer]
 def planned_quantizers(run: CalibrationRun) -> Iterator[tuple[tuple[str, str], TensorQuantizer]]:
     """((module name, slot), quantizer) for every slot of the plan."""
     for planned in run.plan.quantized:
-        module = run.model.get_submodule(planned.name)
+        module = run.modules[planned.name]
         assert isinstance(module, QuantModule), f"{planned.name} was not converted"
         for slot, quantizer in module.quantizers():
             yield (planned.name, slot), quantizer

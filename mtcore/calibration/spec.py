@@ -12,6 +12,7 @@ from torch import nn
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.loop import ForwardLoop as ForwardLoop
 from mtcore.calibration.statistics import Statistics, Wanted, gather
+from mtcore.nn.walk import modules_by_name
 from mtcore.plan.plan import Holds, Plan
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class CalibrationRun:
     edits: ParameterEdits = field(default_factory=ParameterEdits)
     gathered: Statistics | None = None
     blocks: Sequence[BlockInputs] | None = None
+
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """The model's modules by name, as they are when this is asked first; a shared one under all its names."""
+        return modules_by_name(self.model)
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -33,8 +33,7 @@ class QuantizerState(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in STATISTICS:
-            self.register_buffer(name, None)
+        self._buffers.update(dict.fromkeys(STATISTICS))  # registered: models have thousands of quantizers
 
     def set_amax(self, amax: Tensor | None, outer_amax: Tensor | None) -> None:
         """Set the calibrated magnitudes (fp32 [grid rows, grid cols] and []); None leaves a level to the tensor.

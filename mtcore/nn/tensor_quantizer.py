@@ -154,6 +154,17 @@ class TensorQuantizer(QuantizerState):
             return qparams_from_range(self.low, self.high, self.format)
         return qparams_of(matrix, self.amax, self.outer_amax, self.format)
 
+    def rounded_afresh(self, matrix: Tensor) -> Tensor:
+        """Another matrix [rows, cols] as the format represents it, with scales of its own, for searches.
+
+        Nothing calibrated plays a part, and it is neither scaled, rotated nor shifted.
+        """
+        kernel = self.kernel
+        if kernel is not None and matrix.device.type == kernel.use.device.type:
+            fake: Tensor = kernel.kernel.run(matrix, None, None, kernel.key)
+            return fake
+        return fake_quantize(matrix, qparams_of(matrix, None, None, self.format))
+
     def calibrated_qparams(self) -> QParams | None:
         """What an activation slot stores: its calibrated scales; None where everything is dynamic.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mtcore.nn import QuantModule
+from mtcore.nn.walk import modules_of
 from mtcore.quantization.journal import Journal
 
 _CLOSED: tuple[tuple[type[nn.Module], str, object], ...] = (
@@ -16,7 +17,7 @@ _CLOSED: tuple[tuple[type[nn.Module], str, object], ...] = (
 
 def close_fast_paths(model: nn.Module, journal: Journal) -> None:
     """Make every transformer layer that holds a quantized module call its parts; written down in the journal."""
-    for module in model.modules():
+    for module in modules_of(model):
         for kind, attribute, closed in _CLOSED:
-            if isinstance(module, kind) and any(isinstance(part, QuantModule) for part in module.modules()):
+            if isinstance(module, kind) and any(isinstance(part, QuantModule) for part in modules_of(module)):
                 journal.set_attribute(module, attribute, closed)

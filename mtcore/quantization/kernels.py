@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from itertools import chain
 
 import torch
 from torch import nn
 
 from mtcore.backends import FAKE_QUANTIZE, KernelChoice, KernelSpec, Use, choose_kernel
 from mtcore.nn import TensorQuantizer
+from mtcore.nn.walk import modules_of
 
 _log = logging.getLogger("mtcore")
 
@@ -28,17 +30,22 @@ def assign_kernels(
         PlanError: no kernel serves a format; with the built-in ones there always is one.
     """
     device = device_of(model) if device is None else device
+    quantizers = [module for module in modules_of(model) if isinstance(module, TensorQuantizer)]
     choices: dict[Use, KernelChoice] = {}
-    for quantizer in (module for module in model.modules() if isinstance(module, TensorQuantizer)):
-        use = Use(FAKE_QUANTIZE.name, quantizer.format, device)
-        if use not in choices:
-            choices[use] = choose_kernel(use, kernels.values())
-            _log.info("%s", choices[use])
-        quantizer.kernel = None if choices[use].is_reference else choices[use]
+    of_format: dict[int, KernelChoice] = {}  # by identity: comparing formats by value takes longer than all else
+    for quantizer in quantizers:
+        if id(quantizer.format) not in of_format:
+            use = Use(FAKE_QUANTIZE.name, quantizer.format, device)
+            if use not in choices:
+                choices[use] = choose_kernel(use, kernels.values())
+                _log.info("%s", choices[use])
+            of_format[id(quantizer.format)] = choices[use]
+        choice = of_format[id(quantizer.format)]
+        quantizer.kernel = None if choice.is_reference else choice
     return tuple(choices.values())
 
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of a model's first parameter or buffer; the CPU where it has none."""
-    tensors = (*model.parameters(), *model.buffers())
-    return tensors[0].device if tensors else torch.device("cpu")
+    first = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device

@@ -40,7 +40,7 @@ def test_outputs_stay_while_inputs_and_weights_are_scaled(folded, batch):
         scales = torch.linspace(0.25, 4.0, place.group.size)
         fold(model, edits, place, scales)
     assert torch.allclose(model(batch), before, atol=1e-4)
-    columns = places["0.gate", "0.up"].columns("0.gate", torch.linspace(0.25, 4.0, 32))
+    columns = places["0.gate", "0.up"].by_consumer(torch.linspace(0.25, 4.0, 32))["0.gate"]
     assert torch.allclose(model[0].gate.weight, weight * columns)
     edits.undo()
     assert torch.equal(model(batch), before)
@@ -50,7 +50,7 @@ def test_sizes_of_channels_are_the_largest_of_their_columns(folded):
     place = folded[2]["0.gate", "0.up"]
     gate, up = torch.arange(32.0), torch.full((32,), 7.5)
     channels = place.channels_of({"0.gate": gate, "0.up": up})
-    assert torch.equal(place.columns("0.up", channels), torch.maximum(gate, up))
+    assert torch.equal(place.by_consumer(channels)["0.up"], torch.maximum(gate, up))
 
 
 def test_an_offset_is_part_of_what_is_scaled():
@@ -89,7 +89,7 @@ def test_folding_tells_the_statistics_and_forgets_what_it_cannot_work_out(folded
     fold_inputs(run, norm, scales)
     assert set(run.statistics) == set(before)
     for site in (("0.gate", "input"), ("0.up", "input")):
-        assert torch.equal(run.statistics[site].amax, before[site] / norm.columns(site[0], scales))
+        assert torch.equal(run.statistics[site].amax, before[site] / norm.by_consumer(scales)[site[0]])
     fold_inputs(run, middle, torch.full((middle.group.size,), 2.0))
     assert (
         "0.up",

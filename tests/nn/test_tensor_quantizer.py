@@ -216,3 +216,12 @@ def test_what_is_stored_of_an_activation_is_its_outer_scale(formats):
     quantizer.set_amax(None, torch.tensor(26.88))
     assert quantizer.calibrated_qparams().scale_2.item() == pytest.approx(0.01)
     assert TensorQuantizer(formats["fp8_row"], "dynamic").calibrated_qparams() is None
+
+
+def test_another_matrix_is_rounded_afresh_whatever_was_calibrated(formats):
+    quantizer = TensorQuantizer(formats["nvfp4"], "static", channel_axis=0)
+    quantizer.set_amax(None, torch.tensor(100.0))
+    matrix = torch.randn(4, 32)
+    assert torch.equal(
+        quantizer.rounded_afresh(matrix), fake_quantize(matrix, dynamic_qparams(matrix, quantizer.format))
+    )

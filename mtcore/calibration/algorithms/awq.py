@@ -25,15 +25,15 @@ from mtcore.calibration.math.awq import Rounding, ScaleChoice
 from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers, weight_of
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, Statistics, joined
-from mtcore.formats import PER_TENSOR, TensorFormat
+from mtcore.formats import PER_TENSOR
 from mtcore.nn import QuantModule, TensorQuantizer
-from mtcore.numerics import block_amax, column_amax, dynamic_qparams, fake_quantize
+from mtcore.numerics import block_amax, column_amax
 from mtcore.plan import Holds, Plan
 
 LOG = logging.getLogger(__name__)
 
-_AT_ONCE = 2**21
-"""Elements of candidates that are tried together: 8 MiB of fp32, and as much for each step of rounding."""
+_AT_ONCE = 2**22
+"""Elements of candidates that are tried together: 16 MiB of fp32, and as much for each step of rounding."""
 
 
 class AwqOptions(BaseModel):
@@ -159,12 +159,8 @@ def _rounding(quantizers: Quantizers, key: tuple[str, str], wanted: bool) -> Rou
         return None
     fmt = quantizer.format
     if fmt.block.rows == 1 and fmt.outer is None:  # rows do not touch each other
-        return lambda x: _fake(x.flatten(0, 1), fmt).view_as(x)
-    return lambda x: torch.stack([_fake(matrix, fmt) for matrix in x])
-
-
-def _fake(matrix: Tensor, fmt: TensorFormat) -> Tensor:
-    return fake_quantize(matrix, dynamic_qparams(matrix, fmt))
+        return lambda x: quantizer.rounded_afresh(x.flatten(0, 1)).view_as(x)
+    return lambda x: torch.stack([quantizer.rounded_afresh(matrix) for matrix in x])
 
 
 def planned(plan: Plan, options: AwqOptions, holds: Holds) -> Plan:

@@ -132,7 +132,7 @@ def set_weights(run: CalibrationRun, quantizers: Quantizers) -> None:
     """Fix what the scales of weights need of the whole tensor, and give the slots of every scale group one amax."""
     weights = {site: quantizer for site, quantizer in quantizers.items() if quantizer.is_weight}
     amaxes = [calibrate_weight(quantizer, weight_tensor(run.model, site)) for site, quantizer in weights.items()]
-    finite = all_at_once([None if amax is None else amax.isfinite() for amax in amaxes])
+    finite = all_at_once(amaxes, torch.isfinite)
     for site, sound in zip(weights, finite, strict=True):
         if sound is False:
             raise CalibrationError(
@@ -148,11 +148,12 @@ def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor) -> Tensor | Non
     Returns:
         The tensor's amax, fp32 [], which the caller checks; None where the format needs none.
     """
-    quantizer.set_amax(None, None)
     if not quantizer.format.needs_tensor_amax:
+        quantizer.set_amax(None, None)
         return None
     amax = tensor_amax(quantizer.matrix(weight.detach()))
-    _set_tensor_amax(quantizer, amax)
+    two_levels = quantizer.format.outer is not None
+    quantizer.set_amax(None if two_levels else amax.reshape(1, 1), amax if two_levels else None)
     return amax
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -9,10 +11,10 @@ from mtcore.calibration.math import log_counts
 from mtcore.calibration.statistics.needs import Needs
 from mtcore.calibration.statistics.record import SAMPLE_OFFSET, TensorStatistics, sampling_stride
 from mtcore.formats import Block
-from mtcore.numerics import block_amax, column_amax
+from mtcore.numerics import block_amax, own_column_amax
 
-_JOINED_AT_ONCE = 64
-"""Batches whose magnitudes are joined together."""
+_MOST_PENDING = 64
+"""Batches whose magnitudes wait to be joined, at most."""
 
 
 class Collector:
@@ -48,9 +50,9 @@ class Collector:
         """Take in one matrix."""
         if matrix.numel() == 0:
             return
-        self._pending.append(column_amax(matrix))
-        if len(self._pending) == _JOINED_AT_ONCE:
-            self._join()
+        self._pending.append(own_column_amax(matrix))
+        if len(self._pending) == _MOST_PENDING:
+            join([self])
         if self.needs.moments:
             self._add_moments(matrix)
         if self.needs.histogram:
@@ -73,7 +75,7 @@ class Collector:
     @property
     def amax(self) -> Tensor | None:
         """The largest magnitudes so far, fp32 [cols]; None where nothing came."""
-        self._join()
+        join([self])
         return self._amax
 
     def result(self) -> TensorStatistics | None:
@@ -81,6 +83,8 @@ class Collector:
         amax = self.amax
         if amax is None or self._least is None:
             return None
+        if len(self._sample) > 1:  # as one part, so that the rows are not kept twice
+            self._sample = [(self._sample[0][0], torch.cat([rows for _, rows in self._sample]))]
         return TensorStatistics(
             self.tokens,
             self.batches,
@@ -90,23 +94,23 @@ class Collector:
             self._squares,
             self._counts,
             self._block_counts,
-            torch.cat([rows for _, rows in self._sample]) if self._sample else None,
+            self._sample[0][1] if self._sample else None,
             self._stride,
             self._gram,
         )
 
-    def _join(self) -> None:
-        """Join the magnitudes of the latest batches: few launches for many batches."""
-        if not self._pending:
-            return
-        batches, self._pending = self._pending, []
-        if len({part.shape for part in (*batches, *(() if self._amax is None else (self._amax,)))}) > 1:
-            batches = [part.amax()[None] for part in batches]  # attention weights are as wide as the text
+    def _settle_widths(self) -> None:
+        """Keep the magnitude of the whole value alone, where its columns changed from batch to batch."""
+        known = () if self._amax is None else (self._amax,)
+        if len({len(part) for part in (*self._pending, *known)}) > 1:  # attention weights are as wide as the text
+            self._pending = [part.amax()[None] for part in self._pending]
             self._amax = None if self._amax is None else self._amax.amax()[None]
-        stacked = torch.stack(batches)
-        least = stacked.amax(1).amin()
+
+    def _take(self, amax: Tensor, least: Tensor) -> None:
+        """Add the magnitudes [cols] of all that waits, and the least [] of its batches."""
+        self._pending = []
+        self._amax = amax if self._amax is None else torch.maximum(self._amax, amax)
         self._least = least if self._least is None else torch.minimum(self._least, least)
-        self._amax = stacked.amax(0) if self._amax is None else torch.maximum(self._amax, stacked.amax(0))
 
     def mark(self) -> None:
         """Remember the state as it is now, after a whole batch."""
@@ -149,3 +153,18 @@ class Collector:
         start, rows = part
         skip = int((start - SAMPLE_OFFSET) % self._stride != 0)
         return start + skip * self._stride // 2, rows[skip::2].clone()
+
+
+def join(collectors: Iterable[Collector]) -> None:
+    """Join the magnitudes of the latest batches: few launches for many batches of many values."""
+    alike: dict[tuple[torch.Size, torch.device, int], list[Collector]] = {}
+    for collector in collectors:
+        if collector._pending:
+            collector._settle_widths()
+            first = collector._pending[0]
+            alike.setdefault((first.shape, first.device, len(collector._pending)), []).append(collector)
+    for (_, _, batches), group in alike.items():
+        parts = torch.stack([part for collector in group for part in collector._pending]).float()
+        whole = parts.view(len(group), batches, -1)
+        for one in zip(group, whole.amax(1).unbind(), whole.amax(2).amin(1).unbind(), strict=True):
+            one[0]._take(*one[1:])

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from types import MethodType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtcore.calibration.loop import ForwardLoop, calibration_mode
 from mtcore.calibration.quantizers import disabled
 from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.statistics.across import across_ranks
-from mtcore.calibration.statistics.collector import Collector
+from mtcore.calibration.statistics.collector import Collector, join
 from mtcore.calibration.statistics.needs import Needs, Site, Wanted
 from mtcore.calibration.statistics.record import TensorStatistics
 from mtcore.errors import CalibrationError
 from mtcore.nn import ChannelScale, QuantModule, TensorQuantizer
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.views import TokenView
+from mtcore.nn.walk import modules_by_name
 from mtcore.numerics import token_matrix
 from mtcore.trace import SharedInputGroup
 
@@ -62,30 +64,35 @@ class Gathering:
     @contextmanager
     def running(self) -> Iterator[None]:
         """The model shows its values meanwhile; nothing is rounded. Put back in any case."""
-        quantizers = [module for module in self.model.modules() if isinstance(module, TensorQuantizer)]
+        modules = modules_by_name(self.model)
+        quantizers = [module for module in modules.values() if isinstance(module, TensorQuantizer)]
         observed: list[TensorQuantizer] = []
         self._mark()
-        watched: dict[nn.Module, set[str]] = {}
-        for name, slot in self._collectors:
-            watched.setdefault(self.model.get_submodule(name), set()).add(slot)
-        plain = {m for m in self.model.modules() if _runs_plainly(m) and watched.get(m, set()) <= {"input"}}
+        watched: dict[nn.Module, list[Site]] = {}
+        for site in self._collectors:
+            watched.setdefault(modules[site[0]], []).append(site)
+        plain = {
+            module: watched.get(module, [])
+            for module in dict.fromkeys(modules.values())
+            if isinstance(module, QuantLinear)
+            and _runs_plainly(module)
+            and all(slot == "input" for _, slot in watched.get(module, ()))
+        }
         handles = [self.model.register_forward_hook(self._after_batch)]
         try:
             for site in self._collectors:
-                target = _target(self.model, site)
-                if self.model.get_submodule(site[0]) in plain and site[1] == "input":
-                    handles.append(
-                        self.model.get_submodule(site[0]).register_forward_pre_hook(self._see_input(site))
-                    )
-                elif isinstance(target.module, TensorQuantizer):
+                if modules[site[0]] in plain:
+                    continue
+                target = _target(modules[site[0]], site)
+                if isinstance(target.module, TensorQuantizer):
                     target.module.observer = _Observer(self, site)
                     observed.append(target.module)
                 elif target.of_output:
                     handles.append(target.module.register_forward_hook(self._see_output(site)))
                 else:
                     handles.append(target.module.register_forward_pre_hook(self._see_input(site)))
-            for module in plain:
-                vars(module)["forward"] = MethodType(nn.Linear.forward, module)
+            for module, sites in plain.items():
+                vars(module)["forward"] = self._plain_forward(module, sites)
             with disabled(quantizers), calibration_mode(self.model):
                 yield
         except Exception as error:
@@ -98,7 +105,7 @@ class Gathering:
             for quantizer in observed:
                 quantizer.observer = None
             for module in plain:
-                del vars(module)["forward"]
+                vars(module).pop("forward", None)
 
     def see(self, site: Site, matrix: Tensor) -> None:
         """Take in one matrix."""
@@ -132,6 +139,19 @@ class Gathering:
             for collector in self._collectors.values():
                 collector.mark()
 
+    def _plain_forward(self, module: QuantLinear, sites: Sequence[Site]) -> Callable[..., Tensor]:
+        """That of nn.Linear, which shows its input where sites are given: cheaper than a hook."""
+        if not sites:
+            return MethodType(nn.Linear.forward, module)
+
+        def forward(input: Tensor) -> Tensor:
+            matrix = token_matrix(input.detach())
+            for site in sites:
+                self.see(site, matrix)
+            return F.linear(input, module.weight, module.bias)
+
+        return forward
+
     def _see_output(self, site: Site) -> Callable[[nn.Module, object, Tensor], None]:
         return lambda _, __, output: self.see(site, token_matrix(output.detach()))
 
@@ -146,9 +166,10 @@ class Gathering:
             self._check_finite()
 
     def _check_finite(self) -> None:
+        join(self._collectors.values())
         ordered = [*self._order, *(site for site in self._collectors if site not in self._order)]
         finite = all_at_once(
-            [None if (a := self._collectors[s].amax) is None else a.amax().isfinite() for s in ordered]
+            [None if (a := self._collectors[s].amax) is None else a.amax() for s in ordered], torch.isfinite
         )
         bad = [site for site, sound in zip(ordered, finite, strict=True) if sound is False]
         if bad:
@@ -178,8 +199,7 @@ class _Target:
     of_output: bool
 
 
-def _target(model: nn.Module, site: Site) -> _Target:
-    module = model.get_submodule(site[0])
+def _target(module: nn.Module, site: Site) -> _Target:
     if isinstance(module, QuantModule):
         return _Target(module.get_submodule(module.slots[site[1]]), True)
     if site[1] != "input":
@@ -194,7 +214,8 @@ def _leaders(model: nn.Module, wanted: Wanted, shared: Iterable[SharedInputGroup
         same = [
             (name, "input")
             for name in group.modules
-            if (name, "input") in wanted and _reads_plainly(_target(model, (name, "input")).module)
+            if (name, "input") in wanted
+            and _reads_plainly(_target(model.get_submodule(name), (name, "input")).module)
         ]
         for site in same:
             leaders[site] = same[0]
@@ -244,14 +265,17 @@ def gather(
     return found if ranks is None else across_ranks(found, wanted, ranks)
 
 
-def all_at_once(flags: Sequence[Tensor | None]) -> list[bool | None]:
-    """Flags of shape [] on the host, waiting once for each device."""
-    known = {index: flag for index, flag in enumerate(flags) if flag is not None}
-    found: list[bool | None] = [None] * len(flags)
-    for device in {flag.device for flag in known.values()}:
-        places = [index for index, flag in known.items() if flag.device == device]
-        for index, value in zip(places, torch.stack([known[i] for i in places]).tolist(), strict=True):
-            found[index] = bool(value)
+def all_at_once(
+    values: Sequence[Tensor | None], test: Callable[[Tensor], Tensor] = torch.Tensor.bool
+) -> list[bool | None]:
+    """Whether values of shape [] pass a test of single elements, on the host, waiting once for each device."""
+    known = {index: value for index, value in enumerate(values) if value is not None}
+    found: list[bool | None] = [None] * len(values)
+    for device in {value.device for value in known.values()}:
+        places = [index for index, value in known.items() if value.device == device]
+        passed = test(torch.stack([known[index] for index in places])).tolist()
+        for index, good in zip(places, passed, strict=True):
+            found[index] = good
     return found
 
 

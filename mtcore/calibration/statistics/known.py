@@ -64,7 +64,7 @@ class Statistics(Mapping[Site, TensorStatistics]):
                 "calls these modules, or skip them in the recipe"
             )
         given = [site for site in wanted if site[1] not in BEGIN_AT_ZERO]
-        exercised = all_at_once([self._known[site].least != 0 for site in given])
+        exercised = all_at_once([self._known[site].least for site in given])
         zero = [".".join(site) for site, some in zip(given, exercised, strict=True) if not some]
         if zero:
             raise CalibrationError(
@@ -74,9 +74,13 @@ class Statistics(Mapping[Site, TensorStatistics]):
 
     def divide(self, scales: Mapping[Site, Tensor]) -> None:
         """The columns of these values are divided by scales, fp32 [cols], from now on."""
+        divided: dict[tuple[int, int], TensorStatistics] = {}  # sites that share statistics go on sharing them
         for site, by in scales.items():
             if site in self._known:
-                self._known[site] = self._known[site].divided(by)
+                both = id(self._known[site]), id(by)
+                if both not in divided:
+                    divided[both] = self._known[site].divided(by)
+                self._known[site] = divided[both]
 
     def forget(self, sites: Iterable[Site] | None = None) -> None:
         """These values have changed in another way (all, where None): the data must run again for them."""

@@ -106,7 +106,7 @@ class TensorStatistics:
             squares=None if self.squares is None else self.squares / scales.square(),
             counts=None,
             block_counts={},
-            sample=None if self.sample is None else self.sample.float() / scales,
+            sample=None if self.sample is None else (self.sample.float() / scales).to(self.sample.dtype),
             gram=None if self.gram is None else self.gram / scales / scales[:, None],
         )
 

@@ -7,6 +7,7 @@ import torch
 
 from mtcore.calibration.math import log_counts
 from mtcore.calibration.statistics import AMAX, Collector, Needs
+from mtcore.calibration.statistics.collector import join
 from mtcore.formats import Block
 from mtcore.numerics import block_amax
 
@@ -66,6 +67,26 @@ def test_going_on_after_some_batches_gives_the_same_bits(matrices, stop):
             assert torch.equal(one, two), field.name
         elif field.name != "block_counts":
             assert one == two
+
+
+def test_joining_several_values_at_once_is_joining_each(matrices):
+    wide = [torch.cat((matrix, -2 * matrix), 1) for matrix in matrices]
+    several = [Collector(AMAX) for _ in range(3)]
+    for collector, seen in zip(several, (matrices, wide, matrices[:2]), strict=True):
+        for matrix in seen:
+            collector.update(matrix)
+    join([*several, Collector(AMAX)])
+    for collector, seen in zip(several, (matrices, wide, matrices[:2]), strict=True):
+        assert torch.equal(collector.amax, collected(seen, AMAX).amax)
+        assert torch.equal(collector.result().least, collected(seen, AMAX).least)
+
+
+def test_asking_for_the_result_does_not_change_what_comes_after(matrices):
+    collector = Collector(ALL)
+    for matrix in matrices:
+        collector.update(matrix)
+        collector.result()
+    assert torch.equal(collector.result().sample, collected(matrices).sample)
 
 
 def test_an_empty_matrix_is_no_data():

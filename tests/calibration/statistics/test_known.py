@@ -73,3 +73,11 @@ def test_a_recurrent_state_may_be_zero_before_its_first_step():
 def test_without_data_the_names_of_what_is_missing_are_told():
     with pytest.raises(CalibrationError, match=r"needs calibration data to know 1 activations \(here\.input\)"):
         Statistics(None).need({HERE: AMAX})
+
+
+def test_sites_that_share_statistics_go_on_sharing_them_where_they_are_divided_alike():
+    one = statistics_of(torch.ones(2, 4), AMAX)
+    statistics, by = Statistics(None, {HERE: one, THERE: one}), torch.full((4,), 2.0)
+    statistics.divide({HERE: by, THERE: by})
+    assert statistics[HERE] is statistics[THERE]
+    assert statistics[HERE].amax.tolist() == [0.5] * 4
