@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mtcore.export.artifact import SourceFiles
 from mtcore.plan.plan import Extra, Holds, Plan, holds_nothing
 
 
-def nothing(plan: Plan) -> Sequence[str]:
+def nothing(*_: object) -> Sequence[str]:
     """The check that finds nothing."""
     return ()
 
@@ -48,6 +49,8 @@ class ExporterSpec:
         notes: what the dialect folds, drops or writes in another way than the plan says, one line each.
         clients: programs that are given this dialect when a user names them.
         shards: whether `write` takes the keyword `max_shard_bytes`.
+        check_source: problems that plan and configuration of the model show together, in the words of `check`;
+            asked at the same time.
         holds: whether the dialect can hold this beside the codes and scales of a module, as it is planned: a
             `pre_quant_scale` (smoothing scales that no fold takes stay on the layer then) or a `low_rank` branch.
             A plan with one that it cannot hold is refused before the run.
@@ -60,11 +63,14 @@ class ExporterSpec:
     notes: Callable[[Plan], Sequence[str]] = nothing
     clients: tuple[Client, ...] = ()
     shards: bool = False
+    check_source: Callable[[Plan, SourceFiles], Sequence[str]] = nothing
     holds: Holds = holds_nothing
 
-    def problems(self, plan: Plan) -> tuple[str, ...]:
-        """What keeps the plan from being written: what `check` finds, and what `holds` denies."""
-        return (*self.check(plan), *_denied(plan, self))
+    def problems(self, plan: Plan, source: SourceFiles | None = None) -> tuple[str, ...]:
+        """What keeps the plan from being written: what `check` finds, what `holds` denies, and, for a model that
+        came with these files, what `check_source` finds."""
+        found = (*self.check(plan), *_denied(plan, self))
+        return found or (() if source is None else tuple(self.check_source(plan, source)))
 
 
 _EXTRAS: Mapping[Extra, str] = {

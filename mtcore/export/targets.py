@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mtcore.errors import UnknownNameError
+from mtcore.export.artifact import SourceFiles
 from mtcore.export.spec import ExporterSpec
 from mtcore.plan import Plan
 
@@ -35,7 +36,9 @@ def target_names(exporters: Mapping[str, ExporterSpec]) -> tuple[str, ...]:
     return (*exporters, *(name for name in clients if name not in exporters))
 
 
-def choose_target(name: str, plan: Plan, exporters: Mapping[str, ExporterSpec]) -> Target:
+def choose_target(
+    name: str, plan: Plan, exporters: Mapping[str, ExporterSpec], source: SourceFiles | None = None
+) -> Target:
     """The dialect for a target.
 
     Of a client, the first dialect in the order of ranks which can express the plan and which the client then runs;
@@ -46,13 +49,13 @@ def choose_target(name: str, plan: Plan, exporters: Mapping[str, ExporterSpec]) 
     """
     if name in exporters:
         spec = exporters[name]
-        return Target(name, spec.name, "", tuple(spec.notes(plan)), spec.problems(plan))
+        return Target(name, spec.name, "", tuple(spec.notes(plan)), spec.problems(plan, source))
     offers = [(client, spec) for spec in exporters.values() for client in spec.clients if client.name == name]
     if not offers:
         raise UnknownNameError("target", name, target_names(exporters))
     refused: list[Target] = []
     for client, spec in sorted(offers, key=lambda offer: offer[0].rank):
-        problems = spec.problems(plan) or tuple(client.check(plan))
+        problems = spec.problems(plan, source) or tuple(client.check(plan))
         target = Target(name, spec.name, client.why, tuple(spec.notes(plan)), problems)
         if not problems:
             return target

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtcore.errors import ExportError, look_up
-from mtcore.export.artifact import Artifact
+from mtcore.export.artifact import Artifact, SourceFiles
 from mtcore.export.atomic import target_problems, whole_directory
 from mtcore.export.spec import ExporterSpec
 from mtcore.export.targets import Target, choose_target
@@ -57,24 +57,27 @@ class UnifiedExporter:
         if problems:
             raise ExportError(problems)
 
-    def check(self, plan: Plan, dialect: str) -> None:
+    def check(self, plan: Plan, dialect: str, source: SourceFiles | None = None) -> None:
         """Ask, before a run, whether its result can be written.
+
+        Args:
+            source: what came with the model; where None, its configuration has no say.
 
         Raises:
             UnknownNameError: no such dialect.
             ExportError: what the dialect cannot express, module by module.
         """
-        problems = list(self._spec(dialect).problems(plan))
+        problems = self._spec(dialect).problems(plan, source)
         if problems:
             raise ExportError(problems)
 
-    def target(self, plan: Plan, name: str) -> Target:
+    def target(self, plan: Plan, name: str, source: SourceFiles | None = None) -> Target:
         """The dialect for a target (a dialect's or a client's name), with notes and problems.
 
         Raises:
             UnknownNameError: no such target.
         """
-        return choose_target(name, plan, self._exporters)
+        return choose_target(name, plan, self._exporters, source)
 
     def export(
         self,
@@ -99,7 +102,7 @@ class UnifiedExporter:
         Raises:
             UnknownNameError, ExportError: see `check_target` and `check`; or the disk is full or not writable.
         """
-        self.check(artifact.plan, dialect)
+        self.check(artifact.plan, dialect, artifact.source)
         spec = self._spec(dialect)
         if max_shard_bytes is not None and not spec.shards:
             raise ExportError([f"dialect {dialect} writes no shards; leave out the size of a shard"])

@@ -64,7 +64,7 @@ def export_artifact(
     artifact = source if isinstance(source, Artifact) else open_artifact(Path(source))
     exporter = UnifiedExporter(registry.exporters)
     names = tuple(dict.fromkeys(targets))
-    chosen = [exporter.target(artifact.plan, name) for name in names]
+    chosen = [exporter.target(artifact.plan, name, artifact.source) for name in names]
     places = {target.name: out if len(names) == 1 else out / target.name for target in chosen}
     for target in chosen:
         exporter.check_target(target.dialect, places[target.name], overwrite=overwrite)

@@ -241,7 +241,7 @@ def quantize_checkpoint(
         # block by block, each block proves its own
         plan = run.plan(loaded, config, store, prove_folds=layerwise is None, dialect=dialect)
     raise_errors(plan)
-    exporter.check(plan, dialect)
+    exporter.check(plan, dialect, loaded.files)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     told = None
     if layerwise is not None:

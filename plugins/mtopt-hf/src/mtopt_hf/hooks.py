@@ -1,4 +1,4 @@
-"""What the plugin gives to mtcore: a loader, calibration batches, and the compressed-tensors dialect."""
+"""What the plugin gives to mtcore: a loader, calibration batches, checkpoint dialects, and formats of theirs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mtcore.export import ExporterSpec
     from mtcore.flow.data_options import DataOptions
     from mtcore.flow.loaded import LoadedModel
+    from mtcore.formats import TensorFormat
 
 MTCORE_HOOK_API = "0.1"
 
@@ -36,7 +37,15 @@ def mtcore_calibration_batches(
 
 @hookimpl
 def mtcore_exporters() -> Iterator[ExporterSpec]:
-    """The compressed-tensors dialect."""
+    """The dialects of Hugging Face checkpoints."""
     from mtopt_hf.exporters import exporters
 
     yield from exporters()
+
+
+@hookimpl
+def mtcore_formats() -> Iterator[TensorFormat]:
+    """Integers under one scale a row, which compressed-tensors has for any number of bits."""
+    from mtopt_hf.formats import row_formats
+
+    yield from row_formats()

@@ -85,7 +85,7 @@ def test_columns_that_blocks_do_not_divide_are_refused() -> None:
 
 
 def test_convolution_is_refused() -> None:
-    assert "linear layers only" in problems(module("a", ("weight", FP8, "static"), spec="nn.Conv2d"))[0]
+    assert "linear layers and experts only" in problems(module("a", ("weight", FP8, "static"), spec="nn.Conv2d"))[0]
 
 
 def test_all_problems_come_together() -> None:

@@ -16,7 +16,7 @@ by_format = pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda spelling: 
 
 @by_format
 def test_arguments_are_the_librarys_own(spelling: Spelling) -> None:
-    for arguments in (spelling.weight, *spelling.activation.values()):
+    for arguments in filter(None, (spelling.weight, *spelling.activation.values())):
         read = QuantizationArgs.model_validate(dict(arguments)).model_dump()
         assert {key: read[key] for key in arguments if key != "scale_dtype"} == {
             key: value for key, value in arguments.items() if key != "scale_dtype"
@@ -35,5 +35,5 @@ def test_where_an_amax_lands_does_not_matter_to_a_reader() -> None:
 
 
 def test_other_codes_have_no_spelling() -> None:
-    assert spelling_of(replace(INT8_TENSOR, element=IntElement(3))) is None
+    assert spelling_of(replace(INT8_TENSOR, element=IntElement(9))) is None
     assert spelling_of(replace(FP8, scales=(replace(FP8.inner, block=replace(FP8.block, rows=3)),))) is None

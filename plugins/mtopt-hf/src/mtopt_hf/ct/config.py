@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from mtcore.export.natural import natural_order
-from mtcore.plan import Plan
+import torch
+
+from mtopt_hf.checkpoint.dialect import Contents, Description
 from mtopt_hf.ct.scheme import Scheme, scheme_of
 
 METHOD = "compressed-tensors"
+CACHE_SCHEME = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
 
 
-def quantization_config(plan: Plan, ignore: Iterable[str], hub_name: Callable[[str], str]) -> dict[str, Any] | None:
-    """The configuration that clients read, or None where nothing is quantized.
+def describe(contents: Contents) -> Description:
+    """The configuration that clients read, and the dtype that they compute in.
 
     One group takes every linear layer that is not ignored. Several groups name their modules one by one: vLLM
-    would give a fused layer to the class name "Linear" before it looks at the names of its parts.
-
-    Args:
-        plan: what was done.
-        ignore: names of unquantized modules that hold matrices.
-        hub_name: from the name of a quantized module in memory to its name in the file. Where the two differ, the
-            configuration lists both: transformers compares names in memory, vLLM names in the file.
+    would give a fused layer to the class name "Linear" before it looks at the names of its parts. Where names in
+    memory and in the file differ, it lists both: transformers compares names in memory, vLLM names in the file.
     """
     groups: dict[str, tuple[Scheme, list[str]]] = {}
-    for module in plan.quantized:
-        scheme = scheme_of(module)
+    for layer in contents.layers:
+        scheme = scheme_of(layer.weight, layer.input)
         _, members = groups.setdefault(repr(scheme), (scheme, []))
-        members += dict.fromkeys((module.name, hub_name(module.name)))
-    if not groups:
-        return None
-    targets = [["Linear"]] if len(groups) == 1 else [members for _, members in groups.values()]
+        members += dict.fromkeys((layer.pair.module.name, layer.name))
+    targets = [["Linear"]] if len(groups) == 1 else [list(dict.fromkeys(names)) for _, names in groups.values()]
     layouts = {scheme.layout for scheme, _ in groups.values()}
-    quantized = {name for _, members in groups.values() for name in members}
-    return {
+    quantization = {
         "quant_method": METHOD,
-        "format": layouts.pop() if len(layouts) == 1 else "mixed-precision",
+        "format": layouts.pop() if len(layouts) == 1 else "mixed-precision" if layouts else "dense",
         "quantization_status": "compressed",
         "config_groups": {
             f"group_{index}": scheme.to_json(names)
             for index, ((scheme, _), names) in enumerate(zip(groups.values(), targets, strict=True))
         },
-        "ignore": sorted(set(ignore) - quantized, key=natural_order),
-        "kv_cache_scheme": None,
+        "ignore": list(contents.ignore),
+        "kv_cache_scheme": None if contents.cache is None else CACHE_SCHEME,
         "global_compression_ratio": None,
     }
+    return Description({**_dtype(contents), "quantization_config": quantization})
+
+
+def _dtype(contents: Contents) -> dict[str, Any]:
+    """What config.json must say about the dtype to compute in.
+
+    Where the source does not say, clients would guess it from the first tensor of the file. And with 4- and 6-bit
+    floats it is bf16 whatever the source says: transformers takes such weights to bf16, then fails in a model of
+    another dtype.
+    """
+    config = contents.config
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    layouts = {scheme_of(layer.weight, layer.input).layout for layer in contents.layers}
+    if layouts & {"nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp6-pack-quantized"}:
+        return {key: _name(torch.bfloat16)}
+    return {} if key in config else {key: _name(contents.dtype)}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

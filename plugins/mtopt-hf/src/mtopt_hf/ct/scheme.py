@@ -1,17 +1,17 @@
-"""From the plan of a module to its scheme: layout, and arguments of weight and input."""
+"""From the slots of a weight and its input to their scheme: layout, and arguments of both."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from mtcore.plan import ModulePlan
+from mtcore.plan import SlotPlan
 from mtopt_hf.ct.spelling import Arguments, Layout, spelling_of
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How one module is written. Modules of one scheme form a group of the file's configuration."""
+    """How one layer is written. Layers of one scheme form a group of the file's configuration."""
 
     layout: Layout
     weight: Arguments
@@ -28,15 +28,14 @@ class Scheme:
         }
 
 
-def scheme_of(module: ModulePlan) -> Scheme:
-    """The scheme of a module that `check_plan` found nothing wrong with."""
-    weight, given = module.slot("weight"), module.slot("input")
-    assert weight is not None
+def scheme_of(weight: SlotPlan, given: SlotPlan | None) -> Scheme:
+    """The scheme of slots that `check_plan` found nothing wrong with."""
     spelling = spelling_of(weight.format)
     assert spelling is not None
+    assert spelling.weight is not None
     if given is None:
         assert spelling.layout_alone is not None
         return Scheme(spelling.layout_alone, spelling.weight, None)
     of_input = spelling_of(given.format)
     assert of_input is not None
-    return Scheme(spelling.layout, spelling.weight, of_input.activation[given.mode])
+    return Scheme(spelling.layout[of_input.family], spelling.weight, of_input.activation[given.mode])

@@ -1,49 +1,42 @@
-"""The tensors of one quantized linear layer, under the dialect's names."""
+"""The tensors of one quantized layer, under the dialect's names."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtcore.export import QuantizedModule
+from mtcore.formats import IntElement
 from mtcore.numerics import QParams, QTensor
-from mtcore.plan import ModulePlan
+from mtcore.numerics.pack import pack, unpack
+from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.ct.scheme import Scheme, scheme_of
 
-_CODES_PER_WORD = 4  # 8-bit codes in an int32
-_OFFSET = 128  # pack-quantized stores value + 2^(bits - 1)
+_WORD = 4  # bytes of an int32
+
+Made = Mapping[str, Callable[[], Tensor]]
 
 
-def module_tensors(module: QuantizedModule) -> dict[str, Tensor]:
-    """Codes and scales of a module, by local name.
+def layer_tensors(layer: Layer, values: LayerValues) -> Made:
+    """Codes and scales of a layer, by local name, made when they are asked for.
 
-    With o rows and i columns of the weight (scales fp32 unless said otherwise):
+    With o rows and i columns of the weight, b bits, blocks of g columns (scales fp32 unless said otherwise):
 
-    - float-quantized, int-quantized: `weight` float8 or int8 [o, i]; `weight_scale` [1] or [o, 1];
-      `input_scale` [1] where the input is static.
-    - pack-quantized: `weight_packed` int32 [o, ceil(i/4)], each code + 128, the first in the lowest byte;
-      `weight_scale` [o, 1]; `weight_shape` int64 [2].
+    - float-quantized, int-quantized: `weight` float8 or int8 [o, i]; `weight_scale` [1], [o, 1] or, a tile of 128 x
+      128 each, [ceil(o/128), ceil(i/128)]; `input_scale` [1] where the input is static.
+    - pack-quantized: `weight_packed` int32 [o, ceil(i·b/32)], each code + 2^(b-1), dense, the first in the lowest
+      bits; `weight_scale` [o, 1] or [o, i/g]; `weight_shape` int64 [2]; with zero points, `weight_zero_point` int32
+      [ceil(o·b/32), 1 or i/g], packed likewise along o.
     - nvfp4-pack-quantized: `weight_packed` uint8 [o, i/2]; `weight_scale` float8_e4m3fn [o, i/16];
       `weight_global_scale` and, with a quantized input, `input_global_scale` [1]: reciprocals of our outer scales.
+    - mxfp4-, mxfp6-pack-quantized: `weight_packed` uint8 [o, i·b/8]; mxfp8-quantized: `weight` float8 [o, i]; all
+      of them `weight_scale` uint8 [o, i/32], exponents.
     """
-    scheme = scheme_of(module.plan)
-    return _weight(module.weights["weight"], scheme) | _input(module.activations.get("input"), scheme)
-
-
-def tensor_names(module: ModulePlan) -> list[str]:
-    """The local names of `module_tensors`, known from the plan alone."""
-    scheme = scheme_of(module)
-    match scheme.layout:
-        case "nvfp4-pack-quantized":
-            names = ["weight_packed", "weight_scale", "weight_global_scale"]
-        case "pack-quantized":
-            names = ["weight_packed", "weight_scale", "weight_shape"]
-        case _:
-            names = ["weight", "weight_scale"]
-    if scheme.input is None or scheme.input["dynamic"] is True:
-        return names
-    return [*names, "input_global_scale" if scheme.input["dynamic"] == "local" else "input_scale"]
+    scheme = scheme_of(layer.weight, layer.input)
+    return {**_weight(values.weight, scheme), **_input(values.input, scheme)}
 
 
 def divisor(scale_2: Tensor) -> Tensor:
@@ -56,35 +49,73 @@ def divisor(scale_2: Tensor) -> Tensor:
     return (1.0 / scale_2.double()).float().reshape(1)
 
 
-def _weight(q: QTensor, scheme: Scheme) -> dict[str, Tensor]:
+def cache_scale(qparams: QParams) -> Tensor:
+    """The scale of keys or values, fp32 [1]."""
+    return qparams.scale.reshape(1)
+
+
+def _weight(q: QTensor, scheme: Scheme) -> Made:
+    qparams = q.qparams
     match scheme.layout:
         case "nvfp4-pack-quantized":
-            assert q.qparams.scale_2 is not None
+            assert qparams.scale_2 is not None
             return {
-                "weight_packed": q.qdata,
-                "weight_scale": q.qparams.scale,
-                "weight_global_scale": divisor(q.qparams.scale_2),
+                "weight_packed": lambda: q.qdata,
+                "weight_scale": lambda: qparams.scale,
+                "weight_global_scale": partial(divisor, qparams.scale_2),
             }
+        case "mxfp4-pack-quantized" | "mxfp6-pack-quantized":
+            return {"weight_packed": lambda: q.qdata, "weight_scale": lambda: qparams.scale}
         case "pack-quantized":
-            shape = torch.tensor([q.rows, q.cols])
-            return {"weight_packed": _words(q.qdata), "weight_scale": q.qparams.scale, "weight_shape": shape}
+            words: dict[str, Callable[[], Tensor]] = {
+                "weight_packed": partial(_words, q),
+                "weight_scale": lambda: qparams.scale,
+                "weight_shape": lambda: torch.tensor([q.rows, q.cols]),
+            }
+            if qparams.zero_point is not None:
+                words["weight_zero_point"] = partial(_zero_points, q)
+            return words
         case _:
             per_tensor = scheme.weight["strategy"] == "tensor"
-            scale = q.qparams.scale.reshape(1) if per_tensor else q.qparams.scale
-            return {"weight": q.qdata, "weight_scale": scale}
+            scale = qparams.scale.reshape(1) if per_tensor else qparams.scale
+            return {"weight": lambda: q.qdata, "weight_scale": lambda: scale}
 
 
-def _input(qparams: QParams | None, scheme: Scheme) -> dict[str, Tensor]:
+def _input(qparams: QParams | None, scheme: Scheme) -> Made:
     if scheme.input is None or scheme.input["dynamic"] is True:
         return {}
     assert qparams is not None, "a calibrated input without scales"
     if scheme.input["dynamic"] == "local":
         assert qparams.scale_2 is not None
-        return {"input_global_scale": divisor(qparams.scale_2)}
-    return {"input_scale": qparams.scale.reshape(1)}
+        return {"input_global_scale": partial(divisor, qparams.scale_2)}
+    scale = qparams.scale
+    return {"input_scale": lambda: scale.reshape(1)}
 
 
-def _words(codes: Tensor) -> Tensor:
-    """int8 codes [o, i] → int32 [o, ceil(i/4)], missing codes 0 as the library's packer leaves them."""
-    unsigned = (codes.to(torch.int16) + _OFFSET).to(torch.uint8)
-    return F.pad(unsigned, (0, -codes.shape[1] % _CODES_PER_WORD)).contiguous().view(torch.int32)
+def _words(q: QTensor) -> Tensor:
+    """Codes [o, i] as words [o, ceil(i·b/32)]; missing codes are 0 bits, as the library's packer leaves them."""
+    element = q.format.element
+    assert isinstance(element, IntElement)
+    if not element.signed:
+        return _as_words(q.qdata)  # a code is its offset from the smallest one already
+    sign = 1 << (element.bits - 1)  # flipping it turns two's complement into the offset from the smallest
+    if element.bits == 8:
+        return _as_words(q.qdata.view(torch.uint8) ^ sign)
+    if element.bits == 4 and q.cols % 2 == 0:
+        return _as_words(q.qdata ^ (sign << 4 | sign))
+    return _as_words(pack(unpack(q.qdata, element.bits, q.cols) ^ sign, element.bits))
+
+
+def _zero_points(q: QTensor) -> Tensor:
+    """Zero points [o, blocks] as words [ceil(o·b/32), blocks]: packed along the rows."""
+    zero_point = q.qparams.zero_point
+    assert zero_point is not None
+    assert q.format.zero_point is not None
+    bits = q.format.zero_point.bits
+    codes = zero_point.to(torch.uint8).t().contiguous()
+    return _as_words(pack(codes, bits)).t().contiguous()
+
+
+def _as_words(rows: Tensor) -> Tensor:
+    """Bytes [rows, n] as little-endian words int32 [rows, ceil(n/4)]."""
+    return F.pad(rows, (0, -rows.shape[1] % _WORD)).reshape(-1).view(torch.int32).view(len(rows), -1)

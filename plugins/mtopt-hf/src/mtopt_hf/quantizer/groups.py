@@ -67,7 +67,8 @@ def group_of(module: str, groups: Sequence[Group]) -> Group:
 
 def _group(name: str, group: Mapping[str, Any]) -> Group:
     weights, given = group["weights"], group.get("input_activations")
-    spelling = next((s for s in SPELLINGS if _same(s.weight, weights, _WEIGHT_KEYS)), None)
+    known = (s for s in SPELLINGS if s.weight is not None and _same(s.weight, weights, _WEIGHT_KEYS))
+    spelling = next(known, None)
     if spelling is None:
         raise ModelError(f"{name} of the configuration: mtcore has no format for weights with {_shown(weights)}")
     if given is None:

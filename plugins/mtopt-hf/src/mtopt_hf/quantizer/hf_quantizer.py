@@ -12,7 +12,8 @@ from transformers.quantizers.base import HfQuantizer
 from mtcore.errors import ModelError
 from mtcore.export import SourceFiles
 from mtcore.quantization import compress, to_artifact
-from mtopt_hf.ct.writer import checkpoint_tensors
+from mtopt_hf.checkpoint import checkpoint_tensors
+from mtopt_hf.ct import COMPRESSED_TENSORS
 from mtopt_hf.quantizer.config import MtcoreConfig
 from mtopt_hf.quantizer.decode import Decode, Found
 from mtopt_hf.quantizer.groups import read_groups
@@ -64,7 +65,7 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
         config.pop("quantization_config", None)
         with torch.no_grad():
             artifact = to_artifact(model, SourceFiles(config=config))
-            return dict(checkpoint_tensors(artifact)), {}
+            return dict(checkpoint_tensors(artifact, COMPRESSED_TENSORS)), {}
 
     def is_serializable(self) -> bool:
         return True

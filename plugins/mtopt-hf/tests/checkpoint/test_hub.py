@@ -14,9 +14,11 @@ from transformers.models.auto import CONFIG_MAPPING
 
 from mtcore.errors import ExportError
 from mtcore.export import Artifact, SourceFiles
-from mtcore.plan import Coverage, Plan
+from mtcore.formats.catalog import FP8
+from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
+from mtopt_hf.checkpoint import Pair, pairs_of
+from mtopt_hf.checkpoint.hub import hub_view
 from mtopt_hf.ct import write_checkpoint
-from mtopt_hf.hub_names import hub_view
 
 SMALL = {
     "vocab_size": 64,
@@ -82,12 +84,17 @@ def test_plain_save_equals_save_pretrained(kind: str, again: bool, tmp_path: Pat
     assert "quantization_config" not in json.loads((tmp_path / "ours" / "config.json").read_text())
 
 
+def linear(name: str) -> Pair:
+    slot = SlotPlan("weight", FP8, "static", "by hand")
+    return pairs_of(ModulePlan(name, "Linear", "nn.Linear", (("weight", (32, 32)),), (slot,), "by hand"))[0]
+
+
 def test_experts_come_apart_and_quantized_modules_keep_their_place() -> None:
     model = tiny("mixtral")
-    quantized = {"model.layers.0.self_attn.q_proj": (32, 32)}
+    name = "model.layers.0.self_attn.q_proj"
     tensors = {k: v for k, v in model.state_dict().items() if k != "model.layers.0.self_attn.q_proj.weight"}
-    view = hub_view(config_of(model), tensors, quantized)
-    assert view.modules == {name: name for name in quantized}
+    view = hub_view(config_of(model), tensors, [linear(name)])
+    assert [layer.name for layer in view.layers] == [name]
     assert "model.layers.0.self_attn.q_proj.weight" not in view.tensors
     assert any(".experts.3." in name for name in view.tensors)
     assert not any(tensor.dim() == 3 for tensor in view.tensors.values())
@@ -97,8 +104,8 @@ def test_quantized_module_follows_a_renaming() -> None:
     model = tiny("hrm_text")
     (name,) = (n for n, _ in model.named_modules() if n.endswith("L_module.layers.0.self_attn.o_proj"))
     tensors = {k: v for k, v in model.state_dict().items() if k != f"{name}.weight"}
-    view = hub_view(config_of(model), tensors, {name: (32, 32)})
-    assert view.modules == {name: name.replace(".self_attn.", ".attn.")}
+    view = hub_view(config_of(model), tensors, [linear(name)])
+    assert [layer.name for layer in view.layers] == [name.replace(".self_attn.", ".attn.")]
 
 
 def test_quantized_weight_that_is_part_of_another_on_the_hub_is_refused_by_name() -> None:
@@ -106,10 +113,10 @@ def test_quantized_weight_that_is_part_of_another_on_the_hub_is_refused_by_name(
     (name,) = (n for n, _ in model.named_modules() if n.endswith("L_module.layers.0.self_attn.q_proj"))
     tensors = {k: v for k, v in model.state_dict().items() if k != f"{name}.weight"}
     with pytest.raises(ExportError, match=r"q_proj: .*part of another tensor"):
-        hub_view(config_of(model), tensors, {name: (32, 32)})
+        hub_view(config_of(model), tensors, [linear(name)])
 
 
 def test_model_without_a_type_keeps_its_names() -> None:
     tensors = {"a.weight": torch.zeros(2, 2)}
-    view = hub_view({}, tensors, {"b": (2, 2)})
-    assert (view.tensors, view.modules) == (tensors, {"b": "b"})
+    view = hub_view({}, tensors, [linear("b")], ["c.k_scale"])
+    assert (view.tensors, view.layers[0].name, view.others) == (tensors, "b", {"c.k_scale": "c.k_scale"})

@@ -1,0 +1,129 @@
+"""Names and layouts of weights on the hub, where transformers holds them otherwise in memory.
+
+transformers 5 renames some weights when it loads them and merges others: the matrices of all experts of a layer
+become one tensor. A file is written in the hub's way, by transformers' own reverse of what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtcore.errors import ExportError
+from mtopt_hf.checkpoint.layer import Layer, cuts_blocks
+from mtopt_hf.checkpoint.pairs import Pair
+from mtopt_hf.checkpoint.problems import some
+from mtopt_hf.checkpoint.stacks import pieces_of
+
+WEIGHT = ".weight"
+
+
+@dataclass(frozen=True)
+class HubView:
+    """A model as the hub holds it.
+
+    Attributes:
+        tensors: unquantized tensors by their names on the hub.
+        layers: quantized matrices, under their names on the hub.
+        others: other names in memory that were asked for → their names on the hub.
+    """
+
+    tensors: Mapping[str, Tensor]
+    layers: tuple[Layer, ...]
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+def hub_view(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], pairs: Sequence[Pair], others: Iterable[str] = ()
+) -> HubView:
+    """Bring names and layouts to what the hub uses.
+
+    Args:
+        config: content of config.json; without a model_type, names stay as they are.
+        tensors: the unquantized part of the state dict.
+        pairs: what is quantized.
+        others: names of tensors that only the file has, such as scales of a cache, spelled as if in memory.
+
+    Raises:
+        ExportError: on the hub, a quantized weight is part of another tensor, or is stacked with others.
+    """
+    skeleton = _skeleton(config)
+    if skeleton is None:
+        if stacked := [pair.module.name for pair in pairs if pair.experts is not None]:
+            raise ExportError(
+                [f"{some(stacked)}: without a model_type in its configuration, experts have no names"]
+            )
+        return HubView(tensors, tuple(Layer(pair.module.name, pair) for pair in pairs), {n: n for n in others})
+    dropped = set(skeleton._keys_to_ignore_on_save or ())
+    kept = {name: tensor for name, tensor in tensors.items() if name not in dropped}
+    names = _renamed(skeleton, kept, pairs, others)
+    layers: list[Layer] = []
+    problems: dict[str, list[str]] = {}
+    for pair in pairs:
+        if pair.experts is None:
+            hub = names[_in_memory(pair)]
+            if hub.endswith(WEIGHT):
+                layers.append(Layer(hub.removesuffix(WEIGHT), pair))
+            else:
+                why = "on the hub its weight is part of another tensor, which cannot be quantized yet; exclude it"
+                problems.setdefault(why, []).append(pair.module.name)
+            continue
+        pieces = pieces_of(_in_memory(pair), pair, lambda tensors: _revert(skeleton, tensors))
+        if isinstance(pieces, str):
+            problems.setdefault(pieces, []).append(_in_memory(pair))
+        else:
+            layers += [Layer(piece.name, pair, piece.expert, piece.rows) for piece in pieces]
+    for layer in layers:
+        if layer.rows is not None and cuts_blocks(layer.pair, layer.rows):
+            fmt = layer.weight.format
+            why = f"on the hub its rows lie in two tensors, and a block of {fmt.name} would be cut; exclude it"
+            problems.setdefault(why, []).append(layer.pair.module.name)
+    if problems:
+        raise ExportError([f"{some(list(dict.fromkeys(names)))}: {why}" for why, names in problems.items()])
+    return HubView(_revert(skeleton, kept), tuple(layers), {name: names[name] for name in others})
+
+
+def _in_memory(pair: Pair) -> str:
+    return f"{pair.module.name}.{pair.parameter}" if pair.module.name else pair.parameter
+
+
+def _renamed(
+    skeleton: Any, tensors: Mapping[str, Tensor], pairs: Sequence[Pair], others: Iterable[str]
+) -> dict[str, str]:
+    """Follow empty stand-ins of the weights through the conversion: one that comes out as it was is renamed.
+
+    Those that do not come out have an empty name.
+    """
+    empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    plain = {_in_memory(pair): (pair.rows, pair.cols) for pair in pairs if pair.experts is None}
+    shapes = {**plain, **dict.fromkeys(others, (1,))}
+    standins = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    by_identity = {id(tensor): name for name, tensor in _revert(skeleton, empty | standins).items()}
+    return {name: by_identity.get(id(standin), "") for name, standin in standins.items()}
+
+
+def _skeleton(config: Mapping[str, Any]) -> Any:
+    """The model of this configuration without storage, or None where transformers has nothing to revert."""
+    if "model_type" not in config:
+        return None
+    if find_spec("transformers.conversion_mapping") is None:
+        return None  # transformers 4 holds weights as the hub does
+    from transformers import CONFIG_MAPPING
+
+    from mtopt_hf.load.model_class import build_empty
+
+    settings = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))  # as from a file: infinities are tagged
+    with torch.device("meta"):
+        return build_empty(config, settings)
+
+
+def _revert(skeleton: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    from transformers.core_model_loading import revert_weight_conversion
+
+    reverted: dict[str, Tensor] = revert_weight_conversion(skeleton, dict(tensors))
+    return reverted

@@ -1,0 +1,148 @@
+"""Writing an artifact as a Hugging Face checkpoint in any dialect: a pure function of the artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtcore.errors import ExportError
+from mtcore.export import Artifact, SourceFiles
+from mtcore.export.natural import natural_order
+from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
+from mtcore.plan import Plan
+from mtopt_hf.checkpoint.dialect import Contents, Dialect
+from mtopt_hf.checkpoint.hub import WEIGHT, HubView, hub_view
+from mtopt_hf.checkpoint.layer import Layer
+from mtopt_hf.checkpoint.pairs import Pair, cache_slots, pairs_of
+
+
+def write_checkpoint(
+    artifact: Artifact, folder: Path, dialect: Dialect, max_shard_bytes: int = DEFAULT_SHARD_BYTES
+) -> None:
+    """Write weights, config.json and companion files into an existing directory.
+
+    The same artifact gives the same bytes. Tensors that share storage are written once; config.json tells clients
+    to tie them. Of an artifact without quantized modules it writes what `save_pretrained` would.
+
+    Raises:
+        ExportError: a quantized weight is part of another tensor on the hub.
+        OSError: the disk is full, say.
+    """
+    config = dict(artifact.source.config)
+    view, cache = _view(artifact, dialect)
+    files: Mapping[str, Any] = {}
+    if artifact.modules:
+        described = dialect.describe(_contents(artifact, view))
+        config |= described.config
+        files = described.files
+    write_tensors(_AllTensors(artifact, view, cache, dialect), folder, max_shard_bytes)
+    for name, content in {"config.json": config, **files}.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    artifact.source.write_files(folder)
+
+
+def checkpoint_tensors(artifact: Artifact, dialect: Dialect) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint by their names in the file; coded ones are made when they are asked for.
+
+    Raises:
+        ExportError: a quantized weight is part of another tensor on the hub.
+    """
+    view, cache = _view(artifact, dialect)
+    return _AllTensors(artifact, view, cache, dialect)
+
+
+def source_problems(plan: Plan, source: SourceFiles) -> Sequence[str]:
+    """What only the model's configuration shows: quantized weights that the hub holds in another way."""
+    try:
+        hub_view(source.config, {}, _pairs(plan))
+    except ExportError as error:
+        return error.problems
+    return ()
+
+
+def _view(artifact: Artifact, dialect: Dialect) -> tuple[HubView, dict[str, Tensor]]:
+    """The model as the hub holds it, and the scales of its cache by their names there."""
+    scales = _cache_scales(artifact, dialect)
+    view = hub_view(artifact.source.config, artifact.tensors, _pairs(artifact.plan), scales)
+    return view, {view.others[name]: scale for name, scale in scales.items()}
+
+
+def _pairs(plan: Plan) -> tuple[Pair, ...]:
+    return tuple(pair for module in plan.quantized for pair in pairs_of(module))
+
+
+def _cache_scales(artifact: Artifact, dialect: Dialect) -> dict[str, Tensor]:
+    """The scales of keys and values, by the dialect's names on modules in memory."""
+    found = {}
+    for module, slot in cache_slots(artifact.plan):
+        qparams = artifact.modules[module.name].activations.get(slot.slot)
+        if qparams is not None:
+            found[dialect.cache_name(module.name, slot.slot)] = dialect.cache_scale(qparams)
+    return found
+
+
+def _contents(artifact: Artifact, view: HubView) -> Contents:
+    cached = cache_slots(artifact.plan)
+    quantized = {name for layer in view.layers for name in (layer.name, layer.pair.module.name)}
+    ignore = sorted(set(_unquantized(artifact, view)) - quantized, key=natural_order)
+    return Contents(
+        view.layers,
+        tuple(ignore),
+        cached[0][1].format if cached else None,
+        _dtype_of(artifact, view),
+        artifact.source.config,
+    )
+
+
+def _dtype_of(artifact: Artifact, view: HubView) -> torch.dtype:
+    """The dtype of the first weight before it was quantized, or of the first floating tensor that stays."""
+    if view.layers:
+        first = view.layers[0]
+        return first.values(artifact.modules[first.pair.module.name]).weight.dtype
+    return next(tensor.dtype for tensor in artifact.tensors.values() if tensor.is_floating_point())
+
+
+class _AllTensors(Mapping[str, Tensor]):
+    """The tensors of the file; those of a quantized layer are made when they are asked for, and not kept."""
+
+    def __init__(self, artifact: Artifact, view: HubView, cache: Mapping[str, Tensor], dialect: Dialect) -> None:
+        self._artifact, self._dialect = artifact, dialect
+        self._plain = {**view.tensors, **cache}
+        self._coded: dict[str, tuple[Layer, str]] = {}
+        for layer in view.layers:
+            values = layer.values(artifact.modules[layer.pair.module.name]).on_meta()
+            for local in dialect.tensors(layer, values):
+                self._coded[f"{layer.name}.{local}"] = (layer, local)
+        assert not self._coded.keys() & self._plain.keys(), "a quantized weight that is also kept as it was"
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._coded:
+            return self._plain[name]
+        layer, local = self._coded[name]
+        values = layer.values(self._artifact.modules[layer.pair.module.name])
+        return self._dialect.tensors(layer, values)[local]()
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._plain
+        yield from self._coded
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._coded)
+
+
+def _unquantized(artifact: Artifact, view: HubView) -> Iterator[str]:
+    """Modules with a matrix that stays, by their names in memory and on the hub; clients ignore exactly these."""
+    for module in artifact.plan:
+        if not module.quantized and any(len(shape) > 1 for _, shape in module.shapes):
+            yield module.name
+    for name, tensor in view.tensors.items():
+        if name.endswith(WEIGHT) and tensor.dim() > 1:
+            yield name.removesuffix(WEIGHT)
+    for name, owner in artifact.tied.items():
+        if name.endswith(WEIGHT) and artifact.tensors[owner].dim() > 1:
+            yield name.removesuffix(WEIGHT)

@@ -1,0 +1,75 @@
+"""From the slots of a weight and its input to their spelling, or to what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mtcore.plan import Plan, SlotPlan
+from mtopt_hf.checkpoint.pairs import Pair, pairs_of
+from mtopt_hf.checkpoint.problems import plan_problems, some
+from mtopt_hf.modelopt.spelling import CACHE, SPELLINGS, Spelling, spellings_of
+
+DIALECT = "modelopt"
+
+
+def spelling_of(weight: SlotPlan, given: SlotPlan | None) -> Spelling:
+    """The spelling of slots that `check_plan` found nothing wrong with."""
+    mode = None if given is None else given.mode
+    found = spellings_of(weight.format, None if given is None else given.format)
+    return next(spelling for spelling in found if spelling.mode == mode)
+
+
+def check_plan(plan: Plan) -> Sequence[str]:
+    """Problems of the plan, each with the modules that have it and what to do; empty if all can be written."""
+    return plan_problems(plan, DIALECT, _pair_problems, tuple(CACHE.values()))
+
+
+def client_problems(client: str, plan: Plan) -> Sequence[str]:
+    """What keeps a client from running a plan that the dialect can express, by algorithm."""
+    found: dict[str, list[str]] = {}
+    for module in plan.quantized:
+        for pair in pairs_of(module):
+            assert pair.weight is not None
+            spelling = spelling_of(pair.weight, pair.input)
+            if client not in spelling.clients:
+                found.setdefault(spelling.algo, []).append(module.name)
+    return [
+        f"{some(list(dict.fromkeys(names)))}: {client} does not run {algo} of {DIALECT} checkpoints"
+        for algo, names in found.items()
+    ]
+
+
+def _pair_problems(pair: Pair) -> Iterator[str]:
+    weight, given = pair.weight, pair.input
+    assert weight is not None
+    found = spellings_of(weight.format, None if given is None else given.format)
+    if not found:
+        yield _unknown(weight, given)
+        return
+    if given is not None and given.mode not in {spelling.mode for spelling in found}:
+        modes = " or ".join(sorted({str(spelling.mode) for spelling in found}))
+        yield f"inputs in {given.format.name} are {modes} in {DIALECT}, not {given.mode} ({given.rule})"
+        return
+    yield from _shape_problems(pair, spelling_of(weight, given))
+
+
+def _shape_problems(pair: Pair, spelling: Spelling) -> Iterator[str]:
+    assert pair.weight is not None
+    what = f"format {pair.weight.format.name} ({pair.weight.rule}) needs in {DIALECT}; exclude it"
+    wide = pair.weight.format.block.cols
+    if wide > 1 and pair.cols % wide:
+        yield f"in_features {pair.cols} is not a multiple of {wide}, which {what}"
+    high = 2 if spelling.layout == "int4" else pair.weight.format.block.rows
+    if high > 1 and pair.rows % high:
+        yield f"out_features {pair.rows} is not a multiple of {high}, which {what}"
+
+
+def _unknown(weight: SlotPlan, given: SlotPlan | None) -> str:
+    beside = "inputs that are not quantized" if given is None else f"inputs in {given.format.name} ({given.rule})"
+    known = dict.fromkeys(
+        f"{s.weight.name} + {s.input.name}" if s.input is not None else f"{s.weight.name} alone" for s in SPELLINGS
+    )
+    return (
+        f"format {weight.format.name} ({weight.slot}, {weight.rule}) with {beside} cannot be spelled in {DIALECT}; "
+        f"it has {', '.join(known)}"
+    )

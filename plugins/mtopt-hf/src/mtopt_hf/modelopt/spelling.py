@@ -1,0 +1,129 @@
+"""The one table of the dialect: formats of weight and input → how ModelOpt spells the pair.
+
+Facts: nvidia-modelopt 0.47 (`export/quant_utils.py`, `export/convert_hf_config.py`); which client runs what: vLLM
+0.32 (`quantization/modelopt.py`) and TensorRT-LLM's linear loader (`_torch/modules/linear.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mtcore.formats.catalog import (
+    FP8,
+    FP8_ROW,
+    FP8_TILE,
+    INT8_ROW,
+    INT8_TENSOR,
+    MXFP4,
+    MXFP8_E4M3,
+    NVFP4,
+    NVFP4_FP8,
+)
+from mtcore.formats.element import E4M3, FP32, IntElement
+from mtcore.formats.integers import BLOCK_SIZES, int_block
+from mtcore.formats.tensor import PER_TENSOR, Block, Scale, TensorFormat
+from mtcore.recipe.setting import Mode
+from mtopt_hf.same import same_when_stored
+
+Layout = Literal["codes", "int4"]
+"""How codes are packed: as they are (4-bit floats two in a byte along a row), or INT4 with two rows in a byte."""
+
+ScaleShape = Literal["tensor", "row", "tile", "blocks"]
+"""Of `weight_scale`: [], [o], [o/128, 1, i/128, 1], or [o, i/g]."""
+
+MIXED = "MIXED_PRECISION"
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How one pair of formats is written.
+
+    Attributes:
+        algo: the value of `quant_algo`.
+        weight, input: the formats; `input` is None where it is not quantized.
+        mode: of the input.
+        layout: of the codes.
+        scale: shape of `weight_scale`.
+        group_size: elements along a row that share a scale, where the dialect says so.
+        clients: who runs it.
+        smoothed: whether clients expect a `pre_quant_scale` with every layer; ones where there is nothing to scale.
+    """
+
+    algo: str
+    weight: TensorFormat
+    input: TensorFormat | None = None
+    mode: Mode | None = None
+    layout: Layout = "codes"
+    scale: ScaleShape = "blocks"
+    group_size: int | None = None
+    clients: frozenset[str] = frozenset()
+    smoothed: bool = False
+
+
+_BOTH = frozenset({"vllm", "trtllm"})
+_VLLM, _TRTLLM = frozenset({"vllm"}), frozenset({"trtllm"})
+
+
+def _int_on_the_way_to_fp8(size: int) -> TensorFormat:
+    scales = (Scale(FP32, Block(1, size)), Scale(FP32, PER_TENSOR))
+    return TensorFormat(f"int4_b{size}_fp8", IntElement(4), scales, via=E4M3)
+
+
+def _spellings() -> Iterator[Spelling]:
+    sixteen, thirty_two = NVFP4.block.cols, MXFP4.block.cols
+    yield Spelling("FP8", FP8, FP8, "static", scale="tensor", clients=_BOTH)
+    yield Spelling("FP8_PER_CHANNEL_PER_TOKEN", FP8_ROW, FP8_ROW, "dynamic", scale="row", clients=_BOTH)
+    yield Spelling("fp8_pb_wo", FP8_TILE, scale="tile", clients=_BOTH)
+    yield Spelling("NVFP4", NVFP4, NVFP4, "dynamic_blocks", group_size=sixteen, clients=_BOTH)
+    yield Spelling("W4A16_NVFP4", NVFP4, group_size=sixteen, clients=_VLLM)
+    yield Spelling("W4A8_NVFP4_FP8", NVFP4_FP8, FP8, "static", group_size=sixteen, clients=_TRTLLM)
+    yield Spelling("MXFP8", MXFP8_E4M3, MXFP8_E4M3, "dynamic", group_size=thirty_two, clients=_VLLM)
+    yield Spelling("mxfp4", MXFP4, MXFP4, "dynamic")
+    yield Spelling("mxfp4", MXFP4)
+    yield Spelling("W4A8_MXFP4_FP8", MXFP4, FP8, "static", group_size=thirty_two, clients=_TRTLLM)
+    for size in BLOCK_SIZES:
+        yield Spelling(
+            "W4A16_AWQ", int_block(4, size), layout="int4", group_size=size, clients=_TRTLLM, smoothed=True
+        )
+        yield Spelling(
+            "W4A8_AWQ",
+            _int_on_the_way_to_fp8(size),
+            FP8,
+            "static",
+            layout="int4",
+            group_size=size,
+            clients=_TRTLLM,
+            smoothed=True,
+        )
+    yield Spelling("W8A8_SQ_PER_CHANNEL", INT8_ROW, INT8_TENSOR, "static", scale="row")
+    yield Spelling("W8A16", INT8_ROW, scale="row", clients=_TRTLLM)
+
+
+SPELLINGS = tuple(_spellings())
+
+CACHE = {"FP8": FP8, "NVFP4": NVFP4}
+"""The values of `kv_cache_quant_algo`, with the format of keys and values."""
+
+
+def spellings_of(weight: TensorFormat, given: TensorFormat | None) -> tuple[Spelling, ...]:
+    """The spellings of a pair of formats, in whatever mode the input is."""
+    return tuple(
+        spelling
+        for spelling in SPELLINGS
+        if same_when_stored(spelling.weight, weight)
+        and (spelling.input is None) == (given is None)
+        and (given is None or spelling.input is None or same_when_stored(spelling.input, given))
+        and _same_outer(spelling.weight, weight)
+    )
+
+
+def _same_outer(one: TensorFormat, other: TensorFormat) -> bool:
+    """NVFP4 for FP8 kernels differs from plain NVFP4 only in the value on which the tensor's amax lands; an outer
+    target of up to E4M3's largest value keeps code · scale within E4M3, which is what those kernels need."""
+    return (
+        one.outer is None
+        or one.via is not None
+        or (one.outer_target <= E4M3.max) == (other.outer_target <= E4M3.max)
+    )

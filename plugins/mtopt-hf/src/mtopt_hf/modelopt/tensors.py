@@ -1,0 +1,87 @@
+"""The tensors of one quantized layer, under the dialect's names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mtcore.formats import FloatElement
+from mtcore.numerics import QParams, QTensor
+from mtcore.numerics.pack import unpack
+from mtopt_hf.checkpoint.layer import Layer, LayerValues
+from mtopt_hf.modelopt.scheme import spelling_of
+from mtopt_hf.modelopt.spelling import CACHE, Spelling
+
+Made = Mapping[str, Callable[[], Tensor]]
+
+
+def layer_tensors(layer: Layer, values: LayerValues) -> Made:
+    """Codes and scales of a layer, by local name, made when they are asked for.
+
+    With o rows and i columns of the weight and blocks of g columns (scales fp32 unless said otherwise):
+
+    - `weight`: float8 or int8 [o, i]; 4-bit floats uint8 [o, i/2], the even column in the low bits; INT4 uint8
+      [o/2, i], two's complement, the even row in the low bits.
+    - `weight_scale`: [], [o], [o/128, 1, i/128, 1] or [o, i/g]; NVFP4 float8_e4m3fn, MX formats uint8 exponents.
+    - `weight_scale_2`: [], where the format has an outer scale.
+    - `input_scale`: [], where the input has a calibrated scale.
+    - `pre_quant_scale`: [i] in the dtype of the weight before, where clients look for one.
+    """
+    spelling = spelling_of(layer.weight, layer.input)
+    return {**_weight(values.weight, spelling), **_input(values.input), **_smoothing(values.weight, spelling)}
+
+
+def cache_scale(qparams: QParams) -> Tensor:
+    """The scale of keys or values, fp32 []: amax / 448 in every format, which for NVFP4 is 6 of its outer scales.
+
+    ModelOpt's exporter divides by the largest FP8 value whatever the cache's format.
+    """
+    if qparams.scale_2 is None:
+        return qparams.scale.reshape(())
+    amax = qparams.scale_2.double() * qparams.format.outer_target
+    return (amax / CACHE["FP8"].element.max).float().reshape(())
+
+
+def _weight(q: QTensor, spelling: Spelling) -> Made:
+    qparams = q.qparams
+    codes = partial(_paired_rows, q) if spelling.layout == "int4" else lambda: q.qdata
+    made: dict[str, Callable[[], Tensor]] = {"weight": codes, "weight_scale": partial(_scale, qparams, spelling)}
+    scale_2 = qparams.scale_2
+    if scale_2 is not None:
+        made["weight_scale_2"] = lambda: scale_2.reshape(())
+    return made
+
+
+def _scale(qparams: QParams, spelling: Spelling) -> Tensor:
+    match spelling.scale:
+        case "tensor":
+            return qparams.scale.reshape(())
+        case "row":
+            return qparams.scale.reshape(-1)
+        case "tile":
+            return qparams.scale[:, None, :, None]
+        case _:
+            return qparams.scale
+
+
+def _input(qparams: QParams | None) -> Made:
+    if qparams is None:
+        return {}
+    scale = qparams.scale if qparams.scale_2 is None else qparams.scale_2
+    return {"input_scale": lambda: scale.reshape(())}
+
+
+def _smoothing(q: QTensor, spelling: Spelling) -> Made:
+    if not spelling.smoothed:
+        return {}
+    return {"pre_quant_scale": lambda: torch.ones(q.cols, dtype=q.dtype, device=q.qdata.device)}
+
+
+def _paired_rows(q: QTensor) -> Tensor:
+    """Codes of 4 bits [o, i] as bytes [o/2, i]: row 2r in the low bits, row 2r + 1 in the high bits."""
+    assert not isinstance(q.format.element, FloatElement)
+    codes = unpack(q.qdata, q.format.element.bits, q.cols)
+    return codes[0::2] | (codes[1::2] << 4)
