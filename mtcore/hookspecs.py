@@ -358,6 +358,9 @@ def mtcore_example_inputs(model: nn.Module) -> TraceInputs | None:
     Called once a trace, where neither the user nor the loader gave inputs. Return None for a model that is not
     yours; the core's own guesses come after all plugins.
 
+    Args:
+        model: as it was loaded, in eval mode.
+
     Example:
         >>> import torch
         >>> from torch import nn
@@ -381,6 +384,7 @@ def mtcore_trace_model(model: nn.Module, inputs: TraceInputs | None, rules: OpRu
     models that cannot simply be called, such as one stage of a pipeline. The model must stay as it was.
 
     Args:
+        model: to be run once.
         inputs: given by the user, the loader or `mtcore_example_inputs`; None where nobody gave any.
         rules: of operations, from all plugins (`mtcore_trace_rules`).
 

@@ -17,10 +17,12 @@ from mtcore.nn.sharded import is_sharded
 class ParameterEdits:
     """The first values of all parameters that were changed. The Parameter objects stay the same.
 
-    `within`: edits that must know of these too, for one step of several.
-    `unrounded`: the values that parameters had before an algorithm rounded them, by id.
-    `keep`: whether the first values are kept; where they are not, nothing can be put back, and parameters are
-        scaled in place, without a second copy of the weights.
+    Attributes:
+        originals: the first values, with their parameters, by id.
+        within: edits that must know of these too, for one step of several.
+        keep: whether the first values are kept; where they are not, nothing can be put back, and parameters are
+            scaled in place, without a second copy of the weights.
+        unrounded: the values that parameters had before an algorithm rounded them, by id.
     """
 
     originals: dict[int, tuple[nn.Parameter, Tensor]] = field(default_factory=dict)

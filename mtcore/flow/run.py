@@ -188,7 +188,7 @@ def plan_checkpoint(
 def quantize_checkpoint(
     source: str,
     recipe: Config,
-    out: Path,
+    out: str | Path,
     *,
     calib: str | Iterable[Any] | None = None,
     dialect: str = "compressed-tensors",
@@ -197,7 +197,7 @@ def quantize_checkpoint(
     reporter: Reporter | None = None,
     overwrite: bool = False,
     layerwise: LayerwiseOptions | None = None,
-    statistics: Path | None = None,
+    statistics: str | Path | None = None,
 ) -> RunSummary:
     """Quantize a checkpoint and write it in a dialect.
 
@@ -219,6 +219,7 @@ def quantize_checkpoint(
     Raises:
         MtcoreError: with one clear message, before the long part wherever that is possible.
     """
+    out, statistics = Path(out), None if statistics is None else Path(statistics)
     if layerwise is not None and several_processes():
         raise CalibrationError("--layerwise works in one process; start it without torchrun")
     if statistics is not None and several_processes():
@@ -271,9 +272,9 @@ def quantize_checkpoint(
 def requantize_checkpoint(
     source: str,
     recipe: Config,
-    out: Path,
+    out: str | Path,
     *,
-    statistics: Path,
+    statistics: str | Path,
     dialect: str = "compressed-tensors",
     registry: Registry | None = None,
     reporter: Reporter | None = None,

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from mtopt_example.exporter import PLAIN
-from mtopt_example.fp5 import FP5_ROW
 from safetensors.torch import load_file
 
 from mtcore.formats.catalog import INT8_ROW, INT8_TENSOR
 from mtcore.testing import ExporterContract
+from mtopt_example.exporter import PLAIN
+from mtopt_example.fp5 import FP5_ROW
 
 FP5_VALUES = torch.tensor(
     [sign * v for sign in (1, -1) for v in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7)]

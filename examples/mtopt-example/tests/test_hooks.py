@@ -3,12 +3,12 @@
 import json
 
 import torch
-from mtopt_example import hooks
-from mtopt_example.madeup import Mlp
 
 import mtcore
 from mtcore.flow import export_model
 from mtcore.plugins import Registry
+from mtopt_example import hooks
+from mtopt_example.madeup import Mlp
 
 
 def test_the_recipe_quantizes_the_made_up_model_and_the_dialect_writes_it(tmp_path):

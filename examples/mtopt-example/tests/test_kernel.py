@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from mtopt_example import hooks
-from mtopt_example.fp5 import FP5_ROW
-from mtopt_example.kernel import FAKE_QUANTIZE_FP5
 
 from mtcore.backends import Use, choose_kernel
 from mtcore.plugins import Registry
 from mtcore.testing import KernelContract
+from mtopt_example import hooks
+from mtopt_example.fp5 import FP5_ROW
+from mtopt_example.kernel import FAKE_QUANTIZE_FP5
 
 
 class TestFakeQuantize(KernelContract):

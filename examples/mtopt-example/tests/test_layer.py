@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from mtopt_example.layer import PROJECTION, PROJECTION_SYMBOLS, SQUASH
-from mtopt_example.madeup import Mlp, Projection
 from torch import nn
 
 from mtcore.testing import QuantModuleContract, SymbolContract, TraceRuleContract
+from mtopt_example.layer import PROJECTION, PROJECTION_SYMBOLS, SQUASH
+from mtopt_example.madeup import Mlp, Projection
 
 
 class TestProjection(QuantModuleContract):

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from mtopt_example import hooks
-from mtopt_example.sigma_clip import SIGMA_CLIP
 from torch import nn
 
 import mtcore
 from mtcore.plugins import Registry
 from mtcore.testing import AlgorithmContract
+from mtopt_example import hooks
+from mtopt_example.sigma_clip import SIGMA_CLIP
 
 
 class TestSigmaClip(AlgorithmContract):
