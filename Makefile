@@ -43,6 +43,10 @@ lint: setup ## Check style, types and who imports whom
 unit: setup ## Run all tests (ARGS="tests/cli -k help" runs some)
 	$(PYTEST) -n 2 $(ARGS)
 
+.PHONY: matrix
+matrix: setup ## Run the core alone, and a broken plugin beside it (the whole matrix: nox -l)
+	$(BIN)/nox -s broken "core(torch='constrained')"
+
 .PHONY: format
 format: setup ## Rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
