@@ -20,7 +20,7 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 CONSTRAINTS = Path("constraints.txt").resolve()
 OLDEST_TORCH = "2.11.0"
 PLUGINS = {
-    "mtopt-hf": {"oldest": ["transformers==4.57.6", "compressed-tensors==0.15.0"], "newest": ["transformers"]},
+    "mtopt-hf": {"oldest": ["transformers==4.57.6", "compressed-tensors==0.15.0.1"], "newest": ["transformers"]},
     "mtopt-kernels": {"oldest": ["triton==3.6.0"], "newest": ["triton"]},
 }
 """Plugin → the oldest and the newest version of the library that it is for."""
