@@ -71,6 +71,6 @@ $(VENV)/docs: $(VENV)/ready
 
 .PHONY: clean
 clean: ## Remove .venv and every cache
-	rm -rf $(VENV) docs/_build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .nox docs/_build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
