@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mtcore.flow.data_options import DataOptions
     from mtcore.flow.loaded import LoadedModel
     from mtcore.formats import TensorFormat
+    from mtcore.lint.spec import ClientSpec, RuleSpec
     from mtcore.nn.spec import QuantModuleSpec
     from mtcore.plugins.phases import PhaseOutcome, RunFacts
     from mtcore.recipe.spec import RecipeSpec
@@ -300,6 +301,48 @@ def mtcore_exporters() -> Iterable[ExporterSpec]:
         ...         yield ExporterSpec("note", "the recipe's name", lambda plan: (), write)
         >>> Registry.load([Plugin()], discover=False).exporters["note"].summary
         "the recipe's name"
+    """
+    raise NotImplementedError
+
+
+@_records("clients", "client", "mtcore.lint.spec:ClientSpec")
+def mtcore_clients() -> Iterable[ClientSpec]:
+    """Programs that load checkpoints: `mtopt lint --client NAME`, `mtopt plan --to NAME`.
+
+    Called once a registry. `read` is asked with a checkpoint that was opened by its headers, and does not raise.
+
+    Example:
+        >>> from mtcore.lint.spec import ClientSpec, Reading
+        >>> from mtcore.plugins import Registry
+        >>> class Plugin:
+        ...     @hookimpl
+        ...     def mtcore_clients(self):
+        ...         yield ClientSpec("mine", "my server 1.0", lambda checkpoint: Reading("plain", "bf16"))
+        >>> Registry.load([Plugin()], discover=False).clients["mine"].summary
+        'my server 1.0'
+    """
+    raise NotImplementedError
+
+
+@_records("lint_rules", "lint rule", "mtcore.lint.spec:RuleSpec")
+def mtcore_lint_rules() -> Iterable[RuleSpec]:
+    """Rules that a checkpoint must keep so that a client loads it and computes what was meant.
+
+    Called once a registry. A rule reads headers, JSON files and small values, changes nothing and raises nothing;
+    it names the clients that it concerns.
+
+    Example:
+        >>> from mtcore.lint.spec import Hit, RuleSpec
+        >>> from mtcore.plugins import Registry
+        >>> def no_embedding(checkpoint):
+        ...     if "model.embed_tokens.weight" not in checkpoint.tensors:
+        ...         yield Hit("model.embed_tokens", "it is missing, and my server has no default", "write it")
+        >>> class Plugin:
+        ...     @hookimpl
+        ...     def mtcore_lint_rules(self):
+        ...         yield RuleSpec("embedding", "there is an embedding", {"mine": "error"}, no_embedding)
+        >>> Registry.load([Plugin()], discover=False).lint_rules["embedding"].severity_for("vllm") is None
+        True
     """
     raise NotImplementedError
 

@@ -5,6 +5,7 @@ from mtcore.builtin.exporters import mtcore_exporters
 from mtcore.builtin.formats import mtcore_formats
 from mtcore.builtin.kernels import mtcore_kernels
 from mtcore.builtin.layers import mtcore_quant_modules
+from mtcore.builtin.lint import mtcore_lint_rules
 from mtcore.builtin.recipes import mtcore_recipes
 from mtcore.builtin.trace import mtcore_symbols, mtcore_trace_model, mtcore_trace_rules
 
@@ -16,6 +17,7 @@ __all__ = [
     "mtcore_exporters",
     "mtcore_formats",
     "mtcore_kernels",
+    "mtcore_lint_rules",
     "mtcore_quant_modules",
     "mtcore_recipes",
     "mtcore_symbols",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mtcore.flow.data_options import DataOptions
     from mtcore.flow.loaded import LoadedModel
     from mtcore.formats import TensorFormat
+    from mtcore.lint.spec import ClientSpec, RuleSpec
     from mtcore.nn.spec import QuantModuleSpec
     from mtcore.recipe.spec import RecipeSpec
     from mtcore.trace import OpRules, SymbolRules, SymbolSpec, SymMap, TraceInputs, TraceReport, TraceRuleSpec
@@ -39,8 +40,8 @@ class Registry:
     """Catalogs by kind, the plugins that filled them, and the hooks that are asked during a run.
 
     Attributes:
-        recipes, formats, quant_modules, symbols, trace_rules, kernels, algorithms, exporters: records by name,
-            read-only.
+        recipes, formats, quant_modules, symbols, trace_rules, kernels, algorithms, exporters, clients,
+            lint_rules: records by name, read-only.
         plugins: what was loaded, and what each contributes.
         failures: what was not, and why.
 
@@ -57,6 +58,8 @@ class Registry:
     kernels: Catalog[KernelSpec]
     algorithms: Catalog[AlgorithmSpec]
     exporters: Catalog[ExporterSpec]
+    clients: Catalog[ClientSpec]
+    lint_rules: Catalog[RuleSpec]
     plugins: tuple[PluginInfo, ...]
     failures: tuple[LoadFailure, ...]
     _hint: str = field(repr=False)

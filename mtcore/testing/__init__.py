@@ -25,6 +25,7 @@ pytest.register_assert_rewrite(
     "mtcore.testing.exporters",
     "mtcore.testing.formats",
     "mtcore.testing.kernels",
+    "mtcore.testing.lint",
     "mtcore.testing.loaders",
     "mtcore.testing.quant_modules",
     "mtcore.testing.recipes",
@@ -38,6 +39,7 @@ from mtcore.testing.compare import assert_same_bits, assert_within_ulps, must_ra
 from mtcore.testing.exporters import ExporterContract  # noqa: E402
 from mtcore.testing.formats import FormatContract  # noqa: E402
 from mtcore.testing.kernels import KernelContract  # noqa: E402
+from mtcore.testing.lint import LintRuleContract  # noqa: E402
 from mtcore.testing.loaders import ModelLoaderContract  # noqa: E402
 from mtcore.testing.quant_modules import QuantModuleContract  # noqa: E402
 from mtcore.testing.recipes import RecipeContract  # noqa: E402
@@ -51,6 +53,7 @@ __all__ = [
     "ExporterContract",
     "FormatContract",
     "KernelContract",
+    "LintRuleContract",
     "ModelLoaderContract",
     "QuantModuleContract",
     "RecipeContract",

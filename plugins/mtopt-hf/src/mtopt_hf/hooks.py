@@ -1,4 +1,4 @@
-"""What the plugin gives to mtcore: a loader, calibration batches, checkpoint dialects, and formats of theirs."""
+"""What the plugin gives to mtcore: a loader, calibration batches, dialects and formats, clients and their rules."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from mtcore.hookspecs import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import click
+
     from mtcore.export import ExporterSpec
     from mtcore.flow.data_options import DataOptions
     from mtcore.flow.loaded import LoadedModel
     from mtcore.formats import TensorFormat
+    from mtcore.lint import ClientSpec, RuleSpec
 
 MTCORE_HOOK_API = "0.1"
 
@@ -49,3 +52,27 @@ def mtcore_formats() -> Iterator[TensorFormat]:
     from mtopt_hf.formats import row_formats
 
     yield from row_formats()
+
+
+@hookimpl
+def mtcore_clients() -> Iterator[ClientSpec]:
+    """vLLM, TensorRT-LLM, transformers and SGLang."""
+    from mtopt_hf.lint import clients
+
+    yield from clients()
+
+
+@hookimpl
+def mtcore_lint_rules() -> Iterator[RuleSpec]:
+    """What these clients want of a checkpoint."""
+    from mtopt_hf.lint import dialect_rules
+
+    yield from dialect_rules()
+
+
+@hookimpl
+def mtcore_add_commands(cli: click.Group) -> None:
+    """`mtopt lint`."""
+    from mtopt_hf.lint.command import lint_command
+
+    cli.add_command(lint_command)

@@ -1,0 +1,14 @@
+"""The rules, by what they look at."""
+
+from collections.abc import Iterator
+
+from mtcore.lint import RuleSpec
+from mtopt_hf.lint.rules import config, fused, ignoring, kv, roles, scales, tensors
+
+TOPICS = (config, ignoring, tensors, scales, fused, kv, roles)
+
+
+def dialect_rules() -> Iterator[RuleSpec]:
+    """All rules that know dialects and clients."""
+    for topic in TOPICS:
+        yield from topic.RULES
