@@ -14,8 +14,8 @@ TARGET = Path(__file__).parents[1] / "reference" / "lint.md"
 HEAD = """# Lint rules
 
 `docs/generate/lint_table.py` wrote this page. `mtopt lint DIR` reads headers, JSON files and scales of a
-checkpoint, whoever wrote it, and says by these rules what clients will do with it. It never reads a weight; of a tensor of
-scales larger than 64 KiB it reads four pieces, unless `--all` is given.
+checkpoint, whoever wrote it, and says by these rules what clients will do with it. It never reads a weight; of a
+tensor of scales larger than 64 KiB it reads four pieces, unless `--all` is given.
 
 An **error** means that the client refuses the checkpoint or computes wrong numbers, a **warning** that it loses
 accuracy or ignores something that was written, a **note** is good to know. The exit code is 1 where a client named
