@@ -128,9 +128,9 @@ def _small_float(exponent: int, mantissa: int, bias: int, *, infinities: bool) -
 @cache
 def _powers_of_two() -> NDArray[np.float32]:
     """Values of the 256 codes of E8M0; the last is NaN."""
-    values = np.exp2(np.arange(256) - 127.0)
+    values: NDArray[np.float32] = np.exp2(np.arange(256) - 127.0).astype(np.float32)
     values[255] = np.nan
-    return values.astype(np.float32)
+    return values
 
 
 def _bf16(raw: bytes) -> NDArray[np.float32]:
