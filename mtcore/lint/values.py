@@ -128,8 +128,7 @@ def _small_float(exponent: int, mantissa: int, bias: int, *, infinities: bool) -
 @cache
 def _powers_of_two() -> NDArray[np.float32]:
     """Values of the 256 codes of E8M0; the last is NaN."""
-    values: NDArray[np.float32] = np.exp2(np.arange(256) - 127.0).astype(np.float32)
-    values[255] = np.nan
+    values: NDArray[np.float32] = np.exp2(np.append(np.arange(255) - 127.0, np.nan)).astype(np.float32)
     return values
 
 

@@ -31,6 +31,7 @@ PARTS = {
     "kernel": ("kernels", ("mtcore_kernels",)),
     "algorithm": ("algorithms", ("mtcore_algorithms",)),
     "exporter": ("exporters", ("mtcore_exporters",)),
+    "client": ("clients", ("mtcore_clients", "mtcore_lint_rules")),
     "loader": ("loader", ("mtcore_load_model", "mtcore_example_inputs", "mtcore_calibration_batches")),
     "phases": ("phases", ("mtcore_before_phase", "mtcore_after_phase")),
 }

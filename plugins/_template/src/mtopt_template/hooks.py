@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mtcore.export import ExporterSpec
     from mtcore.flow import DataOptions, LoadedModel
     from mtcore.formats import TensorFormat
+    from mtcore.lint import ClientSpec, RuleSpec
     from mtcore.nn import QuantModuleSpec
     from mtcore.plugins import PhaseOutcome, RunFacts
     from mtcore.recipe import RecipeSpec
@@ -85,6 +86,20 @@ def mtcore_exporters() -> Iterator[ExporterSpec]:
     from mtopt_template.exporters import PLAIN
 
     yield PLAIN
+
+
+@hookimpl
+def mtcore_clients() -> Iterator[ClientSpec]:
+    from mtopt_template.clients import SERVER
+
+    yield SERVER
+
+
+@hookimpl
+def mtcore_lint_rules() -> Iterator[RuleSpec]:
+    from mtopt_template.clients import WIDTH
+
+    yield WIDTH
 
 
 @hookimpl
