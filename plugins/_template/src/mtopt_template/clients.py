@@ -1,4 +1,4 @@
-"""A client that loads checkpoints, and one thing that it wants of them: `mtopt lint DIR --client template-server`."""
+"""A client that loads checkpoints, and one thing that it wants of them: `mtopt lint --client template-server`."""
 
 from __future__ import annotations
 
