@@ -1,50 +1,156 @@
-"""Experts: layers of module lists that data reach unevenly, and those of them that data hardly reached."""
+"""Experts: children of a list or matrices of a stack that data reach unevenly, and those that they hardly reach."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
-from mtcore.calibration.statistics import Statistics
+from mtcore.calibration.statistics import Needs, Site, Statistics, TensorStatistics
+from mtcore.nn import ExpertsQuantModule
+from mtcore.nn.quant_experts import EXPERT_ROWS
+from mtcore.recipe.setting import ExpertsSetting
 
 SHARE = 0.1
 """An expert is starved where it saw less than this share of what its siblings saw on average."""
 
+SHARED_SCALE = "its input has the scale of its siblings"
+
 
 @dataclass(frozen=True)
 class StarvedExpert:
-    """A layer of an expert, how many tokens it saw, and how many its siblings saw on average."""
+    """An expert that data hardly reached.
+
+    Attributes:
+        name: of the module; of a matrix in a stack, the stack's module and the number: "mlp.experts[3]".
+        tokens: that it saw of the data.
+        average: that it and its siblings saw.
+        remedy: what was done about it.
+    """
 
     name: str
     tokens: int
     average: float
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f": {self.remedy}" if self.remedy else ""
+        return f"starved expert: {self.name} saw {self.tokens} tokens, its siblings {self.average:,.0f}{remedy}"
 
 
-def starved_experts(model: nn.Module, layers: Iterable[str], statistics: Statistics) -> tuple[StarvedExpert, ...]:
-    """Layers at one place of the children of an nn.ModuleList that saw far fewer tokens than the others.
+@dataclass(frozen=True)
+class ExpertGroup:
+    """Experts side by side, and the tokens that each was given.
 
-    The blocks of a decoder all see the same tokens, so that none of them is starved.
+    Attributes:
+        owner: the module list, or the module that holds the stack.
+        size: how many there are.
+        tokens: by number; of those that are quantized.
+        stacked: whether they are the matrices of a stack.
+        around: the innermost module around them that makes a choice among as many alternatives, where that was
+            looked for and found.
     """
-    siblings: dict[tuple[str, str], list[str]] = {}
-    for name in layers:
-        place = _place(model, name)
+
+    owner: str
+    size: int
+    tokens: Mapping[int, int]
+    stacked: bool = False
+    around: str | None = None
+
+    def name(self, number: int) -> str:
+        return f"{self.owner}[{number}]" if self.stacked else f"{self.owner}.{number}"
+
+    def starved(self, setting: ExpertsSetting) -> dict[int, StarvedExpert]:
+        """Those that saw less than a tenth of the average, or fewer tokens than asked for, by number.
+
+        Children of a module list that all saw the same are the blocks of a decoder, and none of them is starved.
+        """
+        average = sum(self.tokens.values()) / len(self.tokens)
+        if not self.stacked and len(set(self.tokens.values())) == 1:
+            return {}
+        return {
+            number: StarvedExpert(self.name(number), tokens, average)
+            for number, tokens in self.tokens.items()
+            if tokens < max(SHARE * average, setting.min_tokens)
+        }
+
+    def joined(self, other: ExpertGroup) -> ExpertGroup:
+        """With the tokens of other data."""
+        return replace(self, tokens={n: t + other.tokens.get(n, 0) for n, t in self.tokens.items()})
+
+
+def expert_needs(model: nn.Module, modules: Iterable[str]) -> dict[Site, Needs]:
+    """What is asked of stacked experts to count their tokens; lists of modules are counted with their inputs."""
+    stacks = (name for name in modules if isinstance(model.get_submodule(name), ExpertsQuantModule))
+    return {(name, EXPERT_ROWS): Needs(moments=True) for name in stacks}
+
+
+def expert_groups(model: nn.Module, layers: Iterable[str], statistics: Statistics) -> list[ExpertGroup]:
+    """The experts that the named layers are in, and stacked ones, with what they saw."""
+    found = [stacked_group(name, statistics[name, slot].total) for name, slot in statistics if slot == EXPERT_ROWS]
+    tokens = {n: statistics[n, "input"].tokens if (n, "input") in statistics else 0 for n in layers}
+    return [*listed_groups(model, tokens), *found]
+
+
+def listed_groups(model: nn.Module, tokens: Mapping[str, int]) -> Iterator[ExpertGroup]:
+    """Children of module lists, from the tokens of the layers in them; a child saw what its layers saw at most."""
+    lists: dict[str, dict[int, int]] = {}
+    for name, seen in tokens.items():
+        place = place_in_list(model, name)
         if place is not None:
-            siblings.setdefault(place, []).append(name)
+            known = lists.setdefault(place[0], {})
+            known[place[1]] = max(seen, known.get(place[1], 0))
+    for owner, of_child in lists.items():
+        children = model.get_submodule(owner)
+        assert isinstance(children, nn.ModuleList)
+        yield ExpertGroup(owner, len(children), dict(sorted(of_child.items())))
+
+
+def stacked_group(name: str, rows: torch.Tensor | None) -> ExpertGroup:
+    """The experts of a stack, from their rows, [experts]."""
+    assert rows is not None, "experts were not counted"
+    counts = rows.long().tolist()
+    return ExpertGroup(name, len(counts), dict(enumerate(counts)), stacked=True)
+
+
+def starved_experts(
+    model: nn.Module, layers: Iterable[str], statistics: Statistics, setting: ExpertsSetting | None = None
+) -> tuple[StarvedExpert, ...]:
+    """Experts that saw far fewer tokens than their siblings, or than were asked for; what is done about none."""
+    return tuple(
+        expert if expert.tokens else replace(expert, remedy=SHARED_SCALE)
+        for group in expert_groups(model, layers, statistics)
+        for expert in group.starved(setting or ExpertsSetting()).values()
+    )
+
+
+def from_siblings(model: nn.Module, site: Site, known: Mapping[Site, TensorStatistics]) -> TensorStatistics | None:
+    """What stands for the statistics of an expert in a module list that no token reached.
+
+    Those of the sibling that saw most, with the largest magnitudes of all siblings; None where there are none.
+    """
+    place = place_in_list(model, site[0])
+    if place is None:
+        return None
     found = []
-    for names in siblings.values():
-        counts = {n: statistics[n, "input"].tokens if (n, "input") in statistics else 0 for n in names}
-        average = sum(counts.values()) / len(counts)
-        found += [StarvedExpert(name, count, average) for name, count in counts.items() if count < SHARE * average]
-    return tuple(found)
+    for (name, slot), statistics in known.items():
+        other = place_in_list(model, name)
+        if slot == site[1] and other is not None and (other[0], other[2]) == (place[0], place[2]):
+            found.append(statistics)
+    if not found:
+        return None
+    most = max(found, key=lambda statistics: statistics.tokens)
+    same = [statistics.amax for statistics in found if statistics.amax.shape == most.amax.shape]
+    return replace(most, tokens=0, amax=torch.stack(same).amax(0))
 
 
-def _place(model: nn.Module, name: str) -> tuple[str, str] | None:
-    """The innermost module list around a layer, and the layer's name behind the list's child; None without one."""
+def place_in_list(model: nn.Module, name: str) -> tuple[str, int, str] | None:
+    """The innermost module list around a layer, the number of its child, and the layer's name in that."""
     parts = name.split(".")
     for length in range(len(parts) - 1, 0, -1):
         prefix = ".".join(parts[:length])
         if isinstance(model.get_submodule(prefix), nn.ModuleList):
-            return prefix, ".".join(parts[length + 1 :])
+            return prefix, int(parts[length]), ".".join(parts[length + 1 :])
     return None

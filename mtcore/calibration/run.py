@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from mtcore.calibration.blocks import BlockInputs
 from mtcore.calibration.edits import ParameterEdits
-from mtcore.calibration.quantizers import planned_quantizers
+from mtcore.calibration.experts import StarvedExpert, expert_needs, from_siblings, starved_experts
+from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
 from mtcore.calibration.statistics import Needs, Site, Statistics, Wanted, joined
 from mtcore.calibration.summary import CalibrationSummary, summarize, summary_needs
+from mtcore.calibration.top_up import topped_up
 from mtcore.errors import CalibrationError, RecipeError, UnknownNameError, look_up
 from mtcore.nn.sharded import is_sharded
 from mtcore.plan import Plan
@@ -62,6 +67,7 @@ def run_algorithms(
     statistics: Statistics | None = None,
     blocks: Sequence[BlockInputs] | None = None,
     *,
+    more: Iterable[Any] | None = None,
     summary: bool = False,
 ) -> CalibrationSummary | None:
     """Run resolved steps in order on a converted model.
@@ -72,6 +78,7 @@ def run_algorithms(
         edits: where changed parameters are written down; for a caller who wants to put them back.
         statistics: of the model as it is now, with what it takes to gather more; from the loop where None.
         blocks: see `CalibrationRun`.
+        more: further batches, for experts that the data hardly reach; see `ExpertsSetting`.
         summary: whether to compare every layer with itself before rounding, and say what it lost.
 
     Raises:
@@ -79,18 +86,42 @@ def run_algorithms(
     """
     _refuse_shards(model, resolved)
     edits = ParameterEdits() if edits is None else edits
+    if forward_loop is None:
+        return _run_steps(model, plan, resolved, None, edits, statistics, blocks, (), summary=summary)
+    with topped_up(model, plan, forward_loop, more) as (loop, starved):
+        return _run_steps(model, plan, resolved, loop, edits, statistics, blocks, starved, summary=summary)
+
+
+def _run_steps(
+    model: nn.Module,
+    plan: Plan,
+    resolved: Resolved,
+    forward_loop: ForwardLoop | None,
+    edits: ParameterEdits,
+    statistics: Statistics | None,
+    blocks: Sequence[BlockInputs] | None,
+    starved: tuple[StarvedExpert, ...],
+    *,
+    summary: bool,
+) -> CalibrationSummary | None:
     first = CalibrationRun(model, plan, forward_loop, edits, statistics)
     shared = first.statistics
+    if plan.experts.unseen == "siblings":
+        shared.substitute = partial(from_siblings, model)
     wanted = wanted_statistics(first, resolved)
     quantizers = dict(planned_quantizers(first))
-    welcome = summary_needs(model, quantizers) if summary else {}
-    if wanted or (welcome and forward_loop is not None):
+    welcome = expert_needs(model, (planned.name for planned in plan.quantized))
+    welcome |= summary_needs(model, quantizers) if summary else {}
+    if wanted or (summary and welcome and forward_loop is not None):
         shared.need(wanted, welcome)
     for spec, options in resolved:
         started = time.perf_counter()
         spec.run(CalibrationRun(model, plan, forward_loop, edits.nested(), shared, blocks), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
-    return summarize(model, quantizers, edits, shared) if summary else None
+    starved = starved or starved_experts(model, linear_layers(model, quantizers), shared, plan.experts)
+    for expert in starved:
+        LOG.warning("%s", expert)
+    return replace(summarize(model, quantizers, edits, shared), starved=starved) if summary else None
 
 
 def _refuse_shards(model: nn.Module, resolved: Resolved) -> None:

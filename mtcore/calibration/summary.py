@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.calibration.edits import ParameterEdits
-from mtcore.calibration.experts import StarvedExpert, starved_experts
+from mtcore.calibration.experts import StarvedExpert
 from mtcore.calibration.quantizers import Quantizers, linear_layers
 from mtcore.calibration.statistics import Needs, Site, Statistics
 from mtcore.formats import WHOLE
@@ -101,8 +101,7 @@ def summarize(
         edits: know the weights before an algorithm rounded them.
         statistics: samples of the inputs, where known.
     """
-    layers = tuple(_layers(model, quantizers, edits, statistics))
-    return CalibrationSummary(layers, starved_experts(model, [layer.name for layer in layers], statistics))
+    return CalibrationSummary(tuple(_layers(model, quantizers, edits, statistics)))
 
 
 def _layers(

@@ -19,6 +19,7 @@ from mtcore.errors import CalibrationError, ModelError, look_up
 from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.evaluate import Evaluation, perplexity
+from mtcore.flow.experts import check_experts, more_batches
 from mtcore.flow.layerwise import LayerwiseOptions, is_unfinished, quantize_blocks
 from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.precision import restore_dtypes, widen_on_cpu
@@ -130,7 +131,12 @@ class _Run:
             )
 
     def quantize_whole(
-        self, loaded: LoadedModel, plan: Plan, batches: Sequence[Any] | None, store: StatisticsStore | None
+        self,
+        loaded: LoadedModel,
+        plan: Plan,
+        batches: Sequence[Any] | None,
+        store: StatisticsStore | None,
+        more: Iterable[Any] | None = None,
     ) -> tuple[Artifact, CalibrationSummary | None]:
         """Carry the plan out on the model in memory; without data where `batches` is None."""
         dtypes = widen_on_cpu(loaded.model)
@@ -147,7 +153,13 @@ class _Run:
             loop = as_forward_loop(batches, on_batch=advance) if batches else None
             statistics = None if store is None else known
             model = apply_plan(
-                loaded.model, plan, loop, registry=self.registry, statistics=statistics, summary=True
+                loaded.model,
+                plan,
+                loop,
+                registry=self.registry,
+                statistics=statistics,
+                summary=True,
+                more=more,
             )
         return restore_dtypes(to_artifact(model, loaded.files), dtypes), quantized_of(model).summary
 
@@ -232,6 +244,13 @@ def quantize_checkpoint(
     if layerwise is None or not is_unfinished(out):
         exporter.check_target(dialect, out, overwrite=overwrite)
     config = load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
+    check_experts(
+        config.experts,
+        layerwise=layerwise is not None,
+        kept=statistics is not None,
+        processes=several_processes(),
+        source=isinstance(calib, str),
+    )
     loaded = run.load()
     batches = run.batches(calib, loaded, data)
     store = None
@@ -261,7 +280,10 @@ def quantize_checkpoint(
     else:
         with torchrun_ranks() as ranks:
             own = batches if ranks is None else ranks.share(batches)
-            artifact, told = run.quantize_whole(loaded, plan, None if calib is None else own, store)
+            more = None
+            if isinstance(calib, str):
+                more = more_batches(calib, loaded, data or DataOptions(), batches, run.registry)
+            artifact, told = run.quantize_whole(loaded, plan, None if calib is None else own, store, more)
             with run.phase("export"), nullcontext() if ranks is None else ranks.together():
                 if is_first():
                     exporter.export(artifact, out, dialect, overwrite=overwrite)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mtcore.nn.derived import DerivedQuantModule
+from mtcore.nn.expert_rows import ExpertRows, counted
 from mtcore.nn.quant_module import QuantModule, is_idle
 from mtcore.nn.spec import QuantModuleSpec, input_slot
 from mtcore.trace.products import Operand, Origin, Origins, operands, with_operand
+
+EXPERT_ROWS = "expert_rows"
 
 
 class ExpertsQuantModule(DerivedQuantModule):
@@ -20,31 +23,53 @@ class ExpertsQuantModule(DerivedQuantModule):
     While the original's forward runs, the attribute of a stacked weight gives its fake-quantized values, and what
     is multiplied with them, with a slice or a gathered copy of them, is quantized too: whichever way the experts
     are computed (a loop over experts, a batched product, a grouped product).
+
+    Attributes:
+        expert_rows: is called with how many rows each expert was given in a forward, fp32 [1, experts], where
+            somebody has put a hook on it.
     """
 
+    expert_rows: nn.Module
+
+    @classmethod
+    def from_original(cls, original: nn.Module, quantizers: Mapping[str, nn.Module]) -> QuantModule:
+        """As QuantModule.from_original."""
+        twin = super().from_original(original, quantizers)
+        twin.add_module(EXPERT_ROWS, nn.Identity())
+        return twin
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.idle:
+        watched = bool(self.expert_rows._forward_hooks) and counted()
+        if self.idle and not watched:
             return super().forward(*args, **kwargs)
-        weights = {
-            slot: self.get_submodule(attribute)(self._parameters[slot])
-            for slot, attribute in self.slots.items()
-            if slot in self._parameters
-        }
+        weights = {slot: self._weight(slot) for slot in self.slots if slot in self._parameters}
         self.__dict__.update(weights)  # found before the parameters, which stay where they are
         try:
-            with _Interposed(self, weights):
-                return super().forward(*args, **kwargs)
+            rows = ExpertRows(next(iter(weights.values()))) if watched else None
+            with _Interposed(self, weights, rows):
+                out = super().forward(*args, **kwargs)
         finally:
             for name in weights:
                 del self.__dict__[name]
+        if rows is not None and rows.known:
+            self.expert_rows(rows.counts.float()[None])
+        return out
+
+    def _weight(self, slot: str) -> Tensor:
+        quantizer, parameter = self.get_submodule(self.slots[slot]), self._parameters[slot]
+        assert parameter is not None
+        if is_idle(quantizer):
+            return parameter
+        rounded: Tensor = quantizer(parameter)
+        return rounded
 
 
 class _Interposed(TorchFunctionMode):
-    """Quantizes the other factor of every product with a stacked weight during one forward."""
+    """Quantizes the other factor of every product with a stacked weight; counts the rows of the first weight."""
 
-    def __init__(self, layer: QuantModule, weights: dict[str, Tensor]) -> None:
+    def __init__(self, layer: QuantModule, weights: dict[str, Tensor], rows: ExpertRows | None) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.rows, self.counted = layer, rows, next(iter(weights), "")
         self.origins = Origins({})
         for name, weight in weights.items():
             self.origins.learn(weight, Origin(name, tuple(range(weight.dim()))))
@@ -58,9 +83,13 @@ class _Interposed(TorchFunctionMode):
             for weight, other in (factors, factors[::-1]):
                 origin = self.origins.of(weight.tensor)
                 if origin is not None:
+                    if self.rows is not None and origin.parameter == self.counted:
+                        self.rows.count(weight.tensor, other, args, kwargs)
                     args, kwargs = with_operand(args, kwargs, other.place, self._quantized(origin.parameter, other))
         out = func(*args, **kwargs)
         self.origins.note(func, args, out)
+        if self.rows is not None:
+            self.rows.follow(func, args, out, self.origins)
         return out
 
     def _quantized(self, parameter: str, other: Operand) -> Tensor:

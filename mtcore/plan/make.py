@@ -68,7 +68,9 @@ def make_plan(
     findings.extend(_rule_findings(book))
     findings.extend(coverage_findings(model, grouped, coverage, config.max_unquantized))
     folds = trace.folds if trace is not None else ()
-    return Plan(config.name, grouped, groups, config.algorithm, tuple(findings), coverage, folds, shared)
+    return Plan(
+        config.name, grouped, groups, config.algorithm, tuple(findings), coverage, config.experts, folds, shared
+    )
 
 
 def _rule_findings(book: RuleBook) -> Iterable[Finding]:

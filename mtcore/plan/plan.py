@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mtcore.formats import TensorFormat
-from mtcore.recipe.setting import AlgorithmStep, Mode
+from mtcore.recipe.setting import AlgorithmStep, ExpertsSetting, Mode
 from mtcore.trace import FoldGroup, SharedInputGroup
 
 Extra = Literal["pre_quant_scale", "low_rank"]
@@ -128,6 +128,8 @@ class Coverage:
 class Plan:
     """Every module that holds parameters, with its decision and the rule that made it.
 
+    `experts`: what is done about those that the data hardly reach.
+
     `folds`, for algorithms that scale channels, and `shared_inputs`, for values that are looked at once, are facts
     of the trace; they are not saved with the plan. `folds_proven`: every fold was shown to leave the outputs
     of the model as they are.
@@ -139,6 +141,7 @@ class Plan:
     algorithm: tuple[AlgorithmStep, ...]
     findings: tuple[Finding, ...]
     coverage: Coverage
+    experts: ExpertsSetting = field(default_factory=ExpertsSetting)
     folds: tuple[FoldGroup, ...] = field(default=(), compare=False, repr=False)
     shared_inputs: tuple[SharedInputGroup, ...] = field(default=(), compare=False, repr=False)
     folds_proven: bool = field(default=False, compare=False, repr=False)

@@ -8,7 +8,7 @@ from typing import Any
 from mtcore.errors import FormatError, StateError
 from mtcore.formats import TensorFormat, format_from_dict, format_to_dict
 from mtcore.plan.plan import Coverage, Finding, ModulePlan, Plan, ScaleGroup, SlotPlan
-from mtcore.recipe.setting import AlgorithmStep
+from mtcore.recipe.setting import AlgorithmStep, ExpertsSetting
 
 VERSION = 1
 
@@ -25,6 +25,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "algorithm": [{"method": step.method, "options": dict(step.options)} for step in plan.algorithm],
         "findings": [asdict(finding) for finding in plan.findings],
         "coverage": asdict(plan.coverage),
+        "experts": asdict(plan.experts),
     }
 
 
@@ -45,6 +46,7 @@ def plan_from_dict(data: dict[str, Any]) -> Plan:
             algorithm=tuple(AlgorithmStep(step["method"], step["options"]) for step in data["algorithm"]),
             findings=tuple(Finding(**finding) for finding in data["findings"]),
             coverage=Coverage(**data["coverage"]),
+            experts=ExpertsSetting(**data.get("experts", {})),
         )
     except (KeyError, TypeError, AttributeError, ValueError, FormatError) as error:
         raise StateError(f"not a plan ({type(error).__name__}: {error})") from error

@@ -88,12 +88,14 @@ def apply_plan(
     statistics: StatisticsOf | None = None,
     undoable: bool = True,
     summary: bool = False,
+    more: Iterable[Any] | None = None,
 ) -> nn.Module:
     """Carry a plan out: convert and calibrate. Arguments, result and errors as in `quantize`.
 
     Args:
         statistics: where they come from, if not from the data alone.
         summary: compare every layer with itself before rounding; `quantized_of(model).summary` says what it lost.
+        more: further batches of the same source, for experts that the data hardly reach.
 
     Raises:
         PlanError: the plan has findings of level "error", or was made for another model.
@@ -108,7 +110,7 @@ def apply_plan(
     try:
         kernels = assign_kernels(root, registry.kernels)
         known = None if statistics is None else statistics(root, plan, steps)
-        told = run_algorithms(root, plan, steps, loop, journal.parameters, known, summary=summary)
+        told = run_algorithms(root, plan, steps, loop, journal.parameters, known, more=more, summary=summary)
     except BaseException:
         journal.undo()
         raise

@@ -10,7 +10,7 @@ import yaml
 
 from mtcore.formats import TensorFormat
 from mtcore.recipe.inline import format_fields
-from mtcore.recipe.setting import AlgorithmStep, QuantizeConfig, SlotRule, SlotSetting
+from mtcore.recipe.setting import AlgorithmStep, ExpertsSetting, QuantizeConfig, SlotRule, SlotSetting
 
 
 def to_dict(config: QuantizeConfig, *, formats: Mapping[str, TensorFormat]) -> dict[str, Any]:
@@ -30,7 +30,12 @@ def to_dict(config: QuantizeConfig, *, formats: Mapping[str, TensorFormat]) -> d
         "rules": [_statement(rules) for rules in _statements(config.rules)],
         "algorithm": [_step(step) for step in config.algorithm],
         "max_unquantized": config.max_unquantized,
+        **({} if config.experts == ExpertsSetting() else {"experts": _experts(config.experts)}),
     }
+
+
+def _experts(setting: ExpertsSetting) -> dict[str, Any]:
+    return {"min_tokens": setting.min_tokens, "when_starved": setting.when_starved, "unseen": setting.unseen}
 
 
 def to_yaml(config: QuantizeConfig, *, formats: Mapping[str, TensorFormat]) -> str:
@@ -47,6 +52,8 @@ def to_yaml(config: QuantizeConfig, *, formats: Mapping[str, TensorFormat]) -> s
         lines.append(f"  {_comment(step.origin)}  - {_line(entry)}")
     lines.append(_comment(config.guard_origin))
     lines.append(_block({"max_unquantized": config.max_unquantized}))
+    if "experts" in data:
+        lines.append(_comment(config.experts.origin) + _block({"experts": data["experts"]}))
     lines += [_comment(f"note: {note}") for note in config.notes]
     return "".join(lines)
 

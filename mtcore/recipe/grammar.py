@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mtcore.recipe.document import Document, KeyPath, Problems, unknown
-from mtcore.recipe.setting import Mode
+from mtcore.recipe.setting import Mode, Unseen, WhenStarved
 
 OFF = "off"
 """In place of a format's name: the slot is switched off. YAML reads a bare `off` as false, which means the same."""
@@ -78,6 +78,14 @@ class TogetherRule(_Model):
     together: list[Any] = Field(min_length=1)
 
 
+class ExpertsModel(_Model):
+    """What is done about experts that the data hardly reach; see `ExpertsSetting`."""
+
+    min_tokens: int = Field(default=0, ge=0)
+    when_starved: WhenStarved = "report"
+    unseen: Unseen = "error"
+
+
 class RecipeModel(_Model):
     """A whole recipe. Rules and algorithm are checked entry by entry, by their own models."""
 
@@ -88,6 +96,7 @@ class RecipeModel(_Model):
     rules: list[Any] = []
     algorithm: Any = None
     max_unquantized: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    experts: ExpertsModel | None = None
 
 
 Rule = ModuleRule | QuantizerRule | IncludeRule | TogetherRule
@@ -139,5 +148,6 @@ def _said_plainly(kind: str, message: str, value: object) -> str:
 
 
 def _fields_at(model: type[BaseModel], loc: KeyPath) -> tuple[str, ...]:
-    """The keys that `model` knows at a location inside it: its own, or those of a slot, the only nested model."""
-    return tuple((SlotModel if loc else model).model_fields)
+    """The keys that `model` knows at a location inside it: its own, or those of the model that is nested there."""
+    nested = ExpertsModel if loc == ("experts",) else SlotModel
+    return tuple((nested if loc else model).model_fields)

@@ -68,6 +68,8 @@ def load_config(
         config = replace(config, algorithm=parts.algorithm)
     if parts.guard is not None:
         config = replace(config, max_unquantized=parts.guard.share, guard_origin=parts.guard.origin)
+    if parts.experts is not None:
+        config = replace(config, experts=parts.experts)
     return config
 
 

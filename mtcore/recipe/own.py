@@ -10,6 +10,7 @@ from mtcore.recipe.grammar import IncludeRule, RecipeModel, check, rule_model
 from mtcore.recipe.inline import read_formats
 from mtcore.recipe.parts import Guard, Parts, Scope
 from mtcore.recipe.rule_reader import RuleReader
+from mtcore.recipe.setting import ExpertsSetting
 
 
 def resolve_own(doc: Document, scope: Scope) -> Parts:
@@ -40,12 +41,16 @@ def resolve_own(doc: Document, scope: Scope) -> Parts:
         algorithm = read_algorithm(recipe.algorithm, ("algorithm",), doc, scope.problems)
     if recipe.max_unquantized is not None:
         guard = Guard(recipe.max_unquantized, doc.origin("max_unquantized", ("max_unquantized",)))
+    experts = parts.experts
+    if recipe.experts is not None:
+        experts = ExpertsSetting(**recipe.experts.model_dump(), origin=doc.origin("experts", ("experts",)))
     return Parts(
         name=recipe.name or "",
         summary=recipe.summary,
         rules=tuple(rules),
         algorithm=algorithm,
         guard=guard,
+        experts=experts,
         formats=formats,
         notes=tuple(notes),
     )
@@ -57,6 +62,7 @@ def _merged(first: Parts, later: Parts) -> Parts:
         rules=first.rules + later.rules,
         algorithm=first.algorithm if later.algorithm is None else later.algorithm,
         guard=later.guard or first.guard,
+        experts=later.experts or first.experts,
         formats={**first.formats, **later.formats},
         notes=first.notes + later.notes,
     )

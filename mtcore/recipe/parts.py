@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mtcore.errors import look_up
 from mtcore.formats import TensorFormat
 from mtcore.recipe.document import Document, KeyPath, Problems
-from mtcore.recipe.setting import AlgorithmStep, SlotRule
+from mtcore.recipe.setting import AlgorithmStep, ExpertsSetting, SlotRule
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Parts:
         rules: in order.
         algorithm: steps in order.
         guard: the coverage guard.
+        experts: what is done about starved experts.
         formats: that the recipe defines itself, by name.
         notes: what was accepted but has no effect.
     """
@@ -36,6 +37,7 @@ class Parts:
     rules: tuple[SlotRule, ...] = ()
     algorithm: tuple[AlgorithmStep, ...] | None = None
     guard: Guard | None = None
+    experts: ExpertsSetting | None = None
     formats: Mapping[str, TensorFormat] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -160,6 +160,31 @@ class AlgorithmStep:
     origin: str = field(default="mtcore's default", compare=False)
 
 
+WhenStarved = Literal["report", "more_samples", "all_experts"]
+Unseen = Literal["error", "siblings"]
+
+
+@dataclass(frozen=True)
+class ExpertsSetting:
+    """What is done about experts that the calibration data hardly reach.
+
+    Attributes:
+        min_tokens: with fewer an expert is starved; and in any case with less than a tenth of what its siblings
+            saw on average.
+        when_starved: "report" names them with their tokens. "more_samples" runs more of the data source, until
+            every expert has its tokens or the data end. "all_experts" sends the calibration tokens through the
+            starved experts too, whatever the router says; their outputs are not used.
+        unseen: an expert without any token, whose input needs a scale from data, is an "error"; or gets the scale
+            of its "siblings". Experts whose weights are stacked share one scale of the input in any case.
+        origin: who said so.
+    """
+
+    min_tokens: int = 0
+    when_starved: WhenStarved = "report"
+    unseen: Unseen = "error"
+    origin: str = field(default="mtcore's default", compare=False)
+
+
 @dataclass(frozen=True)
 class QuantizeConfig:
     """A whole request, validated and never changed afterwards. Every quantizer starts switched off.
@@ -172,6 +197,7 @@ class QuantizeConfig:
             that says so; a plan above it is an error (the coverage guard).
         summary: one line for listings.
         guard_origin: where `max_unquantized` was said.
+        experts: what is done about experts that the data hardly reach.
         notes: what was accepted in the user's text but has no effect here, and why; one line each.
     """
 
@@ -181,4 +207,5 @@ class QuantizeConfig:
     max_unquantized: float = 0.1
     summary: str = ""
     guard_origin: str = field(default="mtcore's default", compare=False)
+    experts: ExpertsSetting = field(default_factory=ExpertsSetting)
     notes: tuple[str, ...] = field(default=(), compare=False)

@@ -36,8 +36,8 @@ def test_starved_experts_are_named_with_what_they_and_their_siblings_saw():
     )
     starved = starved_experts(model, names_of(model), Statistics(None, found))
     assert [(expert.name, expert.tokens) for expert in starved] == [
-        ("blocks.0.experts.2.0", 1),
-        ("blocks.1.experts.2.0", 0),
+        ("blocks.0.experts.2", 1),
+        ("blocks.1.experts.2", 0),
     ]
     assert starved[0].average == 32 / 3
 

@@ -11,6 +11,7 @@ from mtcore.calibration import as_forward_loop, resolve_algorithms, run_algorith
 from mtcore.calibration.algorithms.max import MAX
 from mtcore.formats import builtin_formats
 from mtcore.nn import ExpertsQuantModule, TensorQuantizer, builtin_quant_modules
+from mtcore.nn.expert_rows import not_counted
 from mtcore.numerics import dequantize
 from mtcore.plan import make_plan
 from mtcore.quantization import convert
@@ -256,3 +257,40 @@ def test_a_parameter_of_three_axes_that_no_product_contracts_is_left_alone():
 
     model = Positions()
     assert analyze(model, torch.randn(2, 7, HIDDEN)).stacked == ()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_every_expert_are_counted_however_they_are_computed(kind, enabled):
+    model, _, _ = quantized(kind, "fp8", "int8_row")
+    for module in model.modules():
+        if isinstance(module, TensorQuantizer) and not enabled:
+            module.disable()
+    seen = []
+    handle = model.experts.expert_rows.register_forward_hook(lambda _, __, rows: seen.append(rows))
+    x, chosen = inputs()
+    watched = model(x, chosen)
+    with not_counted():
+        model(x, chosen)
+    handle.remove()
+    assert torch.equal(model(x, chosen), watched)
+    (rows,) = seen
+    expected = torch.bincount(chosen.flatten(), minlength=EXPERTS) if kind is not Batched else torch.full((3,), 7)
+    assert torch.equal(rows, expected[None].float())
+
+
+class Sums(Experts):
+    """An einsum, which is no product that is followed."""
+
+    def forward(self, x, chosen):
+        self.product(x, self.gate_up_proj[0])
+        index = torch.arange(EXPERTS)[chosen[:, :1]]
+        return torch.matmul(self.down_proj[index], x[:, None, :INNER, None]).sum(1)
+
+
+def test_what_cannot_be_counted_is_not_told():
+    model, _, _ = quantized(Sums, "fp8")
+    seen = []
+    model.experts.expert_rows.register_forward_hook(lambda _, __, rows: seen.append(rows))
+    model(*inputs())
+    assert seen == [] or seen[0].shape == (1, EXPERTS)

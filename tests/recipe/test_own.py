@@ -2,7 +2,9 @@
 
 import pytest
 
+from mtcore.errors import RecipeError
 from mtcore.recipe import AlgorithmStep, RecipeSpec
+from mtcore.recipe.setting import ExpertsSetting
 
 
 def recipe(name, text):
@@ -153,3 +155,31 @@ def test_a_circle_of_includes_is_a_problem(problems_of):
     circle = {**recipe("a", "include: b"), **recipe("b", "rules: [{include: a}]")}
     (problem,) = problems_of("a", recipes=circle)
     assert problem == "recipe b, line 1 (rules.0.include): a circle: recipe a includes recipe b includes recipe a"
+
+
+def test_what_is_done_about_starved_experts_is_read_with_its_place(load):
+    config = load({"rules": [], "experts": {"min_tokens": 8}}, "experts.when_starved=all_experts")
+    assert config.experts == ExpertsSetting(8, "all_experts", "error")
+    assert config.experts.origin.startswith("experts of the given config, changed by override")
+    assert load({"rules": []}).experts == ExpertsSetting()
+
+
+@pytest.mark.parametrize(
+    ("experts", "message"),
+    [
+        ({"min_tokens": -1}, r"experts\.min_tokens.*greater than or equal to 0"),
+        ({"when_starved": "ignore"}, r"experts\.when_starved.*'report', 'more_samples' or 'all_experts'"),
+        ({"least": 3}, r"unknown key 'least'.*min_tokens, when_starved, unseen"),
+        ({"unseen": None}, r"experts\.unseen"),
+    ],
+)
+def test_a_wrong_setting_of_experts_is_named(load, experts, message):
+    with pytest.raises(RecipeError, match=message):
+        load({"rules": [], "experts": experts})
+
+
+def test_the_setting_of_experts_of_a_later_include_wins(load, tmp_path):
+    for name, tokens in (("first", 3), ("second", 5)):
+        (tmp_path / f"{name}.yaml").write_text(f"rules: []\nexperts: {{min_tokens: {tokens}}}\n")
+    paths = [str(tmp_path / "first.yaml"), str(tmp_path / "second.yaml")]
+    assert load({"include": paths, "rules": []}).experts.min_tokens == 5

@@ -201,7 +201,7 @@ class _Target:
 
 def _target(module: nn.Module, site: Site) -> _Target:
     if isinstance(module, QuantModule):
-        return _Target(module.get_submodule(module.slots[site[1]]), True)
+        return _Target(module.get_submodule(module.slots.get(site[1], site[1])), True)
     if site[1] != "input":
         raise CalibrationError(f"{'.'.join(site)}: a plain {type(module).__name__} shows nothing but its input")
     return _Target(module, False)

@@ -37,6 +37,8 @@ class Statistics(Mapping[Site, TensorStatistics]):
             known: what is known already.
             advice: what a user can do where something is missing and there is no data.
         """
+        self.substitute: Callable[[Site, Mapping[Site, TensorStatistics]], TensorStatistics | None] | None = None
+        """What stands for a value that the data never reached, from what is known; None: nothing does."""
         self._advice = advice
         self._gather = gather
         self._known = dict(known or {})
@@ -57,11 +59,13 @@ class Statistics(Mapping[Site, TensorStatistics]):
             if self._gather is None:
                 raise CalibrationError(self._no_data(missing))
             self._known.update(self._gather(missing))
+        if self.substitute is not None:
+            self._fill(site for site in wanted if site not in self._known)
         unseen = [".".join(site) for site in wanted if site not in self._known]
         if unseen:
             raise CalibrationError(
                 f"the calibration data never reached {len(unseen)} quantizers ({_some(unseen)}): give data that "
-                "calls these modules, or skip them in the recipe"
+                "calls these modules, or skip them in the recipe (of experts, see `experts.unseen`)"
             )
         given = [site for site in wanted if site[1] not in BEGIN_AT_ZERO]
         exercised = all_at_once([self._known[site].least for site in given])
@@ -95,6 +99,14 @@ class Statistics(Mapping[Site, TensorStatistics]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def _fill(self, unseen: Iterable[Site]) -> None:
+        assert self.substitute is not None
+        seen = dict(self._known)
+        for site in unseen:
+            found = self.substitute(site, seen)
+            if found is not None:
+                self._known[site] = found
 
     def _no_data(self, missing: Wanted) -> str:
         names = [".".join(site) for site in missing]

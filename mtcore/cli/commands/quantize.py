@@ -136,6 +136,4 @@ def draw_worst(console: Console, summary: CalibrationSummary) -> None:
     console.print(f"What rounding costs: the worst {len(worst)} of {len(summary.layers)} linear layers")
     print_table(console, ("layer", "weight SQNR, dB", "output error", "input clipped", "advice"), worst)
     for expert in summary.starved:
-        console.print(
-            f"starved expert: {expert.name} saw {expert.tokens} tokens, its siblings {expert.average:,.0f}"
-        )
+        console.print(str(expert))

@@ -1,5 +1,7 @@
 """Fused experts and attention of transformers' models: found whichever implementation runs, with one result."""
 
+import dataclasses
+
 import pytest
 import torch
 from transformers import (
@@ -13,11 +15,14 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
+from mtcore.calibration import as_forward_loop
+from mtcore.calibration.top_up import count_tokens
 from mtcore.formats import builtin_formats
 from mtcore.nn import TensorQuantizer, builtin_quant_modules
 from mtcore.plan import make_plan
-from mtcore.quantization import convert
-from mtcore.recipe.setting import QuantizeConfig, SlotRule, SlotSetting
+from mtcore.plugins import Registry
+from mtcore.quantization import apply_plan, convert, quantized_of
+from mtcore.recipe.setting import AlgorithmStep, ExpertsSetting, QuantizeConfig, SlotRule, SlotSetting
 from mtcore.trace import analyze
 
 SPECS = {spec.name: spec for spec in builtin_quant_modules()}
@@ -117,3 +122,52 @@ def test_generation_with_a_cache_goes_through_the_quantized_attention(attention)
     tokens = model.generate(IDS, max_new_tokens=4, min_new_tokens=4, do_sample=False)
     assert tokens.shape == (1, 16)
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_implementation_counts_the_same_tokens_of_every_expert(name):
+    """Every token goes to two of four experts; nothing is rounded meanwhile, so that the choices are those of the
+    plain model, but for a tie that another order of sums decides."""
+    found = []
+    for experts in ("eager", "batched_mm", "grouped_mm"):
+        model = model_of(name, "eager", experts)
+        plan = make_plan(model, CONFIG, SPECS, analyze(model, {"input_ids": IDS}))
+        convert(model, plan, SPECS)
+        counted = count_tokens(model, plan, as_forward_loop([{"input_ids": IDS}]), around=True)
+        groups = [group for group in counted if group.stacked]
+        assert [group.owner for group in groups] == ["model.layers.0.mlp.experts", "model.layers.1.mlp.experts"]
+        assert [group.around for group in groups] == ["model.layers.0.mlp", "model.layers.1.mlp"]
+        found.append([dict(group.tokens) for group in groups])
+    assert all(sum(tokens.values()) == 2 * IDS.numel() for tokens in found[0])
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("experts", ["eager", "batched_mm", "grouped_mm"])
+def test_starved_experts_of_every_implementation_are_given_all_tokens(experts):
+    """Two tokens leave experts unseen; with all tokens, the input of the second product reaches as far as that of
+    the loudest expert on any of them."""
+    config = dataclasses.replace(
+        CONFIG,
+        rules=(
+            rule("*weight_quantizer", "fp8", "static"),
+            rule("*input_quantizer", "fp8", "static"),
+            *CONFIG.rules[3:],
+        ),
+        algorithm=(AlgorithmStep("max"),),
+        experts=ExpertsSetting(when_starved="all_experts"),
+    )
+    model, ids = model_of("qwen3", "eager", experts), IDS[:, :2]
+    registry = Registry.load(discover=False)
+    plan = make_plan(model, config, SPECS, analyze(model, {"input_ids": IDS}))
+    apply_plan(model, plan, [{"input_ids": ids}], registry=registry, summary=True)
+    starved = quantized_of(model).summary.starved
+    assert starved
+    assert all(expert.remedy == "it was given all tokens of the data" for expert in starved)
+    first = model.model.layers[0].mlp.experts
+    plain = model_of("qwen3", "eager", "eager")
+    seen = []
+    plain.model.layers[0].mlp.register_forward_pre_hook(lambda _, args: seen.append(args[0].flatten(0, 1)))
+    plain(ids)
+    gate, up = (seen[0] @ plain.model.layers[0].mlp.experts.gate_up_proj.mT).chunk(2, -1)
+    inner = torch.nn.functional.silu(gate) * up  # [experts, tokens, inner]
+    torch.testing.assert_close(first.down_proj_input_quantizer.amax.flatten()[0], inner.abs().max())
