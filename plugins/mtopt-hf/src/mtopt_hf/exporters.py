@@ -45,4 +45,5 @@ def exporters() -> Iterator[ExporterSpec]:
         ),
         shards=True,
         check_source=source_problems,
+        holds=modelopt.holds,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mtcore.export import QuantizedModule
+from mtcore.export import LowRankBranch, QuantizedModule
 from mtcore.formats import WHOLE
 from mtcore.numerics import QParams, QTensor
 from mtcore.plan import SlotPlan
@@ -51,7 +51,8 @@ class Layer:
         weight = module.weights[key]
         if self.rows is not None:
             weight = rows_of(weight, *self.rows)
-        return LayerValues(weight, module.activations.get(self.pair.input_key))
+        given = module.activations.get(self.pair.input_key)
+        return LayerValues(weight, given, module.pre_quant_scale, module.low_rank)
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,23 @@ class LayerValues:
     Attributes:
         weight: of the matrix.
         input: calibrated scales of the input; None where it is dynamic or not quantized.
+        pre_quant_scale, low_rank: what else the layer holds; see `QuantizedModule`.
     """
 
     weight: QTensor
     input: QParams | None
+    pre_quant_scale: Tensor | None = None
+    low_rank: LowRankBranch | None = None
 
     def on_meta(self) -> LayerValues:
         """The same shapes and dtypes without values."""
         given = None if self.input is None else _meta_scales(self.input)
         weight = replace(self.weight, qdata=_meta(self.weight.qdata), qparams=_meta_scales(self.weight.qparams))
-        return LayerValues(weight, given)
+        scale = None if self.pre_quant_scale is None else _meta(self.pre_quant_scale)
+        branch = self.low_rank
+        if branch is not None:
+            branch = LowRankBranch(_meta(branch.up), _meta(branch.down))
+        return LayerValues(weight, given, scale, branch)
 
 
 def rows_of(q: QTensor, first: int, end: int) -> QTensor:

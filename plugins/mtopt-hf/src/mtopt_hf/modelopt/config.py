@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mtcore.formats import TensorFormat
 from mtcore.plan import SlotPlan
 from mtopt_hf.checkpoint.dialect import Contents, Description
-from mtopt_hf.modelopt.scheme import spelling_of
+from mtopt_hf.modelopt.scheme import algo_of, spelling_of
 from mtopt_hf.modelopt.spelling import CACHE, MIXED, Spelling
 from mtopt_hf.same import same_when_stored
 
@@ -77,8 +77,9 @@ def quantization_of(contents: Contents) -> Quantization:
     """What the descriptions of these contents say."""
     entries: dict[str, Entry] = {}
     groups: dict[str, tuple[Entry, SlotPlan, SlotPlan | None, list[str]]] = {}
+    algos = [algo_of(spelling_of(layer.weight, layer.input), layer.pair.module) for layer in contents.layers]
     for layer in contents.layers:
-        entry = entry_of(spelling_of(layer.weight, layer.input))
+        entry = entry_of(spelling_of(layer.weight, layer.input), algos)
         entries[layer.name] = entry
         groups.setdefault(repr(entry), (entry, layer.weight, layer.input, []))[3].append(layer.name)
     mixed = len(groups) > 1
@@ -92,12 +93,17 @@ def quantization_of(contents: Contents) -> Quantization:
     )
 
 
-def entry_of(spelling: Spelling) -> Entry:
-    """What both descriptions say about a layer of this spelling."""
-    entry: dict[str, Any] = {"quant_algo": spelling.algo}
+def entry_of(spelling: Spelling, algos: Sequence[str]) -> Entry:
+    """What both descriptions say about a layer of this spelling in a model with layers of these algorithms.
+
+    Where some layers hold a scale or a branch, all of their spelling are labelled so: those without one had it
+    folded away, and a server that fuses layers wants one label.
+    """
+    algo = next((a for a in (spelling.branched_algo, spelling.scaled_algo) if a in algos), spelling.algo)
+    entry: dict[str, Any] = {"quant_algo": algo}
     if spelling.group_size is not None:
         entry["group_size"] = spelling.group_size
-    if spelling.smoothed:
+    if spelling.smoothed or (algo != spelling.algo):
         entry |= {"has_zero_point": False, "pre_quant_scale": True}
     return entry
 

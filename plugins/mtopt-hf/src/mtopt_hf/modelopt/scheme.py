@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mtcore.plan import Plan, SlotPlan
-from mtopt_hf.checkpoint.pairs import Pair, pairs_of
+from mtcore.plan import Extra, ModulePlan, Plan, SlotPlan
+from mtopt_hf.checkpoint.pairs import LINEAR, Pair, pairs_of
 from mtopt_hf.checkpoint.problems import plan_problems, some
-from mtopt_hf.modelopt.spelling import CACHE, SPELLINGS, Spelling, spellings_of
+from mtopt_hf.modelopt.spelling import CACHE, CLIENTS_OF_EXTRAS, SPELLINGS, Spelling, spellings_of
 
 DIALECT = "modelopt"
 
@@ -17,6 +17,27 @@ def spelling_of(weight: SlotPlan, given: SlotPlan | None) -> Spelling:
     mode = None if given is None else given.mode
     found = spellings_of(weight.format, None if given is None else given.format)
     return next(spelling for spelling in found if spelling.mode == mode)
+
+
+def algo_of(spelling: Spelling, module: ModulePlan) -> str:
+    """The algorithm of a module that is spelled so, with what else it holds."""
+    if module.low_rank and spelling.branched_algo is not None:
+        return spelling.branched_algo
+    if module.pre_quant_scale and spelling.scaled_algo is not None:
+        return spelling.scaled_algo
+    return spelling.algo
+
+
+def holds(module: ModulePlan, extra: Extra) -> bool:
+    """Whether the dialect has a place for this beside the codes of a module."""
+    for pair in pairs_of(module):
+        if pair.weight is None or pair.experts is not None:
+            return False
+        found = spellings_of(pair.weight.format, None if pair.input is None else pair.input.format)
+        algos = [s.branched_algo if extra == "low_rank" else s.scaled_algo for s in found]
+        if not any(algos):
+            return False
+    return module.spec == LINEAR
 
 
 def check_plan(plan: Plan) -> Sequence[str]:
@@ -31,8 +52,9 @@ def client_problems(client: str, plan: Plan) -> Sequence[str]:
         for pair in pairs_of(module):
             assert pair.weight is not None
             spelling = spelling_of(pair.weight, pair.input)
-            if client not in spelling.clients:
-                found.setdefault(spelling.algo, []).append(module.name)
+            algo = algo_of(spelling, module)
+            if client not in CLIENTS_OF_EXTRAS.get(algo, spelling.clients):
+                found.setdefault(algo, []).append(module.name)
     return [
         f"{some(list(dict.fromkeys(names)))}: {client} does not run {algo} of {DIALECT} checkpoints"
         for algo, names in found.items()

@@ -34,6 +34,8 @@ ScaleShape = Literal["tensor", "row", "tile", "blocks"]
 """Of `weight_scale`: [], [o], [o/128, 1, i/128, 1], or [o, i/g]."""
 
 MIXED = "MIXED_PRECISION"
+CLIENTS_OF_EXTRAS = {"NVFP4_AWQ": frozenset({"trtllm"}), "NVFP4_SVD": frozenset[str]()}
+"""Who runs an algorithm that is none of a spelling's own; all others have the clients of their spelling."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Spelling:
         group_size: elements along a row that share a scale, where the dialect says so.
         clients: who runs it.
         smoothed: whether clients expect a `pre_quant_scale` with every layer; ones where there is nothing to scale.
+        scaled_algo: the algorithm of a model with layers that hold a `pre_quant_scale`; None where it has none.
+        branched_algo: the same for layers with a low-rank branch.
     """
 
     algo: str
@@ -60,6 +64,8 @@ class Spelling:
     group_size: int | None = None
     clients: frozenset[str] = frozenset()
     smoothed: bool = False
+    scaled_algo: str | None = None
+    branched_algo: str | None = None
 
 
 _BOTH = frozenset({"vllm", "trtllm"})
@@ -76,7 +82,16 @@ def _spellings() -> Iterator[Spelling]:
     yield Spelling("FP8", FP8, FP8, "static", scale="tensor", clients=_BOTH)
     yield Spelling("FP8_PER_CHANNEL_PER_TOKEN", FP8_ROW, FP8_ROW, "dynamic", scale="row", clients=_BOTH)
     yield Spelling("fp8_pb_wo", FP8_TILE, scale="tile", clients=_BOTH)
-    yield Spelling("NVFP4", NVFP4, NVFP4, "dynamic_blocks", group_size=sixteen, clients=_BOTH)
+    yield Spelling(
+        "NVFP4",
+        NVFP4,
+        NVFP4,
+        "dynamic_blocks",
+        group_size=sixteen,
+        clients=_BOTH,
+        scaled_algo="NVFP4_AWQ",
+        branched_algo="NVFP4_SVD",
+    )
     yield Spelling("W4A16_NVFP4", NVFP4, group_size=sixteen, clients=_VLLM)
     yield Spelling("W4A8_NVFP4_FP8", NVFP4_FP8, FP8, "static", group_size=sixteen, clients=_TRTLLM)
     yield Spelling("MXFP8", MXFP8_E4M3, MXFP8_E4M3, "dynamic", group_size=thirty_two, clients=_VLLM)
@@ -85,7 +100,13 @@ def _spellings() -> Iterator[Spelling]:
     yield Spelling("W4A8_MXFP4_FP8", MXFP4, FP8, "static", group_size=thirty_two, clients=_TRTLLM)
     for size in BLOCK_SIZES:
         yield Spelling(
-            "W4A16_AWQ", int_block(4, size), layout="int4", group_size=size, clients=_TRTLLM, smoothed=True
+            "W4A16_AWQ",
+            int_block(4, size),
+            layout="int4",
+            group_size=size,
+            clients=_TRTLLM,
+            smoothed=True,
+            scaled_algo="W4A16_AWQ",
         )
         yield Spelling(
             "W4A8_AWQ",
@@ -96,8 +117,10 @@ def _spellings() -> Iterator[Spelling]:
             group_size=size,
             clients=_TRTLLM,
             smoothed=True,
+            scaled_algo="W4A8_AWQ",
         )
-    yield Spelling("W8A8_SQ_PER_CHANNEL", INT8_ROW, INT8_TENSOR, "static", scale="row")
+    sq = "W8A8_SQ_PER_CHANNEL"
+    yield Spelling(sq, INT8_ROW, INT8_TENSOR, "static", scale="row", scaled_algo=sq)
     yield Spelling("W8A16", INT8_ROW, scale="row", clients=_TRTLLM)
 
 

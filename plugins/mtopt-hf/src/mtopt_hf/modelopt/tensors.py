@@ -28,10 +28,12 @@ def layer_tensors(layer: Layer, values: LayerValues) -> Made:
     - `weight_scale`: [], [o], [o/128, 1, i/128, 1] or [o, i/g]; NVFP4 float8_e4m3fn, MX formats uint8 exponents.
     - `weight_scale_2`: [], where the format has an outer scale.
     - `input_scale`: [], where the input has a calibrated scale.
-    - `pre_quant_scale`: [i] in the dtype of the weight before, where clients look for one.
+    - `pre_quant_scale`: [i] in the dtype of the weight before, which clients demand, where the layer has one or
+      clients look for one.
+    - `svdquant_lora_a` [rank, i], `svdquant_lora_b` [o, rank]: the low-rank branch, as it is.
     """
     spelling = spelling_of(layer.weight, layer.input)
-    return {**_weight(values.weight, spelling), **_input(values.input), **_smoothing(values.weight, spelling)}
+    return {**_weight(values.weight, spelling), **_input(values.input), **_extras(values, spelling)}
 
 
 def cache_scale(qparams: QParams) -> Tensor:
@@ -74,10 +76,16 @@ def _input(qparams: QParams | None) -> Made:
     return {"input_scale": lambda: scale.reshape(())}
 
 
-def _smoothing(q: QTensor, spelling: Spelling) -> Made:
-    if not spelling.smoothed:
-        return {}
-    return {"pre_quant_scale": lambda: torch.ones(q.cols, dtype=q.dtype, device=q.qdata.device)}
+def _extras(values: LayerValues, spelling: Spelling) -> Made:
+    q, scale, branch = values.weight, values.pre_quant_scale, values.low_rank
+    made: dict[str, Callable[[], Tensor]] = {}
+    if scale is not None:
+        made["pre_quant_scale"] = lambda: scale.to(q.dtype)
+    elif spelling.smoothed:
+        made["pre_quant_scale"] = lambda: torch.ones(q.cols, dtype=q.dtype, device=q.qdata.device)
+    if branch is not None:
+        made |= {"svdquant_lora_a": lambda: branch.down, "svdquant_lora_b": lambda: branch.up}
+    return made
 
 
 def _paired_rows(q: QTensor) -> Tensor:
