@@ -18,9 +18,14 @@ def exporters() -> Iterator[ExporterSpec]:
         check=ct.check_plan,
         write=ct.write_checkpoint,
         clients=(
-            Client("vllm", "vLLM runs more formats of it than of any other dialect"),
-            Client("hf", "transformers reads it with the compressed-tensors package, on any device"),
-            Client("sglang", "SGLang reads it with the same schemes as vLLM"),
+            *(
+                Client(name, why, check=partial(ct.client_problems, name))
+                for name, why in {
+                    "vllm": "vLLM runs more formats of it than of any other dialect",
+                    "hf": "transformers reads it with the compressed-tensors package, on any device",
+                    "sglang": "SGLang reads it with the same schemes as vLLM",
+                }.items()
+            ),
         ),
         shards=True,
         check_source=source_problems,

@@ -84,7 +84,7 @@ def hub_view(
             why = f"on the hub its rows lie in two tensors, and a block of {fmt.name} would be cut; exclude it"
             problems.setdefault(why, []).append(layer.pair.module.name)
     if problems:
-        raise ExportError([f"{some(list(dict.fromkeys(names)))}: {why}" for why, names in problems.items()])
+        raise ExportError([f"{some(names)}: {why}" for why, names in problems.items()])
     return HubView(_revert(skeleton, kept), tuple(layers), {name: names[name] for name in others})
 
 

@@ -31,10 +31,11 @@ def plan_problems(
     return [f"{some(modules)}: {problem}" for problem, modules in found.items()] + list(_mixed_cache(plan, dialect))
 
 
-def some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def some(names: Iterable[str]) -> str:
+    """The first names, each once, and how many more there are."""
+    known = list(dict.fromkeys(names))
+    more = len(known) - _SHOWN
+    return ", ".join(known[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _module_problems(

@@ -18,7 +18,7 @@ from mtcore.plan import Plan
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
 from mtopt_hf.checkpoint.hub import WEIGHT, HubView, hub_view
 from mtopt_hf.checkpoint.layer import Layer
-from mtopt_hf.checkpoint.pairs import Pair, cache_slots, pairs_of
+from mtopt_hf.checkpoint.pairs import LINEAR, Pair, cache_slots, pairs_of
 
 
 def write_checkpoint(
@@ -136,9 +136,12 @@ class _AllTensors(Mapping[str, Tensor]):
 
 
 def _unquantized(artifact: Artifact, view: HubView) -> Iterator[str]:
-    """Modules with a matrix that stays, by their names in memory and on the hub; clients ignore exactly these."""
+    """Modules with a matrix that stays, by their names on the hub; clients ignore exactly these.
+
+    Linear layers also by their names in memory, which transformers compares; other classes it quantizes never.
+    """
     for module in artifact.plan:
-        if not module.quantized and any(len(shape) > 1 for _, shape in module.shapes):
+        if not module.quantized and module.spec == LINEAR:
             yield module.name
     for name, tensor in view.tensors.items():
         if name.endswith(WEIGHT) and tensor.dim() > 1:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mtcore.plan import Plan, SlotPlan
-from mtopt_hf.checkpoint.pairs import Pair
-from mtopt_hf.checkpoint.problems import plan_problems
+from mtopt_hf.checkpoint.pairs import Pair, pairs_of
+from mtopt_hf.checkpoint.problems import plan_problems, some
+from mtopt_hf.ct.scheme import scheme_of
 from mtopt_hf.ct.spelling import CACHE_FORMATS, SPELLINGS, spelling_of
 
 DIALECT = "compressed-tensors"
@@ -15,6 +16,45 @@ DIALECT = "compressed-tensors"
 def check_plan(plan: Plan) -> Sequence[str]:
     """Problems of the plan, each with the modules that have it and what to do; empty if all can be written."""
     return plan_problems(plan, DIALECT, _pair_problems, CACHE_FORMATS)
+
+
+def client_problems(client: str, plan: Plan) -> Sequence[str]:
+    """What keeps a client from running a plan that the dialect can express, with the modules that have it."""
+    found: dict[str, list[str]] = {}
+    for module in plan.quantized:
+        for pair in pairs_of(module):
+            for problem in _CLIENTS[client](pair):
+                found.setdefault(problem, []).append(module.name)
+    return [f"{some(modules)}: {client}: {problem}" for problem, modules in found.items()]
+
+
+def _server(pair: Pair) -> Iterator[str]:
+    """vLLM 0.32 and SGLang."""
+    assert pair.weight is not None
+    scheme = scheme_of(pair.weight, pair.input)
+    if scheme.layout == "mxfp6-pack-quantized":
+        yield "no scheme for 6-bit floats; choose mxfp4 or mxfp8"
+
+
+def _transformers(pair: Pair) -> Iterator[str]:
+    """transformers 5.23: it loads stacked experts by a decoder of its own, which knows less than that of layers."""
+    assert pair.weight is not None
+    scheme, weight = scheme_of(pair.weight, pair.input), pair.weight
+    if pair.experts is None:
+        return
+    tiles = scheme.weight["strategy"] == "block"
+    if not scheme.weight["symmetric"] or scheme.layout not in ("float-quantized", "pack-quantized") or tiles:
+        yield (
+            f"it does not decode experts in {weight.format.name} ({weight.rule}); it does in fp8, fp8_row and "
+            "symmetric integers"
+        )
+
+
+_CLIENTS: Mapping[str, Callable[[Pair], Iterator[str]]] = {
+    "vllm": _server,
+    "sglang": _server,
+    "hf": _transformers,
+}
 
 
 def _pair_problems(pair: Pair) -> Iterator[str]:

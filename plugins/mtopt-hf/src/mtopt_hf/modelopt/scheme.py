@@ -56,8 +56,7 @@ def client_problems(client: str, plan: Plan) -> Sequence[str]:
             if client not in CLIENTS_OF_EXTRAS.get(algo, spelling.clients):
                 found.setdefault(algo, []).append(module.name)
     return [
-        f"{some(list(dict.fromkeys(names)))}: {client} does not run {algo} of {DIALECT} checkpoints"
-        for algo, names in found.items()
+        f"{some(names)}: {client} does not run {algo} of {DIALECT} checkpoints" for algo, names in found.items()
     ]
 
 
