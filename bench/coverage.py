@@ -60,7 +60,8 @@ def attempt(job: Job) -> Row:
             loaded = tool.build(job.case)
             row["step"] = "built"
             references, facts = tool.quantize(loaded, job.case, job.recipe, out)
-            row |= {"step": "exported", **facts, **judge(job.case, out)}
+            judged = judge(job.case, out, facts.pop("reported", ()))
+            row |= {"step": "exported", **facts, **judged}
         except Exception as error:  # noqa: BLE001  whatever a tool raises is its row in the table
             return row | {"why": failure(error)}
         for client, opened in tool.CLIENTS.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,43 +87,42 @@ def headers(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
-def judge(case: Case, out: Path) -> dict[str, Any]:
-    """Of the elements that should be quantized: how many have codes, how many the file names, and what is silent.
+def judge(case: Case, out: Path, reported: Collection[str] = ()) -> dict[str, Any]:
+    """Of the elements that should be quantized: how many have codes, how many are named, and what is silent.
 
     A file names what it leaves out in its list of ignored modules. A weight whose layout changed (experts that the
     source holds in one tensor) counts as coded where codes lie under the name of its module.
+
+    Args:
+        reported: patterns of modules that the tool named to the user, each with a reason.
     """
     written = headers(out)
     coded = [name for name, (kind, _) in written.items() if kind in CODED]
     owners = {name.rpartition(".")[0] for name in coded if name.rpartition(".")[2] in PACKED}
-    ignore = _ignored(out)
+    entries = [*_ignored(out), *reported]
     weights = case.weights()
     counts = {"coded": 0, "named": 0}
     silent = {}
     for name, size in weights.items():
-        module = name.removesuffix(".weight")
-        if (
-            module in owners
-            or name in coded
-            or (_module(name) and any(o.startswith(_module(name)) for o in owners))
-        ):
+        module, stacked = name.removesuffix(".weight"), _owner_of_stack(name)
+        inside = bool(stacked) and any(owner.startswith(f"{stacked}.") for owner in owners)
+        if module in owners or name in coded or inside:
             counts["coded"] += size
-        elif any(_matches(entry, module) for entry in ignore):
+        elif any(_matches(entry, owner) for entry in entries for owner in (module, stacked)):
             counts["named"] += size
         else:
             silent[name] = size
-    total = sum(weights.values())
     return {
-        "weights": total,
+        "weights": sum(weights.values()),
         **counts,
         "silent": sum(silent.values()),
         "silent_names": sorted(silent, key=silent.__getitem__, reverse=True)[:4],
     }
 
 
-def _module(name: str) -> str:
-    """The module of a stacked tensor, with the dot; empty for a plain weight."""
-    return "" if name.endswith(".weight") else name.rpartition(".")[0] + "."
+def _owner_of_stack(name: str) -> str:
+    """The module of a stacked tensor; empty for a plain weight."""
+    return "" if name.endswith(".weight") else name.rpartition(".")[0]
 
 
 def _ignored(out: Path) -> list[str]:

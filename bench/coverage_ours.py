@@ -13,7 +13,7 @@ from coverage_case import Case
 from coverage_client import logits
 from torch import Tensor
 
-from mtcore.flow import export_model, load_checkpoint
+from mtcore.flow import LoadedModel, export_model, load_checkpoint
 from mtcore.nn import QuantModule
 from mtcore.plan import ModulePlan, Plan
 from mtcore.plugins import default_registry
@@ -43,8 +43,12 @@ CLIENTS = {"transformers": nullcontext, "mtopt_hf": registered}
 def quantize(loaded: Any, case: Case, recipe: str, out: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Write `out`. Gives what each client's logits should be, and facts for the row."""
     inputs = case.inputs()
-    plan = settled_plan(loaded.model, recipe, inputs)
-    facts = {"plan": _told(plan), "layers": len(plan.quantized)}
+    plan = settled_plan(loaded, recipe, inputs)
+    facts = {
+        "plan": _told(plan),
+        "layers": len(plan.quantized),
+        "reported": _reported(loaded.model, plan),
+    }
     model = apply_plan(loaded.model, plan, [inputs])
     export_model(model, out, source=loaded.files)
     ours = logits(model, inputs)
@@ -52,22 +56,32 @@ def quantize(loaded: Any, case: Case, recipe: str, out: Path) -> tuple[dict[str,
     return {"mtopt_hf": ours, "transformers": logits(model, inputs)}, facts
 
 
-def settled_plan(model: torch.nn.Module, recipe: str, inputs: dict[str, Any]) -> Plan:
+def settled_plan(loaded: LoadedModel, recipe: str, inputs: dict[str, Any]) -> Plan:
     """The plan after a rule for every module that the format or the dialect cannot take, or the data not reach."""
     config = {**RECIPES[recipe], "max_unquantized": 1.0}
-    plan = plan_model(model, config, inputs=inputs)
+    plan = plan_model(loaded.model, config, inputs=inputs)
     spec = default_registry().exporters[DIALECT]
     modules = {module.name: module for module in plan.quantized}
     refused = {f.where: f.message for f in plan.findings if f.where in modules and f.level != "note"}
-    for name, module in modules.items():
-        problems = spec.check(replace(plan, modules=(module,)))
+    for name, module in modules.items() if spec.problems(plan, loaded.files) else ():
+        problems = spec.problems(replace(plan, modules=(module,)), loaded.files)
         if problems:
             refused[name] = problems[0].partition(": ")[2]
     if refused:
         rules = [*config.get("rules", []), *({"modules": [name], "skip": True} for name in refused)]
-        plan = plan_model(model, {**config, "rules": rules}, inputs=inputs)
+        plan = plan_model(loaded.model, {**config, "rules": rules}, inputs=inputs)
         plan = replace(plan, modules=tuple(_with_reason(m, refused) for m in plan.modules))
     return plan
+
+
+def _reported(model: torch.nn.Module, plan: Plan) -> list[str]:
+    """Patterns of what the plan names with a reason: everything, unless a matrix of the model is missing in it.
+
+    The plan speaks of modules in memory, which have other names in some files.
+    """
+    named = {module.name for module in plan if module.quantized or module.reason}
+    matrices = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.dim() > 1}
+    return ["*"] if matrices <= named else sorted(named)
 
 
 def _with_reason(module: ModulePlan, refused: dict[str, str]) -> ModulePlan:

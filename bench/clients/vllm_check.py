@@ -5,10 +5,10 @@
     python bench/clients/vllm_check.py --json bench/results/vllm_cpu.json --table
 
 Every model is quantized in every format, written, and served by vLLM on the CPU in bf16, one process each. Our
-reference is the fake-quantized model in fp32. vLLM rounds to bf16 after every operation. So does our own model when it
-is cast to bf16, at the same kind of places; how far its log-probabilities are from those in fp32 is the precision of
-such a computation, and vLLM's may be at most `FACTOR` times as far: it rounds at other places and sums in another
-order. The distance to the unquantized model stands beside it, to show what a missing scale would look like.
+reference is the fake-quantized model in fp32. vLLM rounds to bf16 after every operation. So does our own model when
+it is cast to bf16, at the same kind of places; how far its log-probabilities are from those in fp32 is the
+precision of such a computation, and vLLM's may be at most `FACTOR` times as far: it rounds at other places and sums
+in another order. The distance to the unquantized model stands beside it, to judge the others by.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ TOKENS, PROMPTS = 96, 4
 LIMIT_S = 600
 CT, MODELOPT = "compressed-tensors", "modelopt"
 EXCLUDED = {"include": "base_exclusions"}
+TOKENWISE = {"format": "int8_row", "mode": "dynamic"}
 FORMATS: dict[str, tuple[str, Any]] = {
-    "INT8": (CT, {"rules": [{"weight": "int8_row", "input": {"format": "int8_row", "mode": "dynamic"}}, EXCLUDED]}),
+    "INT8": (CT, {"rules": [{"weight": "int8_row", "input": TOKENWISE}, EXCLUDED]}),
     "W4A16": (CT, {"rules": [{"weight": "int4_b32"}, EXCLUDED]}),
     "FP8 static": (CT, "fp8"),
     "FP8 dynamic": (CT, "fp8_row"),
@@ -57,7 +58,7 @@ FORMATS: dict[str, tuple[str, Any]] = {
         },
     ),
 }
-"""By name: the dialect and the recipe. vLLM maps a token's largest magnitude on 127 in INT8, so the reference does."""
+"""By name: dialect and recipe. In INT8, vLLM maps a token's largest magnitude on 127; so does the reference."""
 
 
 def check(model: str, form: str, python: str, work: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Operators that vLLM has no CPU build of, in plain torch; loading, names, scales and schemes stay vLLM's own.
 
-vLLM 0.32 reads FP8 checkpoints with static scales and NVFP4 checkpoints on a CPU, and then calls operators that only
-its GPU builds have. `supply()` before `LLM(...)` gives it these three: rounding to FP8 with a given scale, the same
-fused with SiLU and a product, and vLLM's own emulation of NVFP4 products, which it lists for GPUs only.
+On a CPU, vLLM 0.32 reads FP8 checkpoints with static scales and NVFP4 checkpoints, and then calls operators that
+only its GPU builds have. `supply()` before `LLM(...)` gives it these three: rounding to FP8 with a given scale, the
+same fused with SiLU and a product, and vLLM's own emulation of NVFP4 products, which it lists for GPUs only.
 """
 
 from __future__ import annotations
@@ -72,7 +72,11 @@ def _nvfp4_emulation() -> None:
         """The same with the input as it is."""
 
         def apply_weights(self, layer: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
-            codes, scale, scale_2 = layer.weight.data.view(torch.uint8), layer.weight_scale.data, layer.weight_global_scale
+            codes, scale, scale_2 = (
+                layer.weight.data.view(torch.uint8),
+                layer.weight_scale.data,
+                layer.weight_global_scale,
+            )
             weight = dequantize_to_dtype(codes, scale, scale_2, x.dtype, 16, swizzle=False)
             return torch.nn.functional.linear(x, weight, bias)
 

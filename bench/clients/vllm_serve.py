@@ -1,6 +1,6 @@
 """Log-probabilities of prompts from vLLM, in an environment that has it; started by vllm_check.py.
 
-    VENV/bin/python bench/clients/vllm_serve.py DIRECTORY PROMPTS.json RESULT.json
+VENV/bin/python bench/clients/vllm_serve.py DIRECTORY PROMPTS.json RESULT.json
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def main(folder: str, prompts: Path, result: Path) -> None:
     ids = json.loads(prompts.read_text())
     found = []
     for prompt, output in zip(ids, llm.generate([{"prompt_token_ids": p} for p in ids], wanted), strict=True):
-        found.append([entry[token].logprob for token, entry in zip(prompt[1:], output.prompt_logprobs[1:], strict=True)])
+        found.append(
+            [entry[token].logprob for token, entry in zip(prompt[1:], output.prompt_logprobs[1:], strict=True)]
+        )
     result.write_text(json.dumps(found))
 
 

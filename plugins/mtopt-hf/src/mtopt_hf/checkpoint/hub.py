@@ -6,9 +6,12 @@ become one tensor. A file is written in the hub's way, by transformers' own reve
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -113,11 +116,13 @@ def _skeleton(config: Mapping[str, Any]) -> Any:
         return None
     if find_spec("transformers.conversion_mapping") is None:
         return None  # transformers 4 holds weights as the hub does
-    from transformers import CONFIG_MAPPING
+    from transformers import AutoConfig
 
     from mtopt_hf.load.model_class import build_empty
 
-    settings = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))  # as from a file: infinities are tagged
+    with TemporaryDirectory() as folder:  # infinities have a spelling of their own that only a file's reader knows
+        Path(folder, "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"):
         return build_empty(config, settings)
 

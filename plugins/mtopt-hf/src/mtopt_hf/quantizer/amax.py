@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mtcore.formats import TensorFormat
 from mtcore.numerics import QParams, qparams_from_amax
+from mtopt_hf.ct.tensors import divisor
 
-_STEPS = (0, 1, -1, 2, -2)
-"""Neighbours to try: the product of scale and maximum and the quotient that the scale was are each rounded once."""
+_STEPS = (0, 1, -1, 2, -2, 3, -3)
+"""Neighbours to try: a magnitude is guessed by a product, and the scale comes from it by one or two quotients."""
 
 
 def amax_of(qparams: QParams) -> Tensor:
@@ -30,13 +31,24 @@ def amax_of(qparams: QParams) -> Tensor:
 
 def outer_amax_of(scale_2: Tensor, fmt: TensorFormat) -> Tensor:
     """The magnitude of the tensor, fp32 [], behind an outer scale; as in `amax_of`."""
+    return _nearest(scale_2 * fmt.outer_target, scale_2, lambda amax: _outer(amax, fmt))
 
-    def scale_of(amax: Tensor) -> Tensor:
-        scale = qparams_from_amax(amax.reshape(1, 1), fmt, amax).scale_2
-        assert scale is not None
-        return scale
 
-    return _nearest(scale_2 * fmt.outer_target, scale_2, scale_of)
+def scale_2_of(stored: Tensor, fmt: TensorFormat) -> Tensor:
+    """The outer scale, fp32 [], whose reciprocal is the divisor that a file of compressed-tensors holds.
+
+    Several scales have one reciprocal; this is one that a magnitude gives, so that the file's divisor comes out
+    again when it is written.
+    """
+    wanted = stored.reshape(())
+    amax = _nearest((fmt.outer_target / wanted.double()).float(), wanted, lambda a: divisor(_outer(a, fmt))[0])
+    return _outer(amax, fmt)
+
+
+def _outer(amax: Tensor, fmt: TensorFormat) -> Tensor:
+    scale = qparams_from_amax(amax.reshape(1, 1), fmt, amax).scale_2
+    assert scale is not None
+    return scale
 
 
 def _nearest(guess: Tensor, wanted: Tensor, scale_of: Callable[[Tensor], Tensor]) -> Tensor:

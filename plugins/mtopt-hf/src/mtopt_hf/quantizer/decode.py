@@ -13,7 +13,7 @@ from transformers.core_model_loading import ConversionOps
 from mtcore.formats import TensorFormat
 from mtcore.nn.views import spread_blocks
 from mtcore.numerics import QParams, QTensor, dequantize
-from mtopt_hf.quantizer.amax import amax_of, outer_amax_of
+from mtopt_hf.quantizer.amax import amax_of, outer_amax_of, scale_2_of
 from mtopt_hf.quantizer.groups import Group, group_of
 from mtopt_hf.quantizer.read import read_weight
 
@@ -54,6 +54,8 @@ class Decode(ConversionOps):  # type: ignore[misc]
     In a converter that merges the matrices of experts it comes first; `rest` are the operations that follow. They
     run on the magnitudes too, so that these lie where the weights lie, whatever the layout is.
     """
+
+    supports_many_to_many = True  # a weight with its scales may be the source of several parameters
 
     def __init__(self, hf_quantizer: Any, rest: Sequence[ConversionOps] = ()) -> None:
         self.hf_quantizer, self.rest = hf_quantizer, tuple(rest)
@@ -143,9 +145,9 @@ def _input_amax(parts: Mapping[str, Pieces], group: Group) -> Tensor | None:
         return None
     fmt, _ = group.input
     scales = [scale.float() for pieces in parts.values() for scale in pieces.get("input_scale", ())]
-    divisors = [d.double() for pieces in parts.values() for d in pieces.get("input_global_scale", ())]
+    divisors = [d for pieces in parts.values() for d in pieces.get("input_global_scale", ())]
     if fmt.outer is None:
         scale = torch.stack([s.reshape(()) for s in scales]).max() if scales else None
         return None if scale is None else amax_of(QParams(fmt, scale.reshape(1, 1))).reshape(())
-    scale = (1.0 / torch.stack([d.reshape(()) for d in divisors]).min()).float() if divisors else None
-    return None if scale is None else outer_amax_of(scale, fmt)
+    least = torch.stack([d.reshape(()) for d in divisors]).min() if divisors else None
+    return None if least is None else outer_amax_of(scale_2_of(least, fmt), fmt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -49,6 +50,9 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
                 converter.operations = [Decode(self, rest), *rest]
         return updated
 
+    def _convert_model_for_quantization(self, model: PreTrainedModel) -> None:
+        """Modules stay what they are; transformers would take some of them apart for its own reader."""
+
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **options: Any) -> PreTrainedModel:
         restore(model, self.found.coded)
         self.found.coded.clear()
@@ -65,7 +69,7 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
         config.pop("quantization_config", None)
         with torch.no_grad():
             artifact = to_artifact(model, SourceFiles(config=config))
-            return dict(checkpoint_tensors(artifact, COMPRESSED_TENSORS)), {}
+            return _apart(checkpoint_tensors(artifact, COMPRESSED_TENSORS)), {}
 
     def is_serializable(self) -> bool:
         return True
@@ -77,3 +81,13 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
     @property
     def is_qat_trainable(self) -> bool:
         return self.is_trainable
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of which no two share storage, which transformers takes for tied weights: those of experts do."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        apart[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return apart

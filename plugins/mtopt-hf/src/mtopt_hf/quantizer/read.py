@@ -11,6 +11,7 @@ from mtcore.errors import ModelError
 from mtcore.formats import TensorFormat
 from mtcore.numerics import QParams, QTensor, pack
 from mtcore.numerics.pack import unpack
+from mtopt_hf.quantizer.amax import scale_2_of
 
 COMPANIONS = (
     "weight",
@@ -41,10 +42,9 @@ def read_weight(parts: Mapping[str, Tensor], fmt: TensorFormat, dtype: torch.dty
     try:
         rows, cols, codes = _codes(parts, fmt)
         scale = parts["weight_scale"]
-        divisor = parts["weight_global_scale"] if fmt.outer is not None else None
+        scale_2 = scale_2_of(parts["weight_global_scale"], fmt) if fmt.outer is not None else None
     except KeyError as error:
         raise ModelError(f"weights in {fmt.name} need a tensor {error} in the file") from error
-    scale_2 = None if divisor is None else (1.0 / divisor.double()).float().reshape(())
     inner = scale.reshape(fmt.block.grid(rows, cols))
     inner = inner if inner.element_size() == 1 else inner.float()
     return QTensor(codes, QParams(fmt, inner, scale_2), rows, cols, torch.Size((rows, cols)), dtype)
