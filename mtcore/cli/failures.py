@@ -27,13 +27,14 @@ def explain(error: BaseException, settings: Settings) -> int:
     if isinstance(error, click.Abort | KeyboardInterrupt):
         done = f"{settings.written} is complete" if settings.written else "nothing was written"
         return _say("interrupted", done, INTERRUPTED)
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, MtcoreError):
-        return _say("error", str(error), FAILED)
+        return _say("error", f"{error}{notes}", FAILED)
     if isinstance(error, OSError):
-        return _say("error", _os_error(error), FAILED)
+        return _say("error", f"{_os_error(error)}{notes}", FAILED)
     if isinstance(error, MemoryError):
         return _say("error", "out of memory; use a smaller --batch-size or --length", FAILED)
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    text = f"{type(error).__name__}: {error}".splitlines()[0] + notes
     hint = "" if settings.debug else "; --debug shows the traceback"
     return _say("internal error", f"{text}{hint}", INTERNAL)
 

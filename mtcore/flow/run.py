@@ -96,10 +96,18 @@ class _Run:
     def batches(
         self, calib: str | Iterable[Any] | None, loaded: LoadedModel, data: DataOptions | None
     ) -> list[Any]:
-        """The calibration data in memory; empty where there are none."""
-        if isinstance(calib, str):
-            return self.registry.calibration_batches(calib, loaded, data or DataOptions())
-        return [] if calib is None else list(calib)
+        """The calibration data in memory; empty where none are given."""
+        if calib is None:
+            return []
+        given = (
+            self.registry.calibration_batches(calib, loaded, data or DataOptions())
+            if isinstance(calib, str)
+            else calib
+        )
+        batches: list[Any] = list(given)
+        if not batches:
+            raise CalibrationError("the calibration data held no batch (an iterator that was used up already?)")
+        return batches
 
     def plan(
         self,

@@ -25,6 +25,8 @@ from mtcore.calibration.statistics import (
     Unfinished,
     Wanted,
 )
+from mtcore.calibration.statistics.gather import all_at_once
+from mtcore.calibration.statistics.known import exercised
 from mtcore.errors import CalibrationError, StateError
 from mtcore.flow.layerwise.directory import hash_batches, hash_model
 from mtcore.plan import Plan
@@ -103,7 +105,9 @@ def stored_statistics(
     def run(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
         every = _with_extra(model, wanted, store)
         found = _gather(model, plan, every, store, batches, on_batch)
-        store.add(found)
+        sound = all_at_once([exercised(site, statistics) for site, statistics in found.items()])
+        if False not in sound:  # else the run stops, and what it told is not to be trusted
+            store.add(found)
         return found
 
     return Statistics(run, known)

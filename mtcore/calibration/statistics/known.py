@@ -21,6 +21,11 @@ BEGIN_AT_ZERO = ("hidden_input",)
 """Slots that may be zero throughout a batch: a recurrent layer's state before its first step."""
 
 
+def exercised(site: Site, statistics: TensorStatistics) -> Tensor | None:
+    """The least magnitude that a batch of a value had, fp32 []; None where it may be zero."""
+    return None if site[1] in BEGIN_AT_ZERO else statistics.least
+
+
 class Statistics(Mapping[Site, TensorStatistics]):
     """Statistics of the unquantized model, by site.
 
@@ -67,9 +72,8 @@ class Statistics(Mapping[Site, TensorStatistics]):
                 f"the calibration data never reached {len(unseen)} quantizers ({_some(unseen)}): give data that "
                 "calls these modules, or skip them in the recipe (of experts, see `experts.unseen`)"
             )
-        given = [site for site in wanted if site[1] not in BEGIN_AT_ZERO]
-        exercised = all_at_once([self._known[site].least for site in given])
-        zero = [".".join(site) for site, some in zip(given, exercised, strict=True) if not some]
+        found = all_at_once([exercised(site, self._known[site]) for site in wanted])
+        zero = [".".join(site) for site, some in zip(wanted, found, strict=True) if some is False]
         if zero:
             raise CalibrationError(
                 f"{zero[0]}: it was zero throughout a batch of the calibration data ({len(zero)} tensors: "

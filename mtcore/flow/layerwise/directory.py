@@ -109,11 +109,12 @@ def run_directory(out: Path, key: Mapping[str, str], *, restart: bool) -> Iterat
         if found is None:
             _clear(path)
             directory = RunDirectory(path, key)
-            directory._write()
         else:
             _check(path, found, key)
             directory = RunDirectory(path, key, list(found["done"]), bool(found["exporting"]))
         try:
+            if found is None:
+                directory._write()
             yield directory
         except Exception:
             if not directory.done:

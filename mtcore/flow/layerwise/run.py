@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from mtcore.calibration import resolve_algorithms
+from mtcore.errors import StateError
 from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.export.flat import Results, StoredModules, StoredTensors
 from mtcore.flow.layerwise.ceiling import Ceiling
@@ -85,6 +87,12 @@ def quantize_blocks(
     return exported
 
 
+def _disk_problem(error: OSError, directory: RunDirectory) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    why = "the disk is full" if full else error.strerror or str(error)
+    return f"{error.filename or directory.path}: {why}"
+
+
 def _calibrate(
     loaded: LoadedModel,
     plan: Plan,
@@ -108,12 +116,14 @@ def _calibrate(
             try:
                 with phase("calibrate", len(units), "blocks") as progress:
                     units.run(progress.advance)
-            except Exception:
-                done = len(directory.done)
-                if done:
-                    reporter.note(
-                        f"{done} of {len(units)} blocks are done; the same call goes on ({directory.path})"
-                    )
+            except Exception as error:
+                kept = f"{len(directory.done)} of {len(units)} blocks are done and kept"
+                if isinstance(error, OSError):
+                    raise StateError(
+                        f"{_disk_problem(error, directory)}; {kept}, and the same call goes on"
+                    ) from error
+                if directory.done:
+                    reporter.note(f"{kept}; the same call goes on ({directory.path})")
                 raise
             directory.begin_export()
     finally:
