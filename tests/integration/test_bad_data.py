@@ -130,3 +130,24 @@ def test_no_data_at_all_is_said_before_anything_runs(quantize, mode):
     assert "the calibration data held no batch" in last_line(err)
     assert not out.exists()
     assert not out.with_name("out.run").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "processes", "code", "reason"),
+    [
+        (("--statistics", "kept", "--layerwise"), "1", 2, "a run block by block keeps its own"),
+        (("--statistics", "kept"), "2", 1, "--statistics works in one process; start it without torchrun"),
+        (("--layerwise",), "2", 1, "--layerwise works in one process; start it without torchrun"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused_before_the_model_is_loaded(
+    quantize, monkeypatch, tmp_path, extra, processes, code, reason
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    found, err, out = quantize(*extra)
+    assert found == code
+    assert reason in err
+    assert "load:" not in err
+    assert not out.exists()
+    assert not (tmp_path / "kept").exists()

@@ -17,7 +17,7 @@ MOMENTS = 12
 
 
 class Disk:
-    """Takes `left` more bytes under a folder; a write beyond them puts down what fits, and fails as on a full disk."""
+    """Takes `left` more bytes under a folder; a write beyond them puts down what fits, and fails."""
 
     def __init__(self, folder, monkeypatch) -> None:
         self.folder, self.left, self.taken = str(folder), None, 0
