@@ -17,11 +17,14 @@ extensions = [
     "docstrings",
     "hook_reference",
 ]
-exclude_patterns = ["_build", "_ext", "generate"]
+exclude_patterns = ["_build", "_ext", "_static", "generate"]
 
 html_theme = "furo"
 html_title = "mtcore"
 html_copy_source = False
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 CODE = re.compile(r"(`+)(.+?)\1")
 MARKUP = re.compile(r"([*|\\]|(?<=\w)_(?=\W|$))")
@@ -20,6 +21,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 def translate(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Translate the lines of one docstring in place; code and examples stay as they are."""
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "\\")  # an empty piece of text: napoleon takes what stands before a colon there for a type
     in_example = in_code = False
     for number, line in enumerate(lines):
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
@@ -28,7 +31,7 @@ def translate(app: Sphinx, what: str, name: str, obj: object, options: object, l
             in_code = (
                 line.rstrip().endswith(":") and lines[number + 1 : number + 2] == [""] and _indented(lines, number)
             )
-            lines[number] = plain(line) + ":" * in_code
+            lines[number] = line if line == "\\" else plain(line) + ":" * in_code
 
 
 def _indented(lines: list[str], number: int) -> bool:

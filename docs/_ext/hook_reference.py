@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -29,11 +29,9 @@ class Hooks(SphinxDirective):
         section = nodes.section(ids=[name.replace("_", "-")], names=[name])
         section += nodes.title("", "", nodes.literal("", name))
         self.parse_into(section, [kind_of(name), ""])
-        arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters) or "none"
-        self.parse_into(section, [f"Arguments: {arguments}.", ""])
-        self.parse_into(
-            section, ["```{eval-rst}", f".. autofunction:: mtcore.hookspecs.{name}", "   :no-index-entry:", "```"]
-        )
+        self.parse_into(section, ["```{eval-rst}", f".. autofunction:: mtcore.hookspecs.{name}", "```"])
+        for described in section.findall(addnodes.desc):
+            described["no-contents-entry"] = True  # the heading is one
         return [section]
 
     def parse_into(self, section: nodes.Element, lines: list[str]) -> None:

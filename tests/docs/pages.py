@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,3 +62,25 @@ def public_modules() -> list[str]:
     """The modules of the API reference; what they list in `__all__` is public."""
     written = "\n".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/reference/api/*.md"))
     return re.findall(r"^```\{public\} (\S+)$", written, re.MULTILINE)
+
+
+WITHOUT_ALL = {"mtcore.errors", "mtcore.hookspecs"}
+"""Public modules that list no names: all that do not begin with _ are meant."""
+
+
+def private_imports(source: str) -> list[str]:
+    """What a piece of Python imports from mtcore that is not public."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names if name.name.startswith("mtcore.")]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mtcore":
+            found += [f"{node.module}.{a.name}" for a in node.names if not _is_public(node.module or "", a.name)]
+    return found
+
+
+def _is_public(module: str, name: str) -> bool:
+    if name.startswith("_") or module not in {*public_modules(), "mtcore.hookspecs"}:
+        return False
+    found = importlib.import_module(module)
+    return name in getattr(found, "__all__", dir(found) if module in WITHOUT_ALL else ())

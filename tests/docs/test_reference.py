@@ -12,7 +12,7 @@ import pytest
 import mtcore
 from mtcore import hookspecs
 from mtcore.plugins.checking import hook_names
-from tests.docs.pages import ROOT, name_of, pages, public_modules
+from tests.docs.pages import ROOT, blocks, name_of, pages, private_imports, program, public_modules
 
 HOOKS_PAGE = (ROOT / "docs" / "reference" / "hooks.md").read_text(encoding="utf-8")
 TESTS = [
@@ -58,3 +58,9 @@ def test_a_link_on_a_page_points_at_something_that_exists(page):
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
         assert (page.parent / link).exists(), f"{link} does not exist"
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_a_page_imports_public_names_alone(page):
+    python = [block for block in blocks(page) if block.language in ("python", "py")]
+    assert not private_imports(program(python))
