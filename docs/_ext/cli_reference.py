@@ -24,18 +24,19 @@ class Commands(SphinxDirective):
 
 
 def helps() -> dict[str, str]:
-    """Words of a command → its help; commands of plugins belong to the plugins' own pages."""
+    """Words of a command → its help: mtcore's own in their order, then those of the installed plugins."""
     from mtcore.cli.main import mtopt
+    from mtcore.cli.settings import Settings
 
-    return {word: help_of(mtopt, word) for word in ("", *mtopt.commands)}
+    every = mtopt.list_commands(click.Context(mtopt, obj=Settings()))
+    added = [word for word in every if word not in mtopt.commands]
+    return {word: help_of(mtopt, word) for word in ("", *mtopt.commands, *added)}
 
 
 def help_of(cli: click.Group, word: str) -> str:
     """What `mtopt WORD --help` prints."""
-    environment = {"MTCORE_PLUGINS": "only:", "NO_COLOR": "1"}
-    result = CliRunner(env=environment).invoke(
-        cli, [*word.split(), "--help"], prog_name="mtopt", terminal_width=100
-    )
+    runner = CliRunner(env={"NO_COLOR": "1"})
+    result = runner.invoke(cli, [*word.split(), "--help"], prog_name="mtopt", terminal_width=100)
     assert result.exit_code == 0, result.output
     return result.output
 

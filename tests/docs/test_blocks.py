@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from mtcore.cli.main import mtopt, run
+from mtcore.cli.settings import Settings
 from tests.docs.pages import Block, blocks, name_of, pages, program
 
 PAGES = pages()
@@ -143,10 +144,9 @@ def test_every_command_line_on_a_page_has_options_that_exist(page):
 def _check(words: list[str], line: str) -> None:
     """The command of a line exists, and so do its options."""
     name = next(word for word in words if not word.startswith("-"))
-    command = mtopt.commands.get(name)
+    command = mtopt.get_command(click.Context(mtopt, obj=Settings()), name)
     assert command is not None, f"{line}: there is no command {name!r}"
     known = {option for parameter in (*command.params, *mtopt.params) for option in parameter.opts}
     known |= {option for parameter in command.params for option in parameter.secondary_opts} | {"--help", "-h"}
     unknown = [word for word in words if re.match(r"--?[a-zA-Z]", word) and word.partition("=")[0] not in known]
     assert not unknown, f"{line}: {name} has no {', '.join(unknown)}"
-    assert isinstance(command, click.Command)
