@@ -136,7 +136,7 @@ def mtcore_recipes() -> Iterable[RecipeSpec]:
 
     Example:
         >>> from mtcore.plugins import Registry
-        >>> from mtcore.recipe.spec import RecipeSpec
+        >>> from mtcore.recipe import RecipeSpec
         >>> class Plugin:
         ...     @hookimpl
         ...     def mtcore_recipes(self):
@@ -174,7 +174,7 @@ def mtcore_quant_modules() -> Iterable[QuantModuleSpec]:
 
     Example:
         >>> from torch import nn
-        >>> from mtcore.nn.spec import QuantModuleSpec
+        >>> from mtcore.nn import QuantModuleSpec
         >>> from mtcore.plugins import Registry
         >>> class Scaled(nn.Linear): ...
         >>> class QuantScaled(Scaled): ...  # a real one is a mtcore QuantModule as well
@@ -247,14 +247,14 @@ def mtcore_kernels() -> Iterable[KernelSpec]:
     scales must equal those of `mtcore.numerics` bit for bit: `mtcore.testing.KernelContract` checks it.
 
     Example:
-        >>> from mtcore.backends import KernelSpec, reference
+        >>> from mtcore.backends import FAKE_QUANTIZE, KernelSpec
         >>> from mtcore.plugins import Registry
         >>> def refuses(use):
         ...     return None if use.device.type == "cuda" else "needs a CUDA GPU"
         >>> class Plugin:
         ...     @hookimpl
         ...     def mtcore_kernels(self):
-        ...         yield KernelSpec("mine.fake_quantize", "fake_quantize", refuses, reference.fake_quantize)
+        ...         yield KernelSpec("mine.fake_quantize", "fake_quantize", refuses, FAKE_QUANTIZE.reference)
         >>> Registry.load([Plugin()], discover=False).kernels["mine.fake_quantize"].op
         'fake_quantize'
     """
@@ -270,7 +270,7 @@ def mtcore_algorithms() -> Iterable[AlgorithmSpec]:
 
     Example:
         >>> from pydantic import BaseModel
-        >>> from mtcore.calibration.spec import AlgorithmSpec
+        >>> from mtcore.calibration import AlgorithmSpec
         >>> from mtcore.plugins import Registry
         >>> def look_only(run, options):
         ...     run.forward_loop(run.model)
@@ -291,7 +291,7 @@ def mtcore_exporters() -> Iterable[ExporterSpec]:
     Called once a registry. `check` is asked before a run starts, `write` at its end, on rank 0 only.
 
     Example:
-        >>> from mtcore.export.spec import ExporterSpec
+        >>> from mtcore.export import ExporterSpec
         >>> from mtcore.plugins import Registry
         >>> def write(artifact, directory):
         ...     (directory / "recipe.txt").write_text(artifact.plan.recipe)
@@ -312,7 +312,7 @@ def mtcore_clients() -> Iterable[ClientSpec]:
     Called once a registry. `read` is asked with a checkpoint that was opened by its headers, and does not raise.
 
     Example:
-        >>> from mtcore.lint.spec import ClientSpec, Reading
+        >>> from mtcore.lint import ClientSpec, Reading
         >>> from mtcore.plugins import Registry
         >>> class Plugin:
         ...     @hookimpl
@@ -332,7 +332,7 @@ def mtcore_lint_rules() -> Iterable[RuleSpec]:
     it names the clients that it concerns.
 
     Example:
-        >>> from mtcore.lint.spec import Hit, RuleSpec
+        >>> from mtcore.lint import Hit, RuleSpec
         >>> from mtcore.plugins import Registry
         >>> def no_embedding(checkpoint):
         ...     if "model.embed_tokens.weight" not in checkpoint.tensors:
@@ -383,7 +383,7 @@ def mtcore_load_model(source: str) -> LoadedModel | None:
 
     Example:
         >>> from torch import nn
-        >>> from mtcore.flow.loaded import LoadedModel
+        >>> from mtcore.flow import LoadedModel
         >>> from mtcore.plugins import Registry
         >>> class Plugin:
         ...     @hookimpl
@@ -460,8 +460,8 @@ def mtcore_calibration_batches(
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from mtcore.flow.data_options import DataOptions
-        >>> from mtcore.flow.loaded import LoadedModel
+        >>> from mtcore.flow import DataOptions
+        >>> from mtcore.flow import LoadedModel
         >>> from mtcore.plugins import Registry
         >>> class Plugin:
         ...     @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from docutils import nodes
@@ -44,9 +45,19 @@ def kind_of(name: str) -> str:
     if name in hookspecs.RECORD_HOOKS:
         hook = hookspecs.RECORD_HOOKS[name]
         also = " A record's `aliases` count as names." if hook.aliases else ""
-        return (
-            f"A `records` hook: yields `{hook.record.replace(':', '.')}`, kept in `Registry.{hook.catalog}`.{also}"
-        )
+        return f"A `records` hook: yields `{public_name(hook.record)}`, kept in `Registry.{hook.catalog}`.{also}"
     if name in hookspecs.FIRST_RESULTS:
-        return f"A `first` hook: returns `{hookspecs.FIRST_RESULTS[name].replace(':', '.')}` or None."
+        return f"A `first` hook: returns `{public_name(hookspecs.FIRST_RESULTS[name])}` or None."
     return "Called for all plugins; returns nothing."
+
+
+def public_name(record: str) -> str:
+    """The name by which a plugin imports a record: that of its room, where this lists it.
+
+    Example:
+        >>> public_name("mtcore.nn.spec:QuantModuleSpec")
+        'mtcore.nn.QuantModuleSpec'
+    """
+    module, _, name = record.partition(":")
+    room = ".".join(module.split(".")[:2])
+    return f"{room}.{name}" if name in getattr(import_module(room), "__all__", ()) else f"{module}.{name}"

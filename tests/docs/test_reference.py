@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-import mtcore
+import mtcore.testing
 from mtcore import hookspecs
 from mtcore.plugins.checking import hook_names
 from tests.docs.pages import ROOT, blocks, name_of, pages, private_imports, program, public_modules
@@ -18,7 +18,8 @@ HOOKS_PAGE = (ROOT / "docs" / "reference" / "hooks.md").read_text(encoding="utf-
 TESTS = [
     *ROOT.glob("tests/**/test_*.py"),
     *ROOT.glob("plugins/*/tests/**/*.py"),
-    *ROOT.glob("examples/*/src/*/hooks.py"),  # whose tests go through a registry
+    *ROOT.glob("plugins/*/src/*/hooks.py"),  # of plugins whose tests go through a registry
+    *ROOT.glob("examples/*/src/*/hooks.py"),
 ]
 IMPLEMENTS = re.compile(r"\b(mtcore_\w+)(?:\(self|=|\(\) ->)")
 NOT_PUBLIC = {"mtcore.builtin", "mtcore.cli"}
@@ -39,6 +40,19 @@ def test_every_argument_of_a_hook_is_explained(name):
     )
     missing = set(arguments) - {word for group in explained for word in group.split(", ")}
     assert not missing, f"{name}: say under Args what {', '.join(sorted(missing))} is"
+
+
+@pytest.mark.parametrize("name", hook_names())
+def test_the_example_of_a_hook_imports_public_names_alone(name):
+    lines = [line.strip() for line in inspect.getdoc(getattr(hookspecs, name)).splitlines()]
+    imports = [line.removeprefix(">>> ") for line in lines if line.startswith((">>> import ", ">>> from "))]
+    assert not private_imports("\n".join(imports))
+
+
+def test_the_page_on_plugins_names_every_contract():
+    text = (ROOT / "docs" / "explanation" / "plugins.md").read_text(encoding="utf-8")
+    contracts = {name for name in mtcore.testing.__all__ if name.endswith("Contract")}
+    assert contracts == set(re.findall(r"`(\w+Contract)`", text))
 
 
 def test_every_hook_has_a_test_that_implements_it():
