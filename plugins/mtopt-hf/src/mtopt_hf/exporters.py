@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from mtcore.export import Client, ExporterSpec
-from mtopt_hf import ct, modelopt
+from mtopt_hf import autoawq, ct, fp8, gptq, modelopt
 from mtopt_hf.checkpoint import source_problems
 
 
@@ -51,4 +51,34 @@ def exporters() -> Iterator[ExporterSpec]:
         shards=True,
         check_source=source_problems,
         holds=modelopt.holds,
+    )
+    yield ExporterSpec(
+        name="fp8",
+        summary="safetensors checkpoint with FP8 tiles and weight_scale_inv, as DeepSeek writes them",
+        check=fp8.check_plan,
+        write=fp8.write_checkpoint,
+        clients=(
+            Client("trtllm", "TensorRT-LLM reads DeepSeek's checkpoints, which modelopt cannot hold", rank=1),
+            Client("sglang", "SGLang reads DeepSeek's checkpoints", rank=1),
+        ),
+        shards=True,
+        check_source=source_problems,
+    )
+    yield ExporterSpec(
+        name="awq",
+        summary="safetensors checkpoint with 4-bit weights in AutoAWQ's layout (gemm)",
+        check=autoawq.check_plan,
+        write=autoawq.write_checkpoint,
+        notes=autoawq.notes,
+        shards=True,
+        check_source=source_problems,
+    )
+    yield ExporterSpec(
+        name="gptq",
+        summary="safetensors checkpoint with 2-, 3-, 4- or 8-bit weights in GPTQ's layout, version 1 or 2",
+        check=gptq.check_plan,
+        write=gptq.write_checkpoint,
+        notes=gptq.notes,
+        shards=True,
+        check_source=source_problems,
     )

@@ -32,6 +32,17 @@ class Contents:
     dtype: torch.dtype
     config: Mapping[str, Any]
 
+    @property
+    def dtype_key(self) -> str:
+        """The key under which config.json names a dtype."""
+        return "torch_dtype" if "torch_dtype" in self.config else "dtype"
+
+    @property
+    def missing_dtype(self) -> Mapping[str, str]:
+        """The entry of config.json that names the dtype to compute in, where the source has none: clients would
+        guess it from the first tensor of the file."""
+        return {} if self.dtype_key in self.config else {self.dtype_key: str(self.dtype).removeprefix("torch.")}
+
 
 @dataclass(frozen=True)
 class Description:
@@ -39,6 +50,10 @@ class Description:
 
     config: Mapping[str, Any]
     files: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _no_cache(*_: object) -> Any:
+    raise AssertionError("a cache in a dialect whose check refuses it")
 
 
 @dataclass(frozen=True)
@@ -50,12 +65,13 @@ class Dialect:
         tensors: the tensors of a layer by local name, made when they are asked for. Called with values on the meta
             device too, to learn names, shapes and dtypes.
         describe: the JSON of a checkpoint with at least one quantized layer or cache.
-        cache_name: from an attention module and a slot, "k" or "v", to the name of the scale's tensor.
+        cache_name: from an attention module and a slot, "k" or "v", to the name of the scale's tensor; not needed
+            where `check` refuses caches.
         cache_scale: from calibrated scales of a cache to the tensor that is stored.
     """
 
     name: str
     tensors: Callable[[Layer, LayerValues], Mapping[str, Callable[[], Tensor]]]
     describe: Callable[[Contents], Description]
-    cache_name: Callable[[str, str], str]
-    cache_scale: Callable[[QParams], Tensor]
+    cache_name: Callable[[str, str], str] = _no_cache
+    cache_scale: Callable[[QParams], Tensor] = _no_cache

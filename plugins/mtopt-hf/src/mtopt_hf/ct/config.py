@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+from collections.abc import Mapping
 
 from mtopt_hf.checkpoint.dialect import Contents, Description
 from mtopt_hf.ct.scheme import Scheme, scheme_of
@@ -42,20 +40,13 @@ def describe(contents: Contents) -> Description:
     return Description({**_dtype(contents), "quantization_config": quantization})
 
 
-def _dtype(contents: Contents) -> dict[str, Any]:
+def _dtype(contents: Contents) -> Mapping[str, str]:
     """What config.json must say about the dtype to compute in.
 
-    Where the source does not say, clients would guess it from the first tensor of the file. And with 4- and 6-bit
-    floats it is bf16 whatever the source says: transformers takes such weights to bf16, then fails in a model of
-    another dtype.
+    With 4- and 6-bit floats it is bf16 whatever the source says: transformers takes such weights to bf16, then
+    fails in a model of another dtype.
     """
-    config = contents.config
-    key = "torch_dtype" if "torch_dtype" in config else "dtype"
     layouts = {scheme_of(layer.weight, layer.input).layout for layer in contents.layers}
     if layouts & {"nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp6-pack-quantized"}:
-        return {key: _name(torch.bfloat16)}
-    return {} if key in config else {key: _name(contents.dtype)}
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+        return {contents.dtype_key: "bfloat16"}
+    return contents.missing_dtype

@@ -6,16 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mtcore.formats import IntElement
 from mtcore.numerics import QParams, QTensor
-from mtcore.numerics.pack import pack, unpack
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
+from mtopt_hf.checkpoint.words import as_words, unsigned_codes, words
 from mtopt_hf.ct.scheme import Scheme, scheme_of
-
-_WORD = 4  # bytes of an int32
 
 Made = Mapping[str, Callable[[], Tensor]]
 
@@ -97,13 +94,10 @@ def _words(q: QTensor) -> Tensor:
     element = q.format.element
     assert isinstance(element, IntElement)
     if not element.signed:
-        return _as_words(q.qdata)  # a code is its offset from the smallest one already
-    sign = 1 << (element.bits - 1)  # flipping it turns two's complement into the offset from the smallest
-    if element.bits == 8:
-        return _as_words(q.qdata.view(torch.uint8) ^ sign)
+        return as_words(q.qdata)  # a code is its offset from the smallest one already
     if element.bits == 4 and q.cols % 2 == 0:
-        return _as_words(q.qdata ^ (sign << 4 | sign))
-    return _as_words(pack(unpack(q.qdata, element.bits, q.cols) ^ sign, element.bits))
+        return as_words(q.qdata ^ 0x88)  # the sign bits of both, without taking the codes apart
+    return words(unsigned_codes(q), element.bits)
 
 
 def _zero_points(q: QTensor) -> Tensor:
@@ -111,11 +105,4 @@ def _zero_points(q: QTensor) -> Tensor:
     zero_point = q.qparams.zero_point
     assert zero_point is not None
     assert q.format.zero_point is not None
-    bits = q.format.zero_point.bits
-    codes = zero_point.to(torch.uint8).t().contiguous()
-    return _as_words(pack(codes, bits)).t().contiguous()
-
-
-def _as_words(rows: Tensor) -> Tensor:
-    """Bytes [rows, n] as little-endian words int32 [rows, ceil(n/4)]."""
-    return F.pad(rows, (0, -rows.shape[1] % _WORD)).reshape(-1).view(torch.int32).view(len(rows), -1)
+    return words(zero_point.to(torch.uint8).t(), q.format.zero_point.bits).t().contiguous()

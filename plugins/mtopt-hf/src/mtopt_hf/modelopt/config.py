@@ -68,9 +68,7 @@ class Quantization:
 def describe(contents: Contents) -> Description:
     """Both descriptions; they are written from one value."""
     value = quantization_of(contents)
-    key = "torch_dtype" if "torch_dtype" in contents.config else "dtype"
-    dtype = {} if key in contents.config else {key: str(contents.dtype).removeprefix("torch.")}
-    return Description({**dtype, "quantization_config": value.flat()}, {FILE: value.nested()})
+    return Description({**contents.missing_dtype, "quantization_config": value.flat()}, {FILE: value.nested()})
 
 
 def quantization_of(contents: Contents) -> Quantization:
