@@ -5,8 +5,9 @@ import torch
 
 from mtcore.backends import OPERATIONS, format_key
 from mtcore.formats import catalog
-from mtopt_kernels import launch, linear
+from mtopt_kernels import fp8, launch, nvfp4
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
+from mtopt_kernels.kernels.fp8_gemm import fp8_gemm_kernel
 
 ROWS, COLS = 256, 4096
 FORMATS = (catalog.FP8, catalog.FP8_ROW, catalog.FP8_TILE, catalog.NVFP4, catalog.MXFP8_E4M3, catalog.INT4_B128)
@@ -48,36 +49,51 @@ def test_loads_and_stores_of_a_streaming_kernel_are_16_bytes_wide():
     assert "st.global.v4.b32" in ptx
 
 
-def linear_launches():
-    """The launches of the products with few tokens."""
-    x, scale = torch.empty(16, COLS, dtype=torch.bfloat16), torch.empty(())
-    words = torch.empty(COLS // 128, 512, 16, dtype=torch.int32)
-    scale_bytes = torch.empty(COLS // 128, 512, 2, dtype=torch.int32)
-    bias = torch.empty(512, dtype=torch.bfloat16)
-    codes, weight = (torch.empty(rows, COLS, dtype=torch.float8_e4m3fn) for rows in (16, 512))
-    rows = torch.empty(16, 1), torch.empty(512, 1)
-    for tokens in (x, x.new_empty(64, COLS)):
-        yield from launches_of(
-            linear.nvfp4_linear, tokens, words, scale_bytes, scale, None, None, bias, 512, "", ""
-        )
-    yield from launches_of(linear.nvfp4_unpack, words, scale_bytes, scale, torch.bfloat16)
-    yield from launches_of(linear.fp8_product, codes, rows[0], weight, rows[1], bias, torch.bfloat16)
+def nvfp4_launches():
+    """The products with NVFP4 weights for 1 to 256 tokens, and the unpacking for more."""
+    features, scale = 512, torch.empty(())
+    words = torch.empty(COLS // 128, features // 16, 2, 8, 4, 4, dtype=torch.int32)
+    scale_bytes = torch.empty(COLS // 128, features // 16, 8, 4, dtype=torch.int32)
+    bias = torch.empty(features, dtype=torch.bfloat16)
+    for tokens in (1, 16, 64, 256):
+        x = torch.empty(tokens, COLS, dtype=torch.bfloat16)
+        yield from launches_of(nvfp4.nvfp4_product, x, words, scale_bytes, scale, bias, features)
+    yield from launches_of(nvfp4.nvfp4_unpack, words, scale_bytes, scale, features, torch.bfloat16)
+
+
+def fp8_launches():
+    """The products with FP8 weights for few tokens and, in fp16, for many, by row and by block."""
+    for tokens, dtype in ((16, torch.bfloat16), (64, torch.bfloat16), (512, torch.float16), (8192, torch.float16)):
+        codes, weight = (torch.empty(rows, COLS, dtype=torch.float8_e4m3fn) for rows in (tokens, 512))
+        bias = torch.empty(512, dtype=dtype)
+        by_row = torch.empty(tokens, 1), torch.empty(512, 1)
+        by_block = torch.empty(tokens, COLS // 128), torch.empty(4, COLS // 128)
+        for scales in (by_row, by_block):
+            yield from launches_of(fp8.fp8_product, codes, scales[0], weight, scales[1], bias, dtype)
 
 
 @pytest.mark.parametrize("capability", [90, 100])
-def test_the_products_compile_without_spilling(capability):
-    launches = list(linear_launches())
-    assert len(launches) == 4
-    for made in launches:
-        compiled = compile_launch(made, capability)
-        resources = resources_of(compiled)
-        assert (resources.stack, resources.spilled) == (0, 0), made.kernel.__name__
+@pytest.mark.parametrize("launches", [nvfp4_launches, fp8_launches])
+def test_the_products_compile_without_spilling(launches, capability):
+    made = list(launches())
+    assert len(made) >= 4
+    for launch_made in made:
+        resources = resources_of(compile_launch(launch_made, capability))
+        assert (resources.stack, resources.spilled) == (0, 0), launch_made.kernel.__name__
         assert resources.shared <= 227 * 1024, "what a program may have on sm_90 and sm_100"
 
 
 def test_a_weight_goes_from_words_to_tensor_cores_without_touching_shared_memory_as_floats():
-    made = next(linear_launches())
+    made = next(nvfp4_launches())
     ptx = compile_launch(made, 90).asm["ptx"]
     assert "mul.rn.bf16x2" in ptx
     assert "mma.sync" in ptx
-    assert "st.shared.v4.b32" not in ptx.split("mul.rn.bf16x2")[1].split("mma.sync")[0]
+    assert "st.shared" not in ptx.split("mul.rn.bf16x2")[1].split("mma.sync")[0]
+
+
+def test_many_tokens_are_read_by_the_copy_engine_and_multiplied_by_warp_groups():
+    made = [launch_made for launch_made in fp8_launches() if launch_made.kernel is fp8_gemm_kernel]
+    assert made
+    ptx = compile_launch(made[0], 90).asm["ptx"]
+    assert "cp.async.bulk.tensor" in ptx
+    assert "wgmma.mma_async" in ptx

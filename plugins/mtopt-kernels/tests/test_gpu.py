@@ -54,7 +54,8 @@ def relative(actual, expected):
 @pytest.mark.parametrize("tokens", [1, 3, 16, 64, 100, 700])
 @pytest.mark.parametrize(("features", "inner"), [(256, 512), (1000, 4096)])
 @pytest.mark.parametrize(
-    ("weight", "given"), [("nvfp4", ""), ("fp8", "fp8"), ("fp8_row", "fp8_row"), ("int4_b128", "")]
+    ("weight", "given"),
+    [("nvfp4", ""), ("fp8", "fp8"), ("fp8_row", "fp8_row"), ("fp8_128x128", "fp8_1x128"), ("int4_b128", "")],
 )
 def test_a_product_agrees_with_float64(tokens, features, inner, weight, given):
     device = torch.device("cuda")

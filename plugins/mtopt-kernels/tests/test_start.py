@@ -10,11 +10,11 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction, mangle_type
 
 from mtcore.backends import format_key
-from mtcore.formats.catalog import FP8, NVFP4
+from mtcore.formats.catalog import FP8, INT4_B128, INT8_ROW, NVFP4
 from mtopt_kernels import launch
 from mtopt_kernels import start as starting
 from mtopt_kernels.kernels.blocks import blocks_kernel
-from mtopt_kernels.kernels.rows import rows_kernel
+from mtopt_kernels.kernels.rectangles import rectangles_kernel
 
 
 class Driver:
@@ -48,11 +48,11 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "start", starting.start_directly)
     monkeypatch.setattr(driver, "_active", fake)
     yield fake
-    for kernel in (rows_kernel, blocks_kernel):
+    for kernel in (rectangles_kernel, blocks_kernel):
         kernel.device_caches.clear()  # what was "loaded" here must not be started on a real GPU
 
 
-@pytest.mark.parametrize("fmt", [FP8, NVFP4], ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize("fmt", [FP8, NVFP4, INT4_B128, INT8_ROW], ids=lambda fmt: fmt.name)
 def test_the_second_start_skips_triton_and_tells_the_driver_the_same(gpu, monkeypatch, fmt):
     x, outer = torch.randn(64, 4096).bfloat16(), torch.ones(())
     amax = torch.ones(fmt.block.grid(64, 4096))

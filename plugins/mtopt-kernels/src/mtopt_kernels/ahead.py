@@ -17,6 +17,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 _POINTERS = {
     torch.float32: "*fp32",
@@ -27,7 +28,7 @@ _POINTERS = {
     torch.int8: "*i8",
     torch.float8_e4m3fn: "*fp8e4nv",
 }
-_OPTIONS = ("num_warps", "num_stages", "maxnreg")
+_OPTIONS = ("num_warps", "num_stages", "maxnreg", "launch_pdl")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ def compile_launch(launch: Launch, capability: int) -> triton.compiler.CompiledK
         if param.is_constexpr or value is None or (isinstance(value, int) and value == 1):
             signature[param.name] = "constexpr"
             constants[(place,)] = value
+            continue
+        if isinstance(value, TensorDescriptor):
+            signature[param.name] = f"tensordesc<{_POINTERS[value.base.dtype][1:]}{list(value.block_shape)}>"
             continue
         if isinstance(value, Tensor):
             signature[param.name] = _POINTERS[value.dtype]

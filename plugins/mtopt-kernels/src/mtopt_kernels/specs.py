@@ -9,7 +9,7 @@ import torch
 
 from mtcore.backends import KernelSpec, Use
 from mtcore.formats import PER_ROW, PER_TENSOR, WHOLE
-from mtcore.formats.catalog import FP8, FP8_ROW, NVFP4
+from mtcore.formats.catalog import FP8, FP8_ROW, FP8_RUN, FP8_TILE, NVFP4
 from mtopt_kernels import ops
 from mtopt_kernels.constants import refusal
 from mtopt_kernels.prepack import CHUNK, prepack_nvfp4
@@ -102,8 +102,9 @@ def refuses_nvfp4_linear(use: Use) -> str | None:
 
 def refuses_fp8_linear(use: Use) -> str | None:
     """What is wrong for two factors in FP8."""
-    if use.format not in (FP8, FP8_ROW) or use.input_format not in (FP8, FP8_ROW):
-        return "multiplies fp8 or fp8_row with fp8 or fp8_row"
+    by_block = (use.format, use.input_format) == (FP8_TILE, FP8_RUN)
+    if not by_block and (use.format not in (FP8, FP8_ROW) or use.input_format not in (FP8, FP8_ROW)):
+        return "multiplies fp8 or fp8_row with fp8 or fp8_row, or fp8_128x128 with fp8_1x128"
     if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (9, 0):
         return "needs sm_90"
     return None

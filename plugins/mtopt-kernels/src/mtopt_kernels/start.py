@@ -8,37 +8,53 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 _COMPILED: dict[tuple[Any, ...], Any] = {}
 """Compiled kernels by kernel, device, warps and the kinds of their arguments."""
 
 
-def start(kernel: Any, programs: int, *arguments: Any, warps: int) -> None:
-    """Run `programs` programs of a Triton kernel on the device of its first argument, a tensor.
+def start(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> None:
+    """Run `programs` programs of a Triton kernel on the device of its first argument, a tensor or its descriptor.
 
     Triton examines every argument at every launch, which takes longer than many a kernel runs. What it compiles
     differently makes up the key here: constants, 16-byte alignment, divisibility by 16, the number 1, numbers
-    beyond int32. Equal keys are started directly.
+    beyond int32. Equal keys are started directly. An `early` kernel waits itself (`gdc_wait`) for what was started
+    before it, so that its programs are in place when that ends; it needs sm_90.
     """
-    device = arguments[0].device
+    device = _device_of(arguments[0])
     if device.type != "cuda":  # in the interpreter, or written down by `mtopt_kernels.ahead`
-        kernel[(programs,)](*arguments, num_warps=warps)
+        kernel[(programs,)](*arguments, num_warps=warps, **_options(early))
     elif device.index == torch.cuda.current_device():
-        start_directly(kernel, programs, *arguments, warps=warps)
+        start_directly(kernel, programs, *arguments, warps=warps, early=early)
     else:
         with torch.cuda.device(device):
-            start_directly(kernel, programs, *arguments, warps=warps)
+            start_directly(kernel, programs, *arguments, warps=warps, early=early)
 
 
-def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int) -> None:
+def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> None:
     """`start` on the current device."""
-    device = arguments[0].device
+    device = _device_of(arguments[0])
     key = (kernel, device.index, warps, *map(_kind, arguments, _constant_places(kernel)))
     compiled = _COMPILED.get(key)
     if compiled is None or triton.knobs.runtime.launch_enter_hook.calls:  # a profiler's
-        _COMPILED[key] = kernel[(programs,)](*arguments, num_warps=warps)
+        _COMPILED[key] = kernel[(programs,)](*arguments, num_warps=warps, **_options(early))
     else:
         compiled[(programs, 1, 1)](*arguments)
+
+
+def _options(early: bool) -> dict[str, bool]:
+    return {"launch_pdl": True} if early else {}
+
+
+@cache
+def processors(device: torch.device) -> int:
+    """The multiprocessors of a GPU; 1 elsewhere."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def _device_of(argument: Tensor | TensorDescriptor) -> torch.device:
+    return argument.device if isinstance(argument, Tensor) else argument.base.device
 
 
 @cache
@@ -51,4 +67,6 @@ def _kind(argument: Any, constant: bool) -> Any:
         return argument
     if isinstance(argument, Tensor):
         return argument.dtype, argument.data_ptr() % 16 == 0
+    if isinstance(argument, TensorDescriptor):
+        return argument.base.dtype, *argument.block_shape
     return argument % 16 == 0, argument == 1, argument >= 2**31

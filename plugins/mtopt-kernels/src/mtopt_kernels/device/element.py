@@ -54,7 +54,8 @@ def amax_along(x, AXIS: tl.constexpr):
 @triton.jit
 def rounder(magnitude, MANTISSA_BITS: tl.constexpr, LOWEST: tl.constexpr):
     """2^23 steps at the exponent of each magnitude, at least at the smallest normal's, as fp32 bits."""
-    return tl.maximum(bits_of(magnitude) & EXPONENT_MASK, LOWEST) + ((23 - MANTISSA_BITS) << 23)
+    up: tl.constexpr = (23 - MANTISSA_BITS) << 23
+    return tl.maximum((bits_of(magnitude) & EXPONENT_MASK) + up, LOWEST + up)  # sm_90 has one instruction for it
 
 
 @triton.jit
@@ -62,7 +63,7 @@ def readable(x, F: tl.constexpr, MAY_BE_NAN: tl.constexpr):
     """x as fp32. NaN is 0 for elements without one; where the scale is that of the values themselves, the whole
     block is NaN already, and there is nothing to do."""
     x = x.to(tl.float32)
-    if (MAY_BE_NAN or INTERPRETED) and not F.e_has_nan:  # the interpreter's minimum of NaN and 0 is NaN
+    if not F.e_has_nan and (INTERPRETED or (MAY_BE_NAN and F.e_is_int)):  # else `quotient` does it on the way
         x = tl.where(x == x, x, 0.0)
     return x
 
@@ -136,9 +137,9 @@ def divider(times, F: tl.constexpr):
 
 
 @triton.jit
-def quotient(a, divisor, inverse, high, low, F: tl.constexpr):
+def quotient(a, divisor, inverse, high, low, F: tl.constexpr, MAY_BE_NAN: tl.constexpr):
     """What was `lifted` divided by the multiplier, correctly rounded, within the element's range; of floats the
-    magnitude. fp32.
+    magnitude. fp32. MAY_BE_NAN as in `readable`.
 
     What is too small for the division (underflow) is below half the smallest step and becomes 0. Cutting off at the
     range before the division instead of after it gives the same codes: the cut quotient is off by half a unit in
@@ -151,7 +152,10 @@ def quotient(a, divisor, inverse, high, low, F: tl.constexpr):
     elif F.e_has_nan:
         a = tl.minimum(tl.abs(a), high, propagate_nan=tl.PropagateNan.ALL)
     else:
-        a = tl.minimum(tl.abs(a), high)
+        a = tl.abs(a)
+        if MAY_BE_NAN and not INTERPRETED:  # of NaN and a number, the hardware takes the number
+            a = tl.maximum(a, 0.0)
+        a = tl.minimum(a, high)
     if F.scale == "power":
         return a
     else:

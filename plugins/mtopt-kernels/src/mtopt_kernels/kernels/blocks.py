@@ -16,6 +16,7 @@ from mtopt_kernels.device.element import (
     readable,
     round_units,
 )
+from mtopt_kernels.device.pack import raw_codes, words_of
 from mtopt_kernels.device.scale import multiplier, outer_scale, stored_scale
 
 
@@ -40,6 +41,32 @@ def block_places(n_blocks, cols, row_stride, grid_cols, K: tl.constexpr, TILE: t
 
 
 @triton.jit
+def load_blocks(pointers, offsets, mask, alive, TILE: tl.constexpr, K: tl.constexpr, WHOLE: tl.constexpr):
+    """The elements [TILE, K] of blocks; of 16, each thread gets whole blocks, so that none is worked out twice."""
+    if WHOLE and K == 16:
+        half = tl.arange(0, TILE)[:, None] * 16 + tl.arange(0, 8)[None, :]
+        keep = alive[:, None] & (half >= 0)
+        left = tl.load(pointers + half, mask=keep, other=0.0)
+        right = tl.load(pointers + half + 8, mask=keep, other=0.0)
+        return tl.reshape(tl.permute(tl.join(left, right), (0, 2, 1)), (TILE, 16))
+    else:
+        return tl.load(pointers + offsets, mask=mask, other=0.0)
+
+
+@triton.jit
+def store_blocks(pointers, values, offsets, mask, alive, TILE: tl.constexpr, K: tl.constexpr, WHOLE: tl.constexpr):
+    """Write elements as `load_blocks` reads them."""
+    if WHOLE and K == 16:
+        half = tl.arange(0, TILE)[:, None] * 16 + tl.arange(0, 8)[None, :]
+        keep = alive[:, None] & (half >= 0)
+        left, right = tl.split(tl.permute(tl.reshape(values, (TILE, 2, 8)), (0, 2, 1)))
+        tl.store(pointers + half, left, mask=keep)
+        tl.store(pointers + half + 8, right, mask=keep)
+    else:
+        tl.store(pointers + offsets, values, mask=mask)
+
+
+@triton.jit
 def blocks_kernel(
     x_ptr,
     amax_ptr,
@@ -61,7 +88,7 @@ def blocks_kernel(
 ):
     """Fake-quantize, or write codes and scales (CODES), with the amax of each block GIVEN or taken from x."""
     first, local, base, offsets, mask, alive = block_places(n_blocks, cols, row_stride, grid_cols, K, TILE, WHOLE)
-    x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
+    x = load_blocks(x_ptr + base, offsets, mask, alive, TILE, K, WHOLE)
     if GIVEN:
         amax = tl.load(amax_ptr + first + local, mask=alive, other=0.0)
         amax = tl.where(amax < 0.0, 0.0, amax)
@@ -75,24 +102,27 @@ def blocks_kernel(
     power, divisor, inverse, high, low = divider(times, F)
     x = readable(x, F, GIVEN)
     x = lifted(x, power[:, None], F)
-    units = quotient(x, divisor[:, None], inverse[:, None], high[:, None], low[:, None], F)
+    units = quotient(x, divisor[:, None], inverse[:, None], high[:, None], low[:, None], F, GIVEN)
     if CODES:
         tl.store(scale_ptr + first + local, stored.to(scale_ptr.dtype.element_ty), mask=alive)
         if F.outer:
             tl.store(scale_2_ptr, scale_2, mask=tl.program_id(0) == 0)
-        codes = encode_units(units, x, (times == times)[:, None], F)
-        if F.e_bits == 4:
-            low, high = tl.split(tl.reshape(codes, (TILE, K // 2, 2)))
-            pairs = local[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
-            if WHOLE:
-                at, keep = base // 2 + pairs, alive[:, None] & (pairs >= 0)
-            else:
-                block = first + local
-                row = block // grid_cols
-                byte = (block - row * grid_cols)[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
-                at, keep = row[:, None] * out_stride + byte, alive[:, None] & (byte < out_stride)
+        if F.e_bits == 4 and WHOLE:  # in words, of which a block has a whole number
+            words = words_of(raw_codes(units, x, F), (times == times)[:, None], F)
+            at = local[:, None] * (K // 8) + tl.arange(0, K // 8)[None, :]
+            words_ptr = out_ptr.to(tl.pointer_type(tl.int32)) + base // 8
+            tl.store(words_ptr + at, words, mask=alive[:, None] & (at >= 0))
+        elif F.e_bits == 4:
+            low, high = tl.split(
+                tl.reshape(encode_units(units, x, (times == times)[:, None], F), (TILE, K // 2, 2))
+            )
+            block = first + local
+            row = block // grid_cols
+            byte = (block - row * grid_cols)[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
+            at, keep = row[:, None] * out_stride + byte, alive[:, None] & (byte < out_stride)
             tl.store(out_ptr + at, (low | (high << 4)).to(tl.uint8), mask=keep)
         else:
+            codes = encode_units(units, x, (times == times)[:, None], F)
             if WHOLE:
                 at = base + offsets
             else:
@@ -101,14 +131,14 @@ def blocks_kernel(
                 at = offsets + row[:, None] * (out_stride - row_stride)
             tl.store(out_ptr + at, codes.to(tl.uint8), mask=mask)
     else:
-        if WHOLE:
-            at = base + offsets
-        else:
+        out_ptr += base
+        at = offsets
+        if not WHOLE:
             block = first + local
             row = block // grid_cols
             at = offsets + row[:, None] * (out_stride - row_stride)
-        values = round_units(units, x, F) * times[:, None]
-        tl.store(out_ptr + at, cast(values, out_ptr.dtype.element_ty), mask=mask)
+        values = cast(round_units(units, x, F) * times[:, None], out_ptr.dtype.element_ty)
+        store_blocks(out_ptr, values, at, mask, alive, TILE, K, WHOLE)
 
 
 @triton.jit

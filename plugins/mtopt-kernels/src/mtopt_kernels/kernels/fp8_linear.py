@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from mtopt_kernels.device.element import INTERPRETED
 from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
@@ -39,21 +40,23 @@ def fp8_linear_kernel(
     features,
     inner,
     feature_tiles,
+    share,
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
     DEEP: tl.constexpr,
     SPLIT: tl.constexpr,
-    SHARE: tl.constexpr,
     BY_TOKEN: tl.constexpr,
     BY_FEATURE: tl.constexpr,
+    BY_BLOCK: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     STAGES: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """out [tokens, features] = x [tokens, inner] · weight [features, inner]ᵀ, both e4m3 and contiguous.
 
     The weight is the left operand, so that few tokens fill the narrow side of the tensor cores' tiles. Products are
-    exact in fp32 and added up by the tensor cores. Each of SPLIT programs takes SHARE
-    steps of DEEP columns.
+    exact in fp32 and added up by the tensor cores. With scales BY_BLOCK of 1x128 and 128x128, they add up 128
+    columns, DEEP, and fp32 the rest; HIGH divides 128. Each of SPLIT programs takes `share` steps of DEEP columns.
     """
     pid = tl.program_id(0)
     part = pid % SPLIT
@@ -65,19 +68,32 @@ def fp8_linear_kernel(
     w_ptrs = weight_ptr + feature.to(tl.int64)[:, None] * inner + column[None, :]
     x_ptrs = x_ptr + token.to(tl.int64)[None, :] * inner + column[:, None]
     acc = tl.zeros((HIGH, WIDE), tl.float32)
-    for turn in tl.range(SHARE, num_stages=STAGES):
-        step = part * SHARE + turn
+    if EARLY and not INTERPRETED:
+        gdc_wait()
+        gdc_launch_dependents()
+    for turn in tl.range(0, share, num_stages=STAGES):
+        step = part * share + turn
         inside = step * DEEP + column < inner
         weight = tl.load(w_ptrs + step * DEEP, mask=there[:, None] & inside[None, :], other=0.0)
         x = tl.load(x_ptrs + step * DEEP, mask=inside[:, None] & here[None, :], other=0.0)
         if INTERPRETED:  # it multiplies no bytes
             weight, x = weight.to(tl.float32), x.to(tl.float32)
-        acc = tl.dot(weight, x, acc)
+        if BY_BLOCK:
+            steps = tl.cdiv(inner, DEEP)
+            by_token = tl.load(x_scale_ptr + token * steps + step, mask=here & (step < steps), other=0.0)
+            block = ((tile % feature_tiles) * HIGH // 128) * steps + step
+            acc += (
+                tl.dot(weight, x) * (by_token * tl.load(scale_ptr + block, mask=step < steps, other=0.0))[None, :]
+            )
+        else:
+            acc = tl.dot(weight, x, acc)
     if SPLIT == 1:
-        acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
+        if not BY_BLOCK:
+            acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
         write_tile(acc, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)
     else:
         if last_of(acc, partial_ptr, count_ptr, tile, part, SPLIT, HIGH, WIDE):
             acc = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
-            acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
+            if not BY_BLOCK:
+                acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
             write_tile(acc, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)

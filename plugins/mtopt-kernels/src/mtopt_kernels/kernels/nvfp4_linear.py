@@ -1,86 +1,27 @@
 """NVFP4 weights times 16-bit activations, on tensor cores that know no 4-bit floats.
 
-The weight is the left operand, in registers: a program decodes its words where the product needs them and never
-writes a decoded weight anywhere. How the words are laid out for that is said at `mtopt_kernels.prepack`.
+The weight is the left operand, in registers: a thread reads the words of what it multiplies and decodes them there.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from mtopt_kernels.device.element import INTERPRETED, from_bits
+from mtopt_kernels.device.element import INTERPRETED
+from mtopt_kernels.device.nvfp4 import LIFT, decode_tile
 from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
 
-LIFT = tl.constexpr(512.0)
-"""What products lack: scales are decoded 2^-9 too small, so that the largest fits."""
-
-
-def _decoder() -> str:
-    """PTX for two neighbouring words: eight pairs of bf16, each two codes times their scale.
-
-    $0…$7: the results, of code 0…7. $8, $9: the words. $10, $12: the scale bytes of codes 0…3 and 4…7; $11, $13 are
-    the same registers. A code s|eem becomes the bf16 s|000000ee|m000000, which is its value times 2^-126; three of
-    the four codes of a half word need one shift and one mask for that, or less. A scale byte eeeeemmm becomes
-    0|(eeeee + 229)|mmm0000, which is its value times 2^117. The product of the two is exact: six significant bits.
-    """
-    lines = [
-        ".reg .b32 a, b, t, u, s;",
-        "prmt.b32 a, $8, $9, 0x5410;",  # the low halves of both words
-        "prmt.b32 b, $8, $9, 0x7632;",  # the high ones
-    ]
-    for code in range(8):
-        half, place = "ab"[code // 4], code % 4
-        scales, byte = ("$10", "$12")[code // 4], code % 4
-        if place < 3:
-            lines += [f"shl.b32 t, {half}, {3 * place};", "and.b32 t, t, 0x81C081C0;"]
-        else:
-            lines += [
-                f"shr.b32 t, {half}, 4;",
-                "and.b32 t, t, 0x00C000C0;",
-                f"shr.b32 u, {half}, 5;",
-                "lop3.b32 t, u, 0x01000100, t, 0xEA;",  # (u & mask) | t
-                f"shl.b32 u, {half}, 1;",
-                "lop3.b32 t, u, 0x80008000, t, 0xEA;",
-            ]
-        lines += [
-            f"prmt.b32 s, {scales}, 0, 0x4{byte}4{byte};",
-            "mad.lo.u32 s, s, 16, 0x72807280;",
-            f"mul.rn.bf16x2 ${code}, t, s;",
-        ]
-    return "{ " + " ".join(lines) + " }"
-
-
-DECODER = tl.constexpr(_decoder())
-CONSTRAINTS = tl.constexpr(",".join(["=r"] * 8 + ["r"] * 6))
-
 
 @triton.jit
-def decode_word(words, low_scales, high_scales):
-    """Eight bf16 tensors [HIGH, 16] of decoded weights, each 2^-9 too small, from words [HIGH, 16]."""
-    return tl.inline_asm_elementwise(
-        DECODER,
-        CONSTRAINTS,
-        [words, low_scales, high_scales],
-        dtype=(tl.bfloat16,) * 8,
-        is_pure=True,
-        pack=2,
-    )
-
-
-@triton.jit
-def decode_slowly(words, scales, CODE: tl.constexpr, BYTE: tl.constexpr):
-    """One of `decode_word`'s tensors in fp32, by operations that the interpreter knows."""
-    half = words >> (16 * (CODE // 4))
-    if CODE % 4 == 3:
-        magnitude = ((half >> 4) & 0x00C0) | ((half >> 5) & 0x0100)
-        sign = (half << 1) & 0x8000
-    else:
-        magnitude = (half << (3 * (CODE % 4))) & 0x01C0
-        sign = (half << (3 * (CODE % 4))) & 0x8000
-    value = from_bits((magnitude << 16) | (sign << 16)) * 2.0**126
-    byte = (scales >> (8 * BYTE)) & 255
-    return value * from_bits((byte << 20) + (103 << 23))
+def word_places(first_tile, TILES: tl.constexpr):
+    """Offsets of the words [TILES, 8, 4, 4] and scale words [TILES, 8, 4] of tiles within a chunk."""
+    tile = (first_tile + tl.arange(0, TILES))[:, None, None]
+    g, within = tl.arange(0, 8)[None, :, None], tl.arange(0, 4)[None, None, :]
+    scale = tile * 32 + g * 4 + within
+    word = (tile * 256 + g * 16)[:, :, :, None] + tl.arange(0, 4)[None, None, :, None] * 4 + within[:, :, None, :]
+    return word, scale
 
 
 @triton.jit
@@ -97,46 +38,52 @@ def nvfp4_linear_kernel(
     features,
     chunks,
     x_stride,
+    row_tiles,
     feature_tiles,
+    share,
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
     SPLIT: tl.constexpr,
-    SHARE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    STEP: tl.constexpr,
     STAGES: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """out [tokens, features] = x [tokens, 128 · chunks] times the weight, by tiles of HIGH features x WIDE tokens.
 
-    Each of SPLIT programs takes SHARE chunks of a tile.
+    Each of SPLIT programs takes `share` steps of STEP chunks of a tile.
     """
+    TILES: tl.constexpr = HIGH // 16
     pid = tl.program_id(0)
     part = pid % SPLIT
     tile = pid // SPLIT
-    feature = (tile % feature_tiles) * HIGH + tl.arange(0, HIGH)
+    first = tile % feature_tiles
     token = (tile // feature_tiles) * WIDE + tl.arange(0, WIDE)
-    column = tl.arange(0, 16)
-    there, here = feature < features, token < tokens
-    x_ptrs = x_ptr + token.to(tl.int64)[None, :] * x_stride + column[:, None]
+    here = token < tokens
+    there = (first * TILES + tl.arange(0, TILES) < row_tiles)[:, None, None]
+    word, scale = word_places(first * TILES, TILES)
+    words_ptr += word
+    scales_ptr += scale
+    x_ptrs = x_ptr + token.to(tl.int64)[None, :] * x_stride + tl.arange(0, 128)[:, None]
     acc = tl.zeros((HIGH, WIDE), tl.float32)
-    for step in tl.range(SHARE, num_stages=STAGES):
-        chunk = part * SHARE + step
-        row = chunk * features + feature
-        alive = there & (chunk < chunks)
-        words = tl.load(words_ptr + row[:, None] * 16 + column[None, :], mask=alive[:, None], other=0)
-        low = tl.load(scales_ptr + row * 2, mask=alive, other=0)
-        high = tl.load(scales_ptr + row * 2 + 1, mask=alive, other=0)
-        if INTERPRETED:
-            for code in tl.static_range(8):
-                scales = low if code < 4 else high
-                weight = decode_slowly(words, scales[:, None], code, code % 4)
-                x = tl.load(x_ptrs + chunk * 128 + code * 16, mask=here[None, :] & (chunk < chunks), other=0.0)
-                acc = tl.dot(weight, x.to(tl.float32), acc)
-        else:
-            decoded = decode_word(words, low[:, None], high[:, None])
-            for code in tl.static_range(8):
-                x = tl.load(x_ptrs + chunk * 128 + code * 16, mask=here[None, :] & (chunk < chunks), other=0.0)
-                acc = tl.dot(decoded[code], x, acc)
+    if EARLY and not INTERPRETED:
+        gdc_wait()
+        gdc_launch_dependents()
+    for turn in tl.range(0, share, num_stages=STAGES):
+        for more in tl.static_range(STEP):
+            chunk = (part * share + turn) * STEP + more
+            alive = there & (chunk < chunks)
+            row = chunk * row_tiles
+            upper = tl.load(words_ptr + row * 256, mask=alive[:, :, :, None], other=0)
+            lower = tl.load(words_ptr + row * 256 + 128, mask=alive[:, :, :, None], other=0)
+            scales = tl.load(scales_ptr + row * 32, mask=alive, other=0)
+            x = tl.load(x_ptrs + chunk * 128, mask=here[None, :] & (chunk < chunks), other=0.0)
+            weight = decode_tile(upper, lower, scales, TILES)
+            if INTERPRETED:
+                x = x.to(tl.float32)
+            acc = tl.dot(weight, x, acc)
     times = tl.load(scale_2_ptr) * LIFT
+    feature = first * HIGH + tl.arange(0, HIGH)
     if SPLIT == 1:
         write_tile(acc * times, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)
     else:
@@ -146,26 +93,20 @@ def nvfp4_linear_kernel(
 
 
 @triton.jit
-def nvfp4_unpack_kernel(words_ptr, scales_ptr, scale_2_ptr, out_ptr, features, chunks, HIGH: tl.constexpr):
+def nvfp4_unpack_kernel(
+    words_ptr, scales_ptr, scale_2_ptr, out_ptr, features, chunks, row_tiles, TILES: tl.constexpr
+):
     """The weight [features, 128 · chunks] that words stand for, each value rounded once."""
     pid = tl.program_id(0)
     chunk = pid % chunks
-    feature = (pid // chunks) * HIGH + tl.arange(0, HIGH)
-    column = tl.arange(0, 16)
-    there = feature < features
-    row = chunk * features + feature
-    words = tl.load(words_ptr + row[:, None] * 16 + column[None, :], mask=there[:, None], other=0)
-    low = tl.load(scales_ptr + row * 2, mask=there, other=0)
-    high = tl.load(scales_ptr + row * 2 + 1, mask=there, other=0)
-    times = tl.load(scale_2_ptr) * LIFT
-    places = feature.to(tl.int64)[:, None] * (chunks * 128) + chunk * 128 + column[None, :]
-    if INTERPRETED:
-        for code in tl.static_range(8):
-            scales = low if code < 4 else high
-            value = decode_slowly(words, scales[:, None], code, code % 4) * times
-            tl.store(out_ptr + places + code * 16, value.to(out_ptr.dtype.element_ty), mask=there[:, None])
-    else:
-        decoded = decode_word(words, low[:, None], high[:, None])
-        for code in tl.static_range(8):
-            value = decoded[code].to(tl.float32) * times
-            tl.store(out_ptr + places + code * 16, value.to(out_ptr.dtype.element_ty), mask=there[:, None])
+    first = (pid // chunks) * TILES
+    there = (first + tl.arange(0, TILES) < row_tiles)[:, None, None]
+    word, scale = word_places(first, TILES)
+    row = chunk * row_tiles
+    upper = tl.load(words_ptr + row * 256 + word, mask=there[:, :, :, None], other=0)
+    lower = tl.load(words_ptr + row * 256 + 128 + word, mask=there[:, :, :, None], other=0)
+    scales = tl.load(scales_ptr + row * 32 + scale, mask=there, other=0)
+    value = decode_tile(upper, lower, scales, TILES).to(tl.float32) * (tl.load(scale_2_ptr) * LIFT)
+    feature = first * 16 + tl.arange(0, TILES * 16)
+    places = feature.to(tl.int64)[:, None] * (chunks * 128) + chunk * 128 + tl.arange(0, 128)[None, :]
+    tl.store(out_ptr + places, value.to(out_ptr.dtype.element_ty), mask=(feature < features)[:, None])
