@@ -12,6 +12,8 @@ from mtcore.backends.operations import (
     OPERATIONS,
     QUANTIZE,
     Operation,
+    code_dtype,
+    scale_dtype,
 )
 from mtcore.backends.reference import qparams_of
 from mtcore.backends.spec import KernelSpec, Use
@@ -29,8 +31,10 @@ __all__ = [
     "Use",
     "builtin_kernels",
     "choose_kernel",
+    "code_dtype",
     "format_key",
     "format_of_key",
     "gemm_registry",
     "qparams_of",
+    "scale_dtype",
 ]

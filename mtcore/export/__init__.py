@@ -1,12 +1,15 @@
 """From artifact to files: the neutral artifact, the exporter record and the unified exporter."""
 
 from mtcore.export.artifact import Artifact, LowRankBranch, QuantizedModule, SourceFiles
+from mtcore.export.natural import natural_order
+from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
 from mtcore.export.spec import Client, ExporterSpec
 from mtcore.export.stored import open_artifact, write_artifact
 from mtcore.export.targets import Target, choose_target, target_names
 from mtcore.export.unified import Exported, UnifiedExporter
 
 __all__ = [
+    "DEFAULT_SHARD_BYTES",
     "Artifact",
     "Client",
     "Exported",
@@ -17,7 +20,9 @@ __all__ = [
     "Target",
     "UnifiedExporter",
     "choose_target",
+    "natural_order",
     "open_artifact",
     "target_names",
     "write_artifact",
+    "write_tensors",
 ]

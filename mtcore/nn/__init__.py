@@ -25,10 +25,10 @@ from mtcore.nn.quant_rnn import QuantGRU, QuantLSTM, QuantRNN
 from mtcore.nn.quant_rnn_cell import QuantGRUCell, QuantLSTMCell, QuantRNNCell
 from mtcore.nn.quantizer_state import QuantizerState
 from mtcore.nn.rotation import Rotation
-from mtcore.nn.spec import QuantModuleSpec, WeightSlot
+from mtcore.nn.spec import QuantModuleSpec, WeightSlot, input_slot
 from mtcore.nn.stacked_quantizer import StackedQuantizer
 from mtcore.nn.tensor_quantizer import Observer, TensorQuantizer
-from mtcore.nn.views import ChannelView, MatrixView, TokenView
+from mtcore.nn.views import ChannelView, MatrixView, TokenView, spread_blocks
 
 __all__ = [
     "AttentionQuantModule",
@@ -68,7 +68,9 @@ __all__ = [
     "WeightSlot",
     "branch_dtype",
     "builtin_quant_modules",
+    "input_slot",
     "match_spec",
     "quantizer_name",
+    "spread_blocks",
     "type_key",
 ]

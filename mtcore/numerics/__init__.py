@@ -21,7 +21,7 @@ from mtcore.numerics.blocks import (
 )
 from mtcore.numerics.cast import decode, encode, round_to_element
 from mtcore.numerics.four_over_six import four_over_six_qparams
-from mtcore.numerics.pack import pack, unpack
+from mtcore.numerics.pack import pack, packed_cols, unpack
 from mtcore.numerics.qtensor import QTensor
 from mtcore.numerics.quantize import dequantize, fake_quantize, quantize
 from mtcore.numerics.scaling import QParams, dynamic_qparams, qparams_from_amax, qparams_from_range
@@ -41,6 +41,7 @@ __all__ = [
     "from_blocks",
     "own_column_amax",
     "pack",
+    "packed_cols",
     "qparams_from_amax",
     "qparams_from_range",
     "quantize",

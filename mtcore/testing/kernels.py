@@ -28,7 +28,8 @@ class KernelContract:
 
     For kernels of the operations fake_quantize, quantize, dequantize and block_amax. Results are held against
     the operation's reference on a CPU, bit for bit. Where `fmt` is refused on the device, the contract fails: give
-    only formats that the kernel serves. The test marked `gpu` needs 20 GiB on the device.
+    only formats that the kernel serves. On a GPU one test needs 20 GiB of its memory; mark
+    such a subclass as you mark your tests for GPUs.
     """
 
     @pytest.fixture
@@ -102,7 +103,6 @@ class KernelContract:
         ):
             check(kernel, fmt, device, view, what)
 
-    @pytest.mark.gpu
     def test_a_matrix_may_have_more_than_2_31_elements(
         self, kernel: KernelSpec, fmt: TensorFormat, device: torch.device
     ) -> None:

@@ -98,7 +98,17 @@ def contracts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("contracts")
     for page in WITH_CONTRACTS:
         (folder / f"test_{page.stem.replace('-', '_')}.py").write_text(_python(page), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "--strict-markers",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        str(folder),
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
     return done.stdout + done.stderr
 
@@ -109,7 +119,7 @@ def test_the_blocks_of_a_page_run_and_its_contracts_pass(page, contracts):
     told = [line for line in contracts.splitlines() if name in line]
     passed = [line for line in told if " PASSED" in line]
     failed = [line for line in told if "FAILED" in line or "ERROR" in line]
-    assert len(passed) >= 5, contracts
+    assert len(passed) >= 3, contracts
     assert not failed, contracts
 
 

@@ -22,8 +22,8 @@ TESTS = [
     *ROOT.glob("examples/*/src/*/hooks.py"),
 ]
 IMPLEMENTS = re.compile(r"\b(mtcore_\w+)(?:\(self|=|\(\) ->)")
-NOT_PUBLIC = {"mtcore.builtin", "mtcore.cli"}
-"""What mtcore registers with itself, and the command line, which is documented as one."""
+NOT_PUBLIC = {"mtcore.builtin"}
+"""What mtcore registers with itself."""
 
 
 @pytest.mark.parametrize("name", hook_names())
@@ -72,6 +72,11 @@ def test_a_link_on_a_page_points_at_something_that_exists(page):
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
         assert (page.parent / link).exists(), f"{link} does not exist"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("plugins/_template/**/*.py")), ids=name_of)
+def test_the_template_imports_public_names_alone(path):
+    assert not private_imports(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
