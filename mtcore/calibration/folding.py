@@ -97,7 +97,7 @@ def fold(model: nn.Module, edits: ParameterEdits, where: ScaledInput, scales: Te
     factor = scales if where.columns_divided else 1.0 / scales
     for sides, by in ((where.group.up, 1.0 / factor), (where.group.down, factor)):
         for side in sides:
-            _scale_slices(model, edits, side, by)
+            scale_slices(model, edits, side, by)
 
 
 def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None:
@@ -129,7 +129,7 @@ def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None
     )
 
 
-def _scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tensor) -> None:
+def scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tensor) -> None:
     """(w + offset) · by - offset for the slices of one parameter; `by` is fp32 [channels]."""
     parameter = model.get_parameter(side.parameter)
     sizes = [parameter.shape[axis] for axis in side.axes]

@@ -17,6 +17,7 @@ from mtcore.plan.plan import Finding, ModulePlan, Plan
 from mtcore.plan.rules import RuleBook
 from mtcore.plan.shapes import shape_findings
 from mtcore.plan.sharing import shared_parameters
+from mtcore.plan.streams import residual_streams
 from mtcore.recipe.setting import QuantizeConfig
 from mtcore.trace import TraceReport
 
@@ -67,9 +68,17 @@ def make_plan(
         findings.append(Finding("warning", "trace", f"no scales are shared: {untraced}"))
     findings.extend(_rule_findings(book))
     findings.extend(coverage_findings(model, grouped, coverage, config.max_unquantized))
-    folds = trace.folds if trace is not None else ()
     return Plan(
-        config.name, grouped, groups, config.algorithm, tuple(findings), coverage, config.experts, folds, shared
+        config.name,
+        grouped,
+        groups,
+        config.algorithm,
+        tuple(findings),
+        coverage,
+        config.experts,
+        folds=trace.folds if trace is not None else (),
+        shared_inputs=shared,
+        streams=residual_streams(model, trace.symbols) if trace is not None else (),
     )
 
 

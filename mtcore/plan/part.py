@@ -10,7 +10,7 @@ from mtcore.plan.plan import Plan
 
 
 def part_of(plan: Plan, belongs: Callable[[str], bool]) -> Plan:
-    """The plan of the modules whose names `belongs` accepts, with the groups and folds that lie inside them.
+    """The plan of the modules whose names `belongs` accepts, with the groups, folds and streams inside them.
 
     Raises:
         PlanError: a group of shared scales lies on both sides; each one is named.
@@ -25,5 +25,6 @@ def part_of(plan: Plan, belongs: Callable[[str], bool]) -> Plan:
     if torn:
         raise PlanError(torn)
     folds = tuple(fold for fold in plan.folds if all(belongs(name.rpartition(".")[0]) for name in fold.parameters))
+    streams = tuple(s for s in plan.streams if all(belongs(name.rpartition(".")[0]) for name in s.parameters))
     modules = tuple(module for module in plan.modules if belongs(module.name))
-    return replace(plan, modules=modules, groups=tuple(groups), folds=folds)
+    return replace(plan, modules=modules, groups=tuple(groups), folds=folds, streams=streams)

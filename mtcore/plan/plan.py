@@ -8,7 +8,7 @@ from typing import Literal
 
 from mtcore.formats import TensorFormat
 from mtcore.recipe.setting import AlgorithmStep, ExpertsSetting, Mode
-from mtcore.trace import FoldGroup, SharedInputGroup
+from mtcore.trace import FoldGroup, SharedInputGroup, SymGroup
 
 Extra = Literal["pre_quant_scale", "low_rank"]
 """What a quantized layer may hold beside codes and scales; see `ModulePlan`."""
@@ -130,9 +130,9 @@ class Plan:
 
     `experts`: what is done about those that the data hardly reach.
 
-    `folds`, for algorithms that scale channels, and `shared_inputs`, for values that are looked at once, are facts
-    of the trace; they are not saved with the plan. `folds_proven`: every fold was shown to leave the outputs
-    of the model as they are.
+    `folds`, for algorithms that scale channels, `streams`, for those that turn them along a residual stream, and
+    `shared_inputs`, for values that are looked at once, are facts of the trace; they are not saved with the plan.
+    `folds_proven`: every fold was shown to leave the outputs of the model as they are.
     """
 
     recipe: str
@@ -144,6 +144,7 @@ class Plan:
     experts: ExpertsSetting = field(default_factory=ExpertsSetting)
     folds: tuple[FoldGroup, ...] = field(default=(), compare=False, repr=False)
     shared_inputs: tuple[SharedInputGroup, ...] = field(default=(), compare=False, repr=False)
+    streams: tuple[SymGroup, ...] = field(default=(), compare=False, repr=False)
     folds_proven: bool = field(default=False, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[ModulePlan]:

@@ -15,7 +15,7 @@ from mtcore.calibration.blocks import first_tensor
 from mtcore.calibration.loop import calibration_mode
 from mtcore.calibration.quantizers import disabled, planned_quantizers
 from mtcore.calibration.ranks import current_ranks
-from mtcore.calibration.rotating import can_rotate, rotate
+from mtcore.calibration.rotating import can_rotate, can_turn, rotate, turn_stream
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.errors import CalibrationError
 from mtcore.plan import Plan
@@ -30,12 +30,14 @@ class RotateOptions(BaseModel):
 
     largest: most channels that are turned together; a power of two.
     least: fewer than these are not worth it.
+    residual: whether the channels of residual streams are turned too, all that a power of two divides.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     largest: int = Field(1024, ge=2)
     least: int = Field(16, ge=2)
+    residual: bool = True
 
 
 def needs_data(plan: Plan) -> bool:
@@ -44,11 +46,13 @@ def needs_data(plan: Plan) -> bool:
 
 
 def run_rotate(run: CalibrationRun, options: RotateOptions) -> None:
-    """Turn the channels of every fold between matrices for which that is exact, then set every amax as `max` does.
+    """Turn the channels of residual streams and of every fold between matrices for which that is exact.
 
-    Liu et al. 2024, "SpinQuant" (arXiv:2405.16406), section 3.2 (R2): between values and the output projection of
-    attention, for example. What lies between is not asked for its name: the rotation is made and the outputs on the
-    first batch are compared; where they change, half as many channels are turned together, down to `least`. So the
+    Then set every amax as `max` does. Liu et al. 2024, "SpinQuant" (arXiv:2405.16406), section 3.2: R1 turns the
+    residual stream, after what reads it has absorbed the weights of its norms; R2 what lies between values and the
+    output projection of attention, for example. Nothing is asked for its name: a rotation is made, and the outputs
+    on the first batch are compared. Where they change, a stream stays as it is (that of a model with LayerNorms, or
+    with a head tied to its embedding); of a fold half as many channels are turned together, down to `least`. So the
     size of heads is found as well, and a group with an activation function inside is left alone.
 
     Raises:
@@ -63,7 +67,7 @@ def run_rotate(run: CalibrationRun, options: RotateOptions) -> None:
         wanted = _first_output(run)
         if not bool(wanted.isfinite().all()):
             raise CalibrationError("the outputs on the first batch hold NaN or infinite values: check the data")
-        turned = 0
+        turned = _turn_streams(run, options, wanted) if options.residual else 0
         while waiting := [group for group in waiting if sizes[group.name] >= options.least]:
             wrong = failing(waiting, lambda some: _exact(run, some, sizes, wanted))
             for group in waiting:
@@ -74,10 +78,29 @@ def run_rotate(run: CalibrationRun, options: RotateOptions) -> None:
             for group in wrong:
                 sizes[group.name] //= 2
             waiting = wrong
-    LOG.info("rotate: turned %d of %d folds", turned, len(run.plan.folds))
+    LOG.info("rotate: turned %d of %d folds and streams", turned, len(run.plan.folds) + len(run.plan.streams))
     if turned:
         run.statistics.forget()
     run_max(run, MaxOptions())
+
+
+def _turn_streams(run: CalibrationRun, options: RotateOptions, wanted: Tensor) -> int:
+    """Turn the residual streams for which that is exact, one by one; gives how many there are."""
+    turned = 0
+    for stream in run.plan.streams:
+        size = stream.size & -stream.size
+        if size < options.least or not can_turn(run.model, stream):
+            LOG.info("rotate: %s has no form that can be turned", stream)
+            continue
+        trial = run.edits.nested(keep=True)
+        turn_stream(run.model, trial, stream, run.plan.folds)
+        if _unchanged(run, wanted):
+            LOG.info("rotate: the residual stream of %d channels, %d at a time", stream.size, size)
+            turned += 1
+        else:
+            LOG.info("rotate: the residual stream of %d channels stays: outputs would change", stream.size)
+            trial.undo()
+    return turned
 
 
 def _first_size(channels: int, options: RotateOptions) -> int:
@@ -87,13 +110,18 @@ def _first_size(channels: int, options: RotateOptions) -> int:
 
 def _exact(run: CalibrationRun, groups: Sequence[FoldGroup], sizes: dict[str, int], wanted: Tensor) -> bool:
     """Whether the outputs stay when all of these are turned; the weights are put back."""
-    trial = run.edits.nested()
+    trial = run.edits.nested(keep=True)
     try:
         for group in groups:
             rotate(run.model, trial, group, sizes[group.name])
-        found = _first_output(run)
+        return _unchanged(run, wanted)
     finally:
         trial.undo()
+
+
+def _unchanged(run: CalibrationRun, wanted: Tensor) -> bool:
+    """Whether the outputs on the first batch are these, but for rounding."""
+    found = _first_output(run)
     change = (found - wanted).square().mean().sqrt() / wanted.square().mean().sqrt().clamp(min=1e-30)
     ranks = current_ranks()
     if ranks is not None:  # each looks at a batch of its own, and all decide the same

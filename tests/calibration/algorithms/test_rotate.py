@@ -108,3 +108,149 @@ def test_a_failing_loop_leaves_no_hook(calibrate, attention):
     with pytest.raises(RuntimeError, match="disk"):
         calibrate(broken, AlgorithmStep("rotate"))
     assert not any(module._forward_hooks for module in attention.modules())
+
+
+class Norm(nn.Module):
+    """A root-mean-square norm that multiplies by `weight + offset`."""
+
+    def __init__(self, offset=0.0):
+        super().__init__()
+        self.weight, self.offset = nn.Parameter(torch.rand(32) + 0.5 - offset), offset
+
+    def forward(self, x):
+        return F.rms_norm(x, (32,)) * (self.weight + self.offset)
+
+
+class Decoder(nn.Module):
+    """Ids → logits: two blocks that read a residual stream through norms and write into it."""
+
+    def __init__(self, norm=Norm, tied=False):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(50, 32), nn.Linear(32, 50, bias=False)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "norm": norm(),
+                    "gate": nn.Linear(32, 48, bias=False),
+                    "up": nn.Linear(32, 48, bias=False),
+                    "down": nn.Linear(48, 32),
+                }
+            )
+            for _ in range(2)
+        )
+        self.norm = norm()
+        if tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for block in self.blocks:
+            h = block["norm"](x)
+            x = x + block["down"](F.silu(block["gate"](h)) * block["up"](h))
+        return self.head(self.norm(x))
+
+
+@pytest.fixture
+def ids():
+    return [torch.randint(50, (2, 8), generator=torch.Generator().manual_seed(n)) for n in range(2)]
+
+
+@pytest.fixture
+def turn(ids, specs, make_config):
+    def run(model, *steps, rules=None):
+        rules = rules or {"*weight_quantizer": "nvfp4", "*head*": None, "*embed*": None}
+        plan = make_plan(model, make_config(rules), specs, analyze(model, ids[0]))
+        converted, journal = convert(model, plan, specs)
+        resolved = resolve_algorithms(steps, {spec.name: spec for spec in builtin_algorithms()})
+        run_algorithms(converted, plan, resolved, as_forward_loop(ids), journal.parameters)
+        return converted, journal
+
+    return run
+
+
+def decoder(*args, **kwargs):
+    torch.manual_seed(0)
+    return Decoder(*args, **kwargs).eval()
+
+
+def unrounded(model):
+    for module in model.modules():
+        if hasattr(module, "disable"):
+            module.disable()
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_the_residual_stream_is_turned_and_its_norms_are_absorbed(turn, ids, offset):
+    """Values near 1, some hundred roundings of fp32 on the way."""
+    model = decoder(lambda: Norm(offset))
+    before, down = model(ids[1]), model.blocks[0]["down"].weight.clone()
+    turned, _ = turn(model, AlgorithmStep("rotate"))
+    assert torch.allclose(unrounded(turned)(ids[1]), before, atol=1e-5)
+    for norm in (turned.norm, turned.blocks[0]["norm"], turned.blocks[1]["norm"]):
+        assert torch.allclose(norm.weight + offset, torch.ones(32), atol=1e-6)
+    found = turned.blocks[0]["down"].weight
+    assert not torch.allclose(found, down, atol=1e-2)
+    assert torch.allclose(found.square().sum(0), down.square().sum(0), rtol=1e-5), "a rotation of its rows"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model", [lambda: decoder(lambda: nn.LayerNorm(32)), lambda: decoder(tied=True)])
+def test_a_stream_that_cannot_be_turned_stays_as_it_is(turn, ids, model):
+    made = model()
+    weights = {name: value.clone() for name, value in made.named_parameters()}
+    turned, _ = turn(made, AlgorithmStep("rotate"))
+    assert all(torch.equal(value, weights[name]) for name, value in turned.named_parameters())
+
+
+@torch.no_grad()
+def test_it_can_be_left_out(turn, ids):
+    model = decoder()
+    embed = model.embed.weight.clone()
+    turned, _ = turn(model, AlgorithmStep("rotate", {"residual": False}))
+    assert torch.equal(turned.embed.weight, embed)
+
+
+@torch.no_grad()
+def test_a_turned_stream_is_undone_bit_for_bit(turn, ids):
+    model = decoder()
+    before = model(ids[0])
+    _, journal = turn(model, AlgorithmStep("rotate"), AlgorithmStep("smoothquant"), AlgorithmStep("mse"))
+    journal.undo()
+    assert torch.equal(model(ids[0]), before)
+
+
+@torch.no_grad()
+def test_channels_that_stand_out_in_the_stream_cost_less_when_it_is_turned(turn, ids):
+    model = decoder()
+    model.embed.weight[:, 5] *= 30
+    wanted = model(ids[1])
+    rules = {"*weight_quantizer": "int8_row", "*input_quantizer": "int4_b32", "*head*": None, "*embed*": None}
+    errors = []
+    for step in ("max", "rotate"):
+        rounded, journal = turn(model, AlgorithmStep(step), rules=rules)
+        errors.append(float((rounded(ids[1]) - wanted).norm()))
+        journal.undo()
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_a_zero_in_a_norm_keeps_the_stream_as_it_is(turn, ids):
+    model = decoder()
+    with torch.no_grad():
+        model.norm.weight[3] = 0
+    embed = model.embed.weight.clone()
+    turned, _ = turn(model, AlgorithmStep("rotate"))
+    assert torch.equal(turned.embed.weight, embed)
+
+
+@torch.no_grad()
+def test_without_kept_originals_the_stream_is_turned_once(ids, specs, make_config):
+    model = decoder()
+    before = model(ids[1])
+    plan = make_plan(model, make_config({"*weight_quantizer": "nvfp4"}), specs, analyze(model, ids[0]))
+    converted, journal = convert(model, plan, specs)
+    journal.parameters.keep = False
+    resolved = resolve_algorithms([AlgorithmStep("rotate")], {spec.name: spec for spec in builtin_algorithms()})
+    run_algorithms(converted, plan, resolved, as_forward_loop(ids), journal.parameters)
+    assert torch.allclose(unrounded(converted)(ids[1]), before, atol=1e-5)
