@@ -68,11 +68,11 @@ def assert_within_ulps(actual: Tensor, expected: Tensor, ulps: int, what: str) -
 
 
 @contextmanager
-def must_raise(error: type[Exception], why: str) -> Iterator[None]:
-    """Fail unless the body raises this error; another one comes through.
+def must_raise(error: type[Exception], why: str, says: str = "") -> Iterator[None]:
+    """Fail unless the body raises this error, with `says` in its message; another one comes through.
 
     Raises:
-        AssertionError: the body raised nothing; it says `why` it must.
+        AssertionError: the body raised nothing, or said something else; `why` tells what it must.
 
     Example:
         >>> with must_raise(ValueError, "an empty list has no largest"):
@@ -82,7 +82,9 @@ def must_raise(error: type[Exception], why: str) -> Iterator[None]:
     """
     try:
         yield
-    except error:
+    except error as raised:
+        if says not in str(raised):
+            raise AssertionError(f"the {error.__name__} does not say {says!r} ({why}): {raised}") from raised
         return
     raise AssertionError(f"no {error.__name__} was raised: {why}")
 

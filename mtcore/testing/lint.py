@@ -33,10 +33,12 @@ class LintRuleContract:
         raise NotImplementedError("override the fixture `planted`: a directory with the fault")
 
     def test_it_concerns_the_client(self, rule: RuleSpec, client: ClientSpec) -> None:
-        assert rule.severity_for(client.name) in ("error", "warning", "note")
+        severity = rule.severity_for(client.name)
+        assert severity in ("error", "warning", "note"), f"{rule.name} does not concern {client.name}: {severity}"
 
     def test_it_is_silent_on_a_good_checkpoint(self, rule: RuleSpec, client: ClientSpec, good: Path) -> None:
-        assert lint(open_checkpoint(good), [client], [rule]).findings == ()
+        findings = lint(open_checkpoint(good), [client], [rule]).findings
+        assert not findings, f"{rule.name} finds fault with a good checkpoint: {findings[0].why}"
 
     def test_it_finds_a_planted_fault_and_says_where_why_and_what_to_do(
         self, rule: RuleSpec, client: ClientSpec, planted: Path
@@ -50,12 +52,12 @@ class LintRuleContract:
 
     def test_it_finds_the_same_again(self, rule: RuleSpec, client: ClientSpec, planted: Path) -> None:
         first, second = (lint(open_checkpoint(planted), [client], [rule]) for _ in range(2))
-        assert first == second
+        assert first == second, f"{rule.name} finds {first.findings}, then {second.findings}"
 
     def test_it_only_reads(self, rule: RuleSpec, client: ClientSpec, planted: Path) -> None:
         before = digests(planted)
         lint(open_checkpoint(planted), [client], [rule])
-        assert digests(planted) == before
+        assert digests(planted) == before, f"{rule.name} changed files of the checkpoint"
 
     def test_it_needs_no_values(self, rule: RuleSpec, planted: Path) -> None:
         """A plan is linted by the headers that would be written."""

@@ -12,7 +12,7 @@ import torch
 from mtcore.errors import ModelError
 from mtcore.flow.loaded import LoadedModel
 from mtcore.plugins import Registry
-from mtcore.testing.compare import assert_same_bits
+from mtcore.testing.compare import assert_same_bits, must_raise
 from mtcore.trace import TraceInputs
 
 QUICKLY = 1.0
@@ -50,8 +50,8 @@ class ModelLoaderContract:
         assert not meta, f"without values: {meta[:3]}"
 
     def test_the_source_and_the_loader_are_named(self, loaded: LoadedModel, source: str) -> None:
-        assert loaded.source == source
-        assert loaded.loader
+        assert loaded.source == source, f"LoadedModel.source is {loaded.source!r}, not {source!r}"
+        assert loaded.loader, "nobody is named as the loader"
 
     def test_one_forward_runs(self, loaded: LoadedModel, registry: Registry) -> None:
         inputs = loaded.example_inputs or registry.example_inputs(loaded.model)
@@ -69,12 +69,13 @@ class ModelLoaderContract:
         if loaded.tokenizer is None:
             return
         ids = loaded.tokenizer.encode("the quick brown fox")
-        assert ids
-        assert all(type(token) is int for token in ids)
+        assert ids, "encode gives no ids"
+        assert all(type(token) is int for token in ids), f"encode gives a {type(ids[0]).__name__}; int is wanted"
         assert loaded.tokenizer.bos_id is None or ids[0] != loaded.tokenizer.bos_id, (
             "encode adds no begin of sequence"
         )
-        assert loaded.tokenizer.decode(ids).strip() == "the quick brown fox"
+        again = loaded.tokenizer.decode(ids).strip()
+        assert again == "the quick brown fox", f"decode(encode('the quick brown fox')) gives {again!r}"
 
     def test_files_that_go_along_exist(self, loaded: LoadedModel) -> None:
         for name, path in loaded.files.files.items():
@@ -83,12 +84,13 @@ class ModelLoaderContract:
 
     def test_a_source_of_somebody_else_is_left_to_others_quickly(self, registry: Registry) -> None:
         start = time.perf_counter()
-        with pytest.raises(ModelError, match="no plugin can load"):
+        with must_raise(
+            ModelError, "return None for what is not yours, and others are asked", "no plugin can load"
+        ):
             registry.load_model("contract-scheme://nobody/knows/this")
         assert time.perf_counter() - start < QUICKLY, "return None before anything slow"
 
     def test_a_broken_source_is_a_clear_error(self, registry: Registry, broken_sources: Sequence[str]) -> None:
         for source in broken_sources:
-            with pytest.raises(ModelError) as raised:
+            with must_raise(ModelError, f"{source} is damaged, and the error says so by name", Path(source).name):
                 registry.load_model(source)
-            assert Path(source).name in str(raised.value), f"the error does not name {source}: {raised.value}"

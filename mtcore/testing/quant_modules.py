@@ -60,7 +60,8 @@ class QuantModuleContract:
     ) -> None:
         match = match_spec(module, [spec])
         assert match.spec is spec, match.reason
-        assert match_spec(twin_of(spec, module), [spec]).spec is None
+        again = match_spec(twin_of(spec, module), [spec]).spec
+        assert again is None, f"{spec.name!r} matches its own quantized form, which would be quantized twice"
 
     def test_the_slots_are_what_the_record_says(self, spec: QuantModuleSpec, module: nn.Module) -> None:
         for declared in spec.weights:

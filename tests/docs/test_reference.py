@@ -60,6 +60,12 @@ def test_every_hook_has_a_test_that_implements_it():
     assert set(hook_names()) - set(IMPLEMENTS.findall(told)) == set()
 
 
+def test_the_table_of_rooms_names_every_room():
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {found.name for found in pkgutil.iter_modules(mtcore.__path__)}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == rooms
+
+
 def test_every_public_module_has_a_page():
     rooms = {f"mtcore.{found.name}" for found in pkgutil.iter_modules(mtcore.__path__)} - NOT_PUBLIC
     assert rooms - set(public_modules()) == {"mtcore.hookspecs"}, "hookspecs has a page of its own"

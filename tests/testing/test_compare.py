@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtcore.testing import assert_same_bits, assert_within_ulps
+from mtcore.testing import assert_same_bits, assert_within_ulps, must_raise
 
 
 def test_equal_tensors_pass_in_every_dtype():
@@ -48,3 +48,16 @@ def test_units_in_the_last_place_are_counted_across_zero_and_powers_of_two():
 def test_nans_in_different_places_differ():
     with pytest.raises(AssertionError, match="NaNs in different places"):
         assert_within_ulps(torch.tensor([torch.nan]), torch.ones(1), 9, "x")
+
+
+def test_an_error_that_says_something_else_is_shown_with_what_it_should_say():
+    with (
+        pytest.raises(AssertionError, match=r"the ValueError does not say 'row 3' \(say where\): broken"),
+        must_raise(ValueError, "say where", "row 3"),
+    ):
+        raise ValueError("broken")
+
+
+def test_an_error_of_another_kind_comes_through():
+    with pytest.raises(KeyError), must_raise(ValueError, "say where"):
+        raise KeyError("row 3")
