@@ -27,9 +27,10 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page that a reader meets."""
+    """Every page that a reader meets; not what a new plugin is made from."""
     written = [path for path in ROOT.glob("docs/**/*.md") if "_build" not in path.parts]
-    return sorted([*written, *ROOT.glob("*.md"), *ROOT.glob("*/*/README.md")])
+    readmes = [path for path in ROOT.glob("*/*/README.md") if not path.parent.name.startswith(("_", "."))]
+    return sorted([*written, *ROOT.glob("*.md"), *readmes])
 
 
 def blocks(page: Path) -> list[Block]:

@@ -25,7 +25,7 @@ from tests.docs.pages import Block, blocks, name_of, pages, program
 
 PAGES = pages()
 RUN = ("python", "console")
-READ = ("yaml", "toml", "text", "mermaid", "")
+READ = ("yaml", "toml", "text", "mermaid")
 """Languages that are data, pictures or output; those that can be parsed are."""
 NOT_RUN = ("py", "sh")
 """Python and shell that cannot run in a test; the comment before the fence says why."""
