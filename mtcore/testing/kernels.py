@@ -28,8 +28,8 @@ class KernelContract:
 
     For kernels of the operations fake_quantize, quantize, dequantize and block_amax. Results are held against
     the operation's reference on a CPU, bit for bit. Where `fmt` is refused on the device, the contract fails: give
-    only formats that the kernel serves. On a GPU one test needs 20 GiB of its memory; mark such a subclass as you mark
-    your other tests for GPUs.
+    only formats that the kernel serves. On a GPU one test needs 20 GiB of its memory; mark such a subclass as your
+    other tests for GPUs.
     """
 
     @pytest.fixture
