@@ -3,6 +3,7 @@
 from mtcore.lint.checkpoint import CONFIG, INDEX, SINGLE, Checkpoint, open_checkpoint
 from mtcore.lint.file_rules import file_rules
 from mtcore.lint.headers import BITS, Fault, TensorInfo
+from mtcore.lint.json_files import read_object
 from mtcore.lint.report import LintFinding, LintReport, lint
 from mtcore.lint.spec import EVERYONE, ClientSpec, Hit, Reading, RuleSpec, Severity
 from mtcore.lint.values import ScaleFacts, Values
@@ -28,4 +29,5 @@ __all__ = [
     "file_rules",
     "lint",
     "open_checkpoint",
+    "read_object",
 ]

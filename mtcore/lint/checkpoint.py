@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any, TypeVar
 
 from mtcore.errors import ModelError
 from mtcore.lint.headers import Fault, TensorInfo, read_header
+from mtcore.lint.json_files import read_object
 from mtcore.lint.values import Values
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 CONFIG = "config.json"
-_LARGEST_JSON = 256 * 2**20  # bytes; the index of a million tensors has 120 MB
 
 Derived = TypeVar("Derived")
 
@@ -74,36 +73,26 @@ class Checkpoint:
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         path = self.folder / name
-        if not path.is_file():
-            if path.exists() or path.is_symlink():
-                self._fault("json-unreadable", name, "it is no regular file", "write it again")
-            return None
-        if self._outside(name):
+        if not (path.exists() or path.is_symlink()) or self._outside(name):
             return None
         try:
-            if path.stat().st_size > _LARGEST_JSON:
-                raise ValueError(f"{path.stat().st_size} bytes are too many")
-            content = json.loads(path.read_bytes())
-            if not isinstance(content, dict):
-                raise ValueError(f"an object was expected, not {type(content).__name__}")
-        except (OSError, ValueError, RecursionError) as error:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            self._fault("json-unreadable", name, f"not readable as JSON: {reason}", "write it again")
+            return read_object(path)
+        except ValueError as error:
+            self._fault("json-unreadable", name, str(error), "write it again")
             return None
-        return content
 
     def _weight_map(self) -> Mapping[str, str] | None:
         """Tensor → file as the index has it; None without an index."""
-        if not (self.folder / INDEX).exists():
+        if not os.path.lexists(self.folder / INDEX):
             return None
         found = (self.json(INDEX) or {}).get("weight_map")
         if not isinstance(found, dict) or not found:
             if self.json(INDEX) is not None:
                 self._fault("json-unreadable", INDEX, "it has no weight_map", "write the index again")
             return None
-        odd = next((file for file in found.values() if not isinstance(file, str) or not file), None)
-        if odd is not None:
-            self._fault("json-unreadable", INDEX, f"its weight_map names {odd!r}", "write the index again")
+        odd = [file for file in found.values() if not isinstance(file, str) or not file]
+        if odd:
+            self._fault("json-unreadable", INDEX, f"its weight_map names {odd[0]!r}", "write the index again")
             return None
         return found
 

@@ -87,14 +87,15 @@ def read_header(path: Path, name: str) -> tuple[list[TensorInfo], list[Fault]]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block the open
     except OSError as error:
         return [], [wrong("file-missing", f"it cannot be opened ({error.strerror})")]
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        return [], [wrong("file-missing", "it is no regular file")]
     with os.fdopen(descriptor, "rb") as stream:
-        facts = os.fstat(stream.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            return [], [wrong("file-missing", "it is no regular file")]
         size = facts.st_size
         start = stream.read(8)
         if len(start) < 8:
-            return [], [wrong("file-truncated", f"{size} bytes are too few for a safetensors file")]
+            return [], [wrong("file-truncated", f"cut short: {size} bytes are too few for a safetensors file")]
         (length,) = struct.unpack("<Q", start)
         if length > LARGEST_HEADER:
             why = f"its header claims {length} bytes, the limit is {LARGEST_HEADER}; this is no safetensors file"
@@ -138,7 +139,9 @@ def read_header(path: Path, name: str) -> tuple[list[TensorInfo], list[Fault]]:
     if size < 8 + length + end:
         faults.append(wrong("file-truncated", f"cut short ({size} of {8 + length + end} bytes)"))
     elif size > 8 + length + end:
-        faults.append(wrong("tensor-offsets", f"{size - 8 - length - end} bytes more than its header says"))
+        faults.append(
+            wrong("tensor-offsets", f"it is longer than its header says ({size} of {8 + length + end} bytes)")
+        )
     faults += _overlaps(tensors, 8 + length, name) if not faults else []
     return tensors, faults
 

@@ -173,6 +173,12 @@ def test_weight_that_is_not_in_the_files_is_no_random_number(llama_copy: Path) -
     assert "model.layers.1.mlp.up_proj.weight" in error_of(llama_copy)
 
 
+@pytest.mark.parametrize("size", [{"num_hidden_layers": 2**31}, {"vocab_size": 2**40}, {"num_hidden_layers": 5000}])
+def test_a_size_that_no_model_has_is_refused_before_anything_is_built(edit_config, size) -> None:
+    key, value = next(iter(size.items()))
+    assert f"{key} is {value}" in error_of(edit_config(**size))
+
+
 def test_config_of_another_size_is_an_error(edit_config) -> None:
     assert "another shape than config.json says" in error_of(edit_config(intermediate_size=128))
 

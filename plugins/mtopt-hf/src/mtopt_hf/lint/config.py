@@ -109,15 +109,17 @@ def matches(entry: str, module: str) -> bool:
 
 
 _COMPILED: dict[str, re.Pattern[str] | None] = {}
+_ENDLESS = re.compile(r"\([^()]*[*+][^()]*\)[*+{]")  # a repeat of a repeat can try every way to cut a name
 
 
 def compiled(entry: str) -> re.Pattern[str] | None:
-    """The pattern of a `re:` entry; None where it is none."""
+    """The pattern of a `re:` entry; None where it is none, or one that could take forever."""
     if entry not in _COMPILED:
         if len(_COMPILED) > 10_000:
             _COMPILED.clear()
         try:
-            _COMPILED[entry] = re.compile(entry.removeprefix("re:"))
+            pattern = entry.removeprefix("re:")
+            _COMPILED[entry] = None if _ENDLESS.search(pattern) else re.compile(pattern)
         except (re.error, OverflowError, RecursionError):
             _COMPILED[entry] = None
     return _COMPILED[entry]

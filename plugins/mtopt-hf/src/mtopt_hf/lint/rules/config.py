@@ -252,7 +252,8 @@ def regex(checkpoint: Checkpoint) -> Iterator[Hit]:
     entries = [*says.ignore, *(target for group in says.groups for target in group.targets)]
     for entry in dict.fromkeys(entries):
         if entry.startswith("re:") and compiled(entry) is None:
-            yield Hit(CONFIG, f"{entry!r} is no regular expression; clients raise", "correct it")
+            why = f"{entry!r} is no regular expression, or one that repeats a repeat and can take forever"
+            yield Hit(CONFIG, why, "correct it")
 
 
 def targets(checkpoint: Checkpoint) -> Iterator[Hit]:
