@@ -305,7 +305,7 @@ def mtcore_exporters() -> Iterable[ExporterSpec]:
     raise NotImplementedError
 
 
-@_records("clients", "client", "mtcore.lint.spec:ClientSpec")
+@_records("clients", "client", "mtcore.lint.spec:ClientSpec", aliases=True)
 def mtcore_clients() -> Iterable[ClientSpec]:
     """Programs that load checkpoints: `mtopt lint --client NAME`, `mtopt plan --to NAME`.
 
@@ -356,7 +356,7 @@ def mtcore_before_phase(run: RunFacts, phase: str) -> None:
 
     Args:
         run: what the run was asked to do.
-        phase: "load", "trace", "verify", "explain", "plan", "calibrate", "export" or "evaluate".
+        phase: "load", "trace", "verify", "explain", "plan", "rehearse", "calibrate", "export" or "evaluate".
 
     Example:
         >>> from mtcore.plugins import Registry, RunFacts

@@ -29,8 +29,8 @@ tests a rule.
 
 def page(registry: Registry) -> str:
     """The whole page."""
-    clients = [f"| `{one.name}` | {one.summary} | {', '.join(one.dialects)} |" for one in registry.clients.values()]
-    table = ["| client | what its rules were taken from | reads |", "|---|---|---|", *clients, ""]
+    clients = [f"| `{one.name}` | {one.summary} |" for one in registry.clients.values()]
+    table = ["| client | what its rules were taken from |", "|---|---|", *clients, ""]
     table += [f"## {len(registry.lint_rules)} rules", "", "| rule | what must hold | otherwise |", "|---|---|---|"]
     table += [f"| `{rule.name}` | {rule.summary} | {severities(rule)} |" for rule in registry.lint_rules.values()]
     return HEAD + "\n".join(table) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -43,7 +44,8 @@ def save_tensors(
     """Write some tensors of a mapping as a safetensors file that appears whole.
 
     Each tensor is asked for twice, for its shape and for its values, and let go of at once: a mapping that makes or
-    reads its tensors when asked never holds two of them. The same tensors give the same bytes.
+    reads its tensors when asked never holds two of them. The same tensors give the same bytes. One on the meta
+    device becomes a hole, so that the file has its size and takes no place on the disk.
 
     Raises:
         OSError: the disk is full, say.
@@ -60,10 +62,14 @@ def save_tensors(
     header += b" " * (-len(header) % 8)
     with whole_file(path) as file:
         file.write(struct.pack("<Q", len(header)) + header)
-        for name, _, _ in order:
+        for name, dtype, shape in order:
             tensor = tensors[name].detach()
+            if tensor.is_meta:
+                file.seek(dtype.itemsize * shape.numel(), os.SEEK_CUR)
+                continue
             file.write(memoryview(_bytes(tensor)))
             drop_pages(tensor)
+        file.truncate(8 + len(header) + end)
 
 
 class TensorFile(Mapping[str, Tensor]):

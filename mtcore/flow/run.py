@@ -18,11 +18,13 @@ from mtcore.calibration.statistics import StatisticsStore
 from mtcore.errors import CalibrationError, ModelError, look_up
 from mtcore.export import Artifact, Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
+from mtcore.flow.estimate import Estimate, estimate
 from mtcore.flow.evaluate import Evaluation, perplexity
 from mtcore.flow.experts import check_experts, more_batches
 from mtcore.flow.layerwise import LayerwiseOptions, is_unfinished, quantize_blocks
 from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.precision import restore_dtypes, widen_on_cpu
+from mtcore.flow.rehearsal import Rehearsal, rehearse
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.statistics import kept_trace, open_store, stored_statistics
 from mtcore.flow.torchrun import is_first, several_processes, torchrun_ranks
@@ -203,6 +205,38 @@ def plan_checkpoint(
     """
     run = _Run.of(registry, reporter, source, recipe)
     return run.plan(run.load(weights=False), recipe, dialect=dialect)
+
+
+def plan_for_targets(
+    source: str,
+    recipe: Config,
+    targets: Sequence[str],
+    *,
+    dialect: str | None = None,
+    data: DataOptions | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+) -> tuple[Plan, tuple[Rehearsal, ...], Estimate]:
+    """`plan_checkpoint`, what each target would be, whether its client would run it, and what the run will need.
+
+    Nothing is written that stays, and no weight is read: a model without weights will do. Where the plan has errors
+    there is nothing to rehearse.
+
+    Args:
+        targets: dialects or clients.
+        dialect: see `plan_checkpoint`.
+        data: how much calibration data there will be.
+
+    Raises:
+        UnknownNameError: no such target. ModelError, RecipeError: see `plan_checkpoint`.
+    """
+    run = _Run.of(registry, reporter, source, recipe)
+    loaded = run.load(weights=False)
+    plan = run.plan(loaded, recipe, dialect=dialect)
+    with run.phase("rehearse"):
+        rehearsals = () if plan.errors else rehearse(loaded, plan, targets, run.registry)
+        largest = max((rehearsal.size_bytes for rehearsal in rehearsals), default=0)
+        return plan, rehearsals, estimate(loaded.model, plan, largest, data)
 
 
 def quantize_checkpoint(

@@ -124,10 +124,9 @@ class Checkpoint:
 
     def _outside(self, name: str) -> bool:
         """Whether a name leads out of the directory; hub caches link to `blobs` beside their snapshots."""
-        if "/" in name or "\\" in name or name in ("", ".", "..") or "\0" in name:
-            self._fault(
-                "path-outside", INDEX, f"it names {name!r}; shards lie beside their index", "write it again"
-            )
+        if any(mark in name for mark in "/\\\0") or name in ("", ".", "..") or len(name.encode()) > 255:
+            why = f"it names {name[:200]!r}; shards lie beside their index"
+            self._fault("path-outside", INDEX, why, "write it again")
             return True
         target, home = Path(os.path.realpath(self.folder / name)), Path(os.path.realpath(self.folder))
         allowed = [home] + ([home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [])

@@ -76,10 +76,10 @@ class ClientSpec:
         name: "vllm"; what `--client` takes and rules name.
         summary: which versions the rules were read from or tried on.
         read: what it would make of a checkpoint; like `RuleSpec.check` it changes nothing and does not raise.
-        dialects: names of exporters whose files it reads, the best first; what `--to NAME` means for a plan.
+        aliases: further names of it.
     """
 
     name: str
     summary: str
     read: Callable[[Checkpoint], Reading]
-    dialects: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()

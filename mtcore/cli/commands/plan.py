@@ -14,6 +14,8 @@ from mtcore.cli.session import chosen_recipe, open_registry, recipe_options
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mtcore.recipe import QuantizeConfig
+
 
 @click.command(
     cls=Command,
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 @click.argument("model")
 @recipe_options
 @click.option("--dialect", help="The checkpoint to be: what its layers may hold beside codes, and what it refuses.")
+@click.option(
+    "--to",
+    "targets",
+    metavar="NAME[,NAME…]",
+    default="",
+    help="Say whether these dialects or clients (vllm, trtllm, …) can be reached, and what the run will need.",
+)
 @click.option("--all", "every_module", is_flag=True, help="One line a module; do not fold identical layers.")
 def plan(
     model: str,
@@ -30,17 +39,22 @@ def plan(
     overrides: tuple[str, ...],
     max_unquantized: float | None,
     dialect: str | None,
+    targets: str,
     every_module: bool,
 ) -> Answer:
     """Show what quantizing MODEL would do to which module, and why. Writes nothing.
 
-    The exit code is 1 where the plan has errors, that is, where `quantize` would refuse.
+    With --to, the checkpoint of each target is written without values, in no place, and linted. The exit code is 1
+    where the plan has errors, that is, where `quantize` would refuse, or where a target cannot be reached.
     """
     from mtcore import flow
     from mtcore.plan import plan_to_dict
 
     registry = open_registry()
     config = chosen_recipe(recipe, overrides, max_unquantized, registry)
+    names = [name.strip() for name in targets.split(",") if name.strip()]
+    if names:
+        return _with_targets(model, config, names, dialect, every_module=every_module)
     made = flow.plan_checkpoint(model, config, dialect=dialect, registry=registry, reporter=make_reporter())
 
     def draw(console: Console) -> None:
@@ -49,3 +63,30 @@ def plan(
         draw_plan(console, made, every_module=every_module)
 
     return Answer(plan_to_dict(made), draw, exit_code=FAILED if made.errors else 0)
+
+
+def _with_targets(
+    model: str, config: QuantizeConfig, names: list[str], dialect: str | None, *, every_module: bool
+) -> Answer:
+    from mtcore import flow
+    from mtcore.plan import plan_to_dict
+
+    made, rehearsals, needs = flow.plan_for_targets(
+        model, config, names, dialect=dialect, registry=open_registry(), reporter=make_reporter()
+    )
+
+    def draw(console: Console) -> None:
+        from mtcore.cli.plan_view import draw_plan
+        from mtcore.cli.target_view import draw_estimate, draw_rehearsals
+
+        draw_plan(console, made, every_module=every_module)
+        draw_rehearsals(console, rehearsals)
+        draw_estimate(console, needs)
+
+    data = {
+        **plan_to_dict(made),
+        "targets": [rehearsal.to_json() for rehearsal in rehearsals],
+        "estimate": needs.to_json(),
+    }
+    failed = bool(made.errors) or any(rehearsal.problems for rehearsal in rehearsals)
+    return Answer(data, draw, exit_code=FAILED if failed else 0)

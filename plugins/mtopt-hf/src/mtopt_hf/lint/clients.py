@@ -13,13 +13,10 @@ from mtopt_hf.lint.view import view_of
 
 def clients() -> Iterator[ClientSpec]:
     """vLLM, TensorRT-LLM, transformers and SGLang."""
-    ct, mo = "compressed-tensors", "modelopt"
-    yield ClientSpec("vllm", "vLLM 0.32, read in its source and run on a CPU", _reader("vllm"), (ct, mo))
-    yield ClientSpec(
-        "trtllm", "TensorRT-LLM 1.x (PyTorch backend), read in its source", _reader("trtllm"), (mo, ct)
-    )
-    yield ClientSpec("transformers", "transformers 5.23, run on a CPU", _reader("transformers"), (ct,))
-    yield ClientSpec("sglang", "SGLang 0.5, read in its source", _reader("sglang"), (ct, mo))
+    yield ClientSpec("vllm", "vLLM 0.32, read in its source and run on a CPU", _reader("vllm"))
+    yield ClientSpec("trtllm", "TensorRT-LLM 1.x (PyTorch backend), read in its source", _reader("trtllm"))
+    yield ClientSpec("transformers", "transformers 5.23, run on a CPU", _reader("transformers"), aliases=("hf",))
+    yield ClientSpec("sglang", "SGLang 0.5, read in its source", _reader("sglang"))
 
 
 def _reader(client: str) -> Callable[[Checkpoint], Reading]:
