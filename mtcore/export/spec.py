@@ -45,7 +45,8 @@ class ExporterSpec:
             directory is empty, or holds what an earlier call with the same artifact wrote before it was
             interrupted: a file that can only be there whole may be kept, all others are written anew. Modules and
             tensors of the artifact may come from the disk when they are asked for; one that asks for them one by
-            one, and lets go of them, needs no more memory than one.
+            one, and lets go of them, needs no more memory than one. `mtopt plan --to` calls it with tensors on the
+            meta device; `mtcore.files.save_tensors` writes those as holes.
         notes: what the dialect folds, drops or writes in another way than the plan says, one line each.
         clients: programs that are given this dialect when a user names them.
         shards: whether `write` takes the keyword `max_shard_bytes`.

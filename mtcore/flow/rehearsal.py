@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,10 @@ def _rehearse(artifact: Artifact, target: Target, registry: Registry) -> Rehears
         try:
             exported = UnifiedExporter(registry.exporters).export(artifact, folder, target.dialect)
         except ExportError as error:
-            return Rehearsal(Target(target.name, target.dialect, target.why, target.notes, error.problems), {})
+            return Rehearsal(replace(target, problems=error.problems), {})
+        except NotImplementedError:  # torch's word for a tensor without values
+            note = "its exporter cannot be tried without values; only the plan was looked at"
+            return Rehearsal(replace(target, notes=(*target.notes, note)), {})
         clients = _clients(target, registry)
         if not clients:
             return Rehearsal(target, exported.files)

@@ -61,3 +61,19 @@ def test_a_dtype_without_a_name_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"x: a safetensors file holds no torch\.complex64"):
         save_tensors(tmp_path / "f", ["x"], {"x": torch.zeros(1, dtype=torch.complex64)})
     assert not list(tmp_path.iterdir())
+
+
+def test_tensors_without_values_become_holes_of_their_size(tmp_path):
+    tensors = {"a": torch.ones(3), "b": torch.empty(10**6, device="meta"), "c": torch.ones(2, dtype=torch.int8)}
+    save_tensors(tmp_path / "x.safetensors", tensors, tensors)
+    found = TensorFile(tmp_path / "x.safetensors")
+    assert torch.equal(found["a"], tensors["a"])
+    assert torch.equal(found["c"], tensors["c"])
+    assert found["b"].shape == (10**6,)
+    assert (tmp_path / "x.safetensors").stat().st_blocks * 512 < 10**6  # of 4 MB
+
+
+def test_a_file_may_end_with_a_hole(tmp_path):
+    tensors = {"a": torch.empty(1000, device="meta")}
+    save_tensors(tmp_path / "x.safetensors", tensors, tensors)
+    assert len(TensorFile(tmp_path / "x.safetensors")) == 1
