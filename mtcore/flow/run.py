@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mtcore.flow.rehearsal import Rehearsal, rehearse
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.statistics import kept_trace, open_store, stored_statistics
 from mtcore.flow.torchrun import is_first, several_processes, torchrun_ranks
-from mtcore.plan import Plan, holds_nothing, plan_to_dict
+from mtcore.plan import Finding, Plan, holds_nothing, plan_to_dict
 from mtcore.plugins import Registry, RunFacts, default_registry
 from mtcore.quantization import apply_plan, plan_model, to_artifact
 from mtcore.quantization.api import Config, raise_errors, trace_model
@@ -196,15 +196,19 @@ def plan_checkpoint(
     """What `quantize_checkpoint` would do to every module, and why. Writes nothing.
 
     Args:
-        dialect: of the checkpoint to be; it decides what layers may hold beside codes and scales. Nothing, where it
-            is None.
+        dialect: of the checkpoint to be. It decides what layers may hold beside codes and scales (nothing, where
+            it is None), and what it cannot express is a finding of level "error".
 
     Raises:
         ModelError, RecipeError: the source or the recipe cannot be understood. Problems of the two together are
             findings of the plan.
     """
     run = _Run.of(registry, reporter, source, recipe)
-    return run.plan(run.load(weights=False), recipe, dialect=dialect)
+    plan = run.plan(run.load(weights=False), recipe, dialect=dialect)
+    if dialect is None:
+        return plan
+    problems = run.registry.exporters[dialect].problems(plan)
+    return replace(plan, findings=(*plan.findings, *(Finding("error", "", problem) for problem in problems)))
 
 
 def plan_for_targets(

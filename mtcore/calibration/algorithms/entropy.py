@@ -5,22 +5,11 @@ from __future__ import annotations
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from mtcore.calibration.algorithms.max import (
-    Amaxes,
-    max_of,
-    needs_data,
-    set_activations,
-    set_weights,
-    static_activations,
-    with_tensor_amax,
-)
+from mtcore.calibration.algorithms.max import Amaxes, max_of, with_tensor_amax
+from mtcore.calibration.algorithms.ranges import histogram, range_algorithm
 from mtcore.calibration.math import entropy_amax, linear_counts
-from mtcore.calibration.quantizers import planned_quantizers
-from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
-from mtcore.calibration.statistics import Needs, Site, TensorStatistics
+from mtcore.calibration.statistics import TensorStatistics
 from mtcore.nn import TensorQuantizer
-
-NEEDS = Needs(histogram=True)
 
 
 class EntropyOptions(BaseModel):
@@ -38,42 +27,23 @@ class EntropyOptions(BaseModel):
     stride: int = Field(8, ge=1)
 
 
-def wanted(run: CalibrationRun, options: EntropyOptions) -> dict[Site, Needs]:
-    """The histogram of every activation whose scales are fixed beforehand."""
-    return dict.fromkeys(static_activations(dict(planned_quantizers(run))), NEEDS)
-
-
-def run_entropy(run: CalibrationRun, options: EntropyOptions) -> None:
-    """Set per-tensor activation scales by least KL divergence; all others, and weights, as `max` does.
+def decide(options: EntropyOptions, quantizer: TensorQuantizer, statistics: TensorStatistics) -> Amaxes:
+    """Per-tensor scales by least KL divergence; all others as `max` does.
 
     The outer scale of a two-level format cuts nothing off by itself, so it stays that of `max`.
-
-    Raises:
-        CalibrationError: as for `max`.
     """
-
-    def decide(quantizer: TensorQuantizer, statistics: TensorStatistics) -> Amaxes:
-        plain = max_of(quantizer, statistics)
-        if quantizer.format.outer is not None:
-            return plain
-        assert statistics.counts is not None
-        largest = float(statistics.tensor_amax)
-        counts = linear_counts(statistics.counts.cpu(), largest, options.bins)
-        found = entropy_amax(
-            counts, largest / options.bins, quantizer.format.element, start=options.start, stride=options.stride
-        )
-        return with_tensor_amax(quantizer, plain, torch.tensor(found, device=statistics.amax.device))
-
-    quantizers = dict(planned_quantizers(run))
-    set_activations(run, quantizers, decide, NEEDS)
-    set_weights(run, quantizers)
+    plain = max_of(quantizer, statistics)
+    if quantizer.format.outer is not None:
+        return plain
+    assert statistics.counts is not None
+    largest = float(statistics.tensor_amax)
+    counts = linear_counts(statistics.counts.cpu(), largest, options.bins)
+    found = entropy_amax(
+        counts, largest / options.bins, quantizer.format.element, start=options.start, stride=options.stride
+    )
+    return with_tensor_amax(quantizer, plain, torch.tensor(found, device=statistics.amax.device))
 
 
-ENTROPY = AlgorithmSpec(
-    "entropy",
-    "cut activations off where quantizing loses least information",
-    EntropyOptions,
-    needs_data,
-    run_entropy,
-    wanted,
+ENTROPY = range_algorithm(
+    "entropy", "cut activations off where quantizing loses least information", EntropyOptions, decide, histogram
 )

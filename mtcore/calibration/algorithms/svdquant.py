@@ -69,7 +69,7 @@ def planned(plan: Plan, options: SvdQuantOptions, holds: Holds) -> Plan:
         )
     if not any(module.low_rank for module in modules):
         message = f"no linear layer is large enough for a branch of rank {options.rank}; choose a smaller rank"
-        findings.append(Finding("error", "svdquant", message))
+        findings.append(Finding("warning", "svdquant", message))
     return replace(plan, modules=tuple(modules), findings=(*plan.findings, *findings))
 
 
@@ -87,11 +87,11 @@ def run_svdquant(run: CalibrationRun, options: SvdQuantOptions) -> None:
     rounded to 16 bits first and the rest taken from that, so that together they are W in any case.
 
     Raises:
-        CalibrationError: no layer was planned with a branch; a weight is transformed before it is rounded, or not
-            finite; or as `max`.
+        CalibrationError: the plan knew nothing of this step, and so of no branch; a weight is transformed before it
+            is rounded, or not finite; or as `max`.
     """
     layers = dict(_branched(run))
-    if not layers:
+    if not layers and not any(step.method == "svdquant" for step in run.plan.algorithm):
         raise CalibrationError(
             "svdquant: no layer of this model was planned with a low-rank branch; quantize it with svdquant among "
             "the steps of its recipe"

@@ -115,9 +115,11 @@ def test_the_plan_says_what_the_branches_cost_and_which_layers_are_too_small():
     assert note.message == "gets no branch: with rank 8 it would take 4352 bytes, the quantized weight 2304"
 
 
-def test_a_model_whose_layers_are_all_too_small_is_refused():
-    with pytest.raises(PlanError, match="no linear layer is large enough for a branch of rank 64"):
-        mtcore.quantize(rich_in_outliers(), config("nvfp4", split(64)))
+def test_a_model_whose_layers_are_all_too_small_is_rounded_as_with_max_which_the_plan_says():
+    plan = plan_model(rich_in_outliers(), config("nvfp4", split(64)))
+    (warning,) = [finding for finding in plan.findings if finding.where == "svdquant"]
+    assert warning.message == "no linear layer is large enough for a branch of rank 64; choose a smaller rank"
+    assert error(config("nvfp4", split(64))) == error(config("nvfp4", "max"))
 
 
 def test_without_planned_branches_it_says_where_they_come_from():
