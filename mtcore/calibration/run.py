@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,6 +30,14 @@ LOG = logging.getLogger(__name__)
 
 Resolved = Sequence[tuple[AlgorithmSpec, BaseModel]]
 """Steps of a recipe: algorithms with their validated options."""
+
+StepPhase = Callable[[str], AbstractContextManager[object]]
+"""From the name of a part of a calibration to what is entered around it."""
+
+
+def no_phase(name: str) -> AbstractContextManager[object]:
+    """Nothing is entered."""
+    return nullcontext()
 
 
 def resolve_algorithms(
@@ -68,6 +77,7 @@ def run_algorithms(
     blocks: Sequence[BlockInputs] | None = None,
     *,
     more: Iterable[Any] | None = None,
+    phase: StepPhase = no_phase,
     summary: bool = False,
 ) -> CalibrationSummary | None:
     """Run resolved steps in order on a converted model.
@@ -79,6 +89,7 @@ def run_algorithms(
         statistics: of the model as it is now, with what it takes to gather more; from the loop where None.
         blocks: see `CalibrationRun`.
         more: further batches, for experts that the data hardly reach; see `ExpertsSetting`.
+        phase: entered around the gathering of statistics ("statistics") and around every step (its name).
         summary: whether to compare every layer with itself before rounding, and say what it lost.
 
     Raises:
@@ -86,42 +97,40 @@ def run_algorithms(
     """
     _refuse_shards(model, resolved)
     edits = ParameterEdits() if edits is None else edits
+    first = CalibrationRun(model, plan, forward_loop, edits, statistics, blocks)
     if forward_loop is None:
-        return _run_steps(model, plan, resolved, None, edits, statistics, blocks, (), summary=summary)
+        return _run_steps(first, resolved, (), phase, summary=summary)
     with topped_up(model, plan, forward_loop, more) as (loop, starved):
-        return _run_steps(model, plan, resolved, loop, edits, statistics, blocks, starved, summary=summary)
+        return _run_steps(replace(first, forward_loop=loop), resolved, starved, phase, summary=summary)
 
 
 def _run_steps(
-    model: nn.Module,
-    plan: Plan,
+    first: CalibrationRun,
     resolved: Resolved,
-    forward_loop: ForwardLoop | None,
-    edits: ParameterEdits,
-    statistics: Statistics | None,
-    blocks: Sequence[BlockInputs] | None,
     starved: tuple[StarvedExpert, ...],
+    phase: StepPhase,
     *,
     summary: bool,
 ) -> CalibrationSummary | None:
-    first = CalibrationRun(model, plan, forward_loop, edits, statistics)
-    shared = first.statistics
+    model, plan, shared = first.model, first.plan, first.statistics
     if plan.experts.unseen == "siblings":
         shared.substitute = partial(from_siblings, model)
     wanted = wanted_statistics(first, resolved)
     quantizers = dict(planned_quantizers(first))
     welcome = expert_needs(model, (planned.name for planned in plan.quantized))
     welcome |= summary_needs(model, quantizers) if summary else {}
-    if wanted or (summary and welcome and forward_loop is not None):
-        shared.need(wanted, welcome)
+    if wanted or (summary and welcome and first.forward_loop is not None):
+        with phase("statistics"):
+            shared.need(wanted, welcome)
     for spec, options in resolved:
         started = time.perf_counter()
-        spec.run(CalibrationRun(model, plan, forward_loop, edits.nested(), shared, blocks), options)
+        with phase(spec.name):
+            spec.run(replace(first, edits=first.edits.nested(), gathered=shared), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
     starved = starved or starved_experts(model, linear_layers(model, quantizers), shared, plan.experts)
     for expert in starved:
         LOG.warning("%s", expert)
-    return replace(summarize(model, quantizers, edits, shared), starved=starved) if summary else None
+    return replace(summarize(model, quantizers, first.edits, shared), starved=starved) if summary else None
 
 
 def _refuse_shards(model: nn.Module, resolved: Resolved) -> None:

@@ -170,6 +170,7 @@ class _Run:
                 statistics=statistics,
                 summary=True,
                 more=more,
+                phase=lambda part: self.registry.phase(self.facts, f"calibrate: {part}"),
             )
         return restore_dtypes(to_artifact(model, loaded.files), dtypes), quantized_of(model).summary
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mtcore.calibration import Data, Statistics, as_forward_loop, resolve_algorithms, run_algorithms
-from mtcore.calibration.run import Resolved
+from mtcore.calibration.run import Resolved, StepPhase, no_phase
 from mtcore.errors import PlanError, TraceError, look_up
 from mtcore.export import Artifact, SourceFiles
 from mtcore.nn import QuantizerState
@@ -89,6 +89,7 @@ def apply_plan(
     undoable: bool = True,
     summary: bool = False,
     more: Iterable[Any] | None = None,
+    phase: StepPhase = no_phase,
 ) -> nn.Module:
     """Carry a plan out: convert and calibrate. Arguments, result and errors as in `quantize`.
 
@@ -96,6 +97,7 @@ def apply_plan(
         statistics: where they come from, if not from the data alone.
         summary: compare every layer with itself before rounding; `quantized_of(model).summary` says what it lost.
         more: further batches of the same source, for experts that the data hardly reach.
+        phase: entered around the gathering of statistics ("statistics") and around every step (its name).
 
     Raises:
         PlanError: the plan has findings of level "error", or was made for another model.
@@ -110,7 +112,9 @@ def apply_plan(
     try:
         kernels = assign_kernels(root, registry.kernels)
         known = None if statistics is None else statistics(root, plan, steps)
-        told = run_algorithms(root, plan, steps, loop, journal.parameters, known, more=more, summary=summary)
+        told = run_algorithms(
+            root, plan, steps, loop, journal.parameters, known, more=more, phase=phase, summary=summary
+        )
     except BaseException:
         journal.undo()
         raise

@@ -76,3 +76,35 @@ def test_a_dialect_holds_nothing_unless_it_says_so(source, registry):
     spec = ExporterSpec("bare", "for tests", lambda plan: ["a: no"], lambda artifact, folder: None)
     assert not spec.holds(plan.quantized[0], "low_rank")
     assert spec.problems(plan) == ("a: no",)
+
+
+class Watching(Plain):
+    def __init__(self):
+        self.seen = []
+
+    @hookimpl
+    def mtcore_before_phase(self, phase):
+        self.seen.append(phase)
+
+    @hookimpl
+    def mtcore_after_phase(self, phase, outcome):
+        self.seen.append(f"{phase} {'failed' if outcome.error else 'done'}")
+
+
+def test_every_step_of_a_calibration_is_a_phase_for_plugins(source, tmp_path):
+    plugin = Watching()
+    registry = Registry.load([plugin], discover=False)
+    quantize_checkpoint(
+        source, recipe("smoothquant", "mse"), tmp_path / "out", calib="some", dialect="toy", registry=registry
+    )
+    begun = plugin.seen.index("calibrate")
+    assert plugin.seen[begun : plugin.seen.index("calibrate done") + 1] == [
+        "calibrate",
+        "calibrate: statistics",
+        "calibrate: statistics done",
+        "calibrate: smoothquant",
+        "calibrate: smoothquant done",
+        "calibrate: mse",
+        "calibrate: mse done",
+        "calibrate done",
+    ]

@@ -41,3 +41,20 @@ def test_a_rank_beyond_the_weight_leaves_nothing(layer):
 def test_a_rank_below_one_is_refused(layer):
     with pytest.raises(ValueError, match="rank 0"):
         low_rank_split(layer()[0], 0)
+
+
+@pytest.mark.parametrize("shape", [(20, 32), (32, 20), (16, 16)])
+def test_both_factors_carry_half_of_every_value(shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    split = low_rank_split(weight, 4)
+    values = torch.linalg.svdvals(weight.double())[:4].float()
+    torch.testing.assert_close(split.up.square().sum(0), values)
+    torch.testing.assert_close(split.down.square().sum(1), values)
+
+
+def test_a_weight_of_lower_rank_leaves_nothing_and_no_nan():
+    weight = torch.outer(torch.arange(6.0), torch.ones(8))
+    split = low_rank_split(weight, 3)
+    assert split.rest.abs().max() < 1e-6
+    assert split.up.isfinite().all()
+    assert split.down.isfinite().all()
