@@ -23,6 +23,8 @@ SAME = ("model", "machine", "torch", "evaluation_chunks", "calibration_chunks")
 def merged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Results of one subject as one: all rows, the most processes at once, and the least time of a plain forward.
 
+    Of rows with one label the first that was measured counts; failed ones are dropped where another was.
+
     Raises:
         ValueError: they are not of one model, machine and text.
     """
@@ -31,11 +33,16 @@ def merged(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         other = [name for name in SAME if one[name] != first[name]]
         if other or abs(one["perplexity"] / first["perplexity"] - 1) > 1e-3:
             raise ValueError(f"results of different subjects cannot be compared: {other or ['perplexity']}")
+    rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for row in (row for one in results for row in one["rows"]):
+        label = (row["tool"], row["format"], row["algorithm"])
+        if label not in rows or rows[label]["ratio"] is None:
+            rows[label] = row
     return {
         **first,
         "plain_forward_s": min(one["plain_forward_s"] for one in results),
         "processes": max(one["processes"] for one in results),
-        "rows": [row for one in results for row in one["rows"]],
+        "rows": list(rows.values()),
     }
 
 
@@ -54,6 +61,8 @@ def markdown(facts: Mapping[str, Any]) -> str:
     parts.append("\n")
     for name, goal in GOALS.items():
         own = [row for row in facts["rows"] if row["format"] == name]
+        if not own:
+            continue
         own.sort(key=lambda row: (row["ratio"] is None, row["ratio"]))
         parts.append(
             f"\n### {name} (aim: at most {goal:.3f})\n\n"
@@ -67,8 +76,9 @@ def markdown(facts: Mapping[str, Any]) -> str:
 def _row(row: Mapping[str, Any], plain: float) -> str:
     if row["ratio"] is None:
         return f"| {row['tool']} | {row['algorithm']} | {row['error'].replace('|', '/')} | | | |\n"
-    other = "" if row["other_ratio"] is None else f"{row['other_ratio']:.4f}"
-    cells = (row["tool"], row["algorithm"], f"{row['ratio']:.4f}", other, f"{row['seconds']:.1f}")
+    other = "" if row["other_ratio"] is None else f"{row['other_ratio']:.4f}" if row["other_ratio"] < 100 else ""
+    ratio = f"{row['ratio']:.4f}" if row["ratio"] < 100 else f"{row['ratio']:.1g}"
+    cells = (row["tool"], row["algorithm"], ratio, other, f"{row['seconds']:.1f}")
     return f"| {' | '.join(cells)} | {row['seconds'] / plain:.1f} |\n"
 
 

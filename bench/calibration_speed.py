@@ -2,6 +2,7 @@
 
     python bench/calibration_speed.py --size h100 --json out.json --markdown out.md     # on a GPU
     python bench/calibration_speed.py --size small                                      # on any CPU
+    python bench/calibration_speed.py --show bench/results/calibration_speed_h200.json  # the table of a run
 
 A Llama with random weights, the same data, one process a tool. Each peer runs with the interpreter that
 `--modelopt` or `--llmcompressor` names (default: this one), sees the packages in the folder that
@@ -275,10 +276,11 @@ def table(rows: list[Row]) -> str:
             continue
         memory = f"{row.memory:.3f}x (forward alone {row.forward_peak / row.weights:.3f}x)" if row.weights else "-"
         plan = f"{row.plan:.2f}" if row.plan else "-"
+        spread = f" ({min(row.ratios):.2f} to {max(row.ratios):.2f})" if len(row.ratios) > 1 else ""
         lines.append(
             f"| {row.recipe} | {row.tool} {row.version} | {row.forward:.3f} ({row.forwards[0]:.3f} to "
             f"{row.forwards[1]:.3f}) | {row.calibrate:.3f} | "
-            f"**{row.ratio:.2f}x** ({min(row.ratios):.2f} to {max(row.ratios):.2f}) | {plan} | {memory} |"
+            f"**{row.ratio:.2f}x**{spread} | {plan} | {memory} |"
         )
     return "\n".join(lines)
 
@@ -294,10 +296,15 @@ def main() -> None:
     parser.add_argument("--llmcompressor", default=sys.executable, help="an interpreter that has it")
     parser.add_argument("--modelopt-path", help="a folder with it, the only entry of its PYTHONPATH")
     parser.add_argument("--llmcompressor-path", help="a folder with it, the only entry of its PYTHONPATH")
+    parser.add_argument("--show", type=Path, help="print the table of a results file")
     parser.add_argument("--tool", help="measure this one, in this process")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
+    if options.show:
+        known = json.loads(options.show.read_text())
+        print(f"{known['machine']}\n\n{table([Row(**row) for row in known['rows']])}")
+        return
     if options.tool:
         rows = TOOLS[options.tool](SIZES[options.size], options.device, options.runs, options.only)
         print(json.dumps([asdict(row) for row in rows]))

@@ -39,7 +39,11 @@ class ScaledInput:
         first = next(iter(sizes.values()))
         found = torch.zeros(self.group.size, device=first.device)
         for name, size in sizes.items():
-            found.scatter_reduce_(0, self.consumers[name].to(size.device), size.float(), "amax")
+            channels = self.consumers[name]
+            if is_range(channels, len(found)):
+                found = torch.maximum(found, size.float())
+            else:
+                found.scatter_reduce_(0, channels.to(size.device), size.float(), "amax")
         return found
 
     def root_sums(self, squares: Mapping[str, Tensor]) -> Tensor:
@@ -57,7 +61,7 @@ class ScaledInput:
         for name, channels in self.consumers.items():
             same = next((columns for other, columns in known if torch.equal(channels, other)), None)
             if same is None:
-                same = scales[channels.to(scales.device)]
+                same = scales if is_range(channels, len(scales)) else scales[channels.to(scales.device)]
                 known.append((channels, same))
             found[name] = same
         return found
@@ -134,8 +138,11 @@ def scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tens
     parameter = model.get_parameter(side.parameter)
     sizes = [parameter.shape[axis] for axis in side.axes]
     indices = side.places
-    factors = torch.ones(math.prod(sizes), device=by.device)
-    factors[indices.to(by.device)] = by[side.channel_numbers.to(by.device)]
+    if is_range(indices, math.prod(sizes)) and is_range(side.channel_numbers, len(by)):
+        factors = by
+    else:
+        factors = torch.ones(math.prod(sizes), device=by.device)
+        factors[indices.to(by.device)] = by[side.channel_numbers.to(by.device)]
     factors = _along(factors, side.axes, sizes, parameter.dim()).to(parameter.device)
     touched = None
     if side.offset and len(indices) < len(factors.flatten()):
@@ -154,6 +161,16 @@ def scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tens
         if touched is not None:
             scaled = torch.where(touched if len(touched) == 1 else touched[start : start + step], scaled, part)
         part.copy_(scaled)
+
+
+def is_range(numbers: Tensor, size: int) -> bool:
+    """Whether they are 0 … size - 1 in order: then nothing need be picked, nor brought to the device.
+
+    Example:
+        >>> is_range(torch.tensor([0, 1, 2]), 3), is_range(torch.tensor([0, 2, 1]), 3)
+        (True, False)
+    """
+    return len(numbers) == size and bool((numbers.numpy() == np.arange(size)).all())
 
 
 def _along(flat: Tensor, axes: tuple[int, ...], sizes: list[int], dims: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mtcore.nn import QuantModule, TensorQuantizer
 from mtcore.nn.sharded import whole
+from mtcore.nn.walk import modules_by_name
 
 if TYPE_CHECKING:
     from mtcore.calibration.spec import CalibrationRun
@@ -43,8 +44,9 @@ def disabled(quantizers: Iterable[TensorQuantizer]) -> Iterator[None]:
 def linear_layers(model: nn.Module, quantizers: Quantizers) -> dict[str, QuantModule]:
     """The linear layers whose weight is quantized, by name, in the order of the plan."""
     found: dict[str, QuantModule] = {}
+    modules = modules_by_name(model)
     for name, slot in quantizers:
-        module = model.get_submodule(name)
+        module = modules[name]
         if slot == "weight" and isinstance(module, nn.Linear):
             assert isinstance(module, QuantModule)
             found[name] = module

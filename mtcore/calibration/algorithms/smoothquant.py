@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
@@ -14,6 +16,8 @@ from mtcore.calibration.math import smoothing_scales
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, joined
+from mtcore.calibration.statistics.gather import all_at_once
+from mtcore.errors import CalibrationError
 from mtcore.numerics import column_amax
 from mtcore.plan import Holds, Plan
 
@@ -58,6 +62,7 @@ def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
     layers = linear_layers(run.model, quantizers)
     run.statistics.need(wanted(run, options))
     reached = 0
+    largest: list[Tensor] = []
     for where in inputs_to_scale(run, layers):
         names = list(where.consumers)
         weights = {name: layers[name].get_parameter("weight").detach() for name in names}
@@ -67,8 +72,11 @@ def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
         else:
             activation = where.channels_of({name: run.statistics[name, "input"].rms for name in names})
             weight = where.root_sums({name: weights[name].float().square().sum(0) for name in names})
-        scale_inputs(run, where, smoothing_scales(activation, weight, options.alpha))
+        scale_inputs(run, where, smoothing_scales(activation, weight, options.alpha, check=False))
+        largest.append(weight.amax())  # the statistics have looked at the activations
         reached += len(where.consumers)
+    if not all(all_at_once(largest, torch.isfinite)):
+        raise CalibrationError("smoothquant: weights of linear layers hold NaN or infinite values")
     LOG.info("smoothquant: smoothed the inputs of %d of %d linear layers", reached, len(layers))
     run_max(run, MaxOptions())
 

@@ -10,7 +10,9 @@ from torch import Tensor
 from mtcore.errors import CalibrationError
 
 
-def smoothing_scales(activation: Tensor, weight: Tensor, alpha: float, *, largest_ratio: float = 1e4) -> Tensor:
+def smoothing_scales(
+    activation: Tensor, weight: Tensor, alpha: float, *, largest_ratio: float = 1e4, check: bool = True
+) -> Tensor:
     """s_j = activation_j^alpha / weight_j^(1 - alpha), divided by its geometric mean.
 
     The layer becomes (x / s) (W · s)ᵀ. Xiao et al. 2022, "SmoothQuant", arXiv:2211.10438, equation 4.
@@ -20,6 +22,7 @@ def smoothing_scales(activation: Tensor, weight: Tensor, alpha: float, *, larges
         weight: fp32 [cols], the largest magnitude of every column of all weights that read the input.
         alpha: in [0, 1]; 0 evens out the weights, 1 the activations.
         largest_ratio: scales are kept within this factor of their mean, both ways.
+        check: False where the caller looks at the sizes, at a time when waiting for the device costs less.
 
     Returns:
         fp32 [cols], positive. A channel that is zero on either side gets 1 times the mean: nothing is learned
@@ -32,10 +35,11 @@ def smoothing_scales(activation: Tensor, weight: Tensor, alpha: float, *, larges
         >>> smoothing_scales(torch.tensor([4.0, 1.0]), torch.ones(2), 0.5)
         tensor([1.4142, 0.7071])
     """
-    sound = torch.stack([(sizes.isfinite() & (sizes >= 0)).all() for sizes in (activation, weight)])
-    for name, good in zip(("activation", "weight"), sound.tolist(), strict=True):  # one wait for the device
-        if not good:
-            raise CalibrationError(f"smoothing: the {name} sizes hold negative, NaN or infinite values")
+    if check:
+        sound = torch.stack([(sizes.isfinite() & (sizes >= 0)).all() for sizes in (activation, weight)])
+        for name, good in zip(("activation", "weight"), sound.tolist(), strict=True):  # one wait for the device
+            if not good:
+                raise CalibrationError(f"smoothing: the {name} sizes hold negative, NaN or infinite values")
     known = (activation > 0) & (weight > 0)
     logs = alpha * activation.clamp(min=1e-30).log() - (1 - alpha) * weight.clamp(min=1e-30).log()
     return from_logs(logs, known, largest_ratio)

@@ -28,6 +28,9 @@ from mtcore.trace import SharedInputGroup
 
 Known = Mapping[Site, TensorStatistics]
 
+_JOINED_AFTER = 16
+"""Batches after which the magnitudes of all values are joined: seldom, yet before they take much memory."""
+
 
 class Gathering:
     """Statistics that grow while a model runs.
@@ -162,6 +165,8 @@ class Gathering:
         self.batches += 1
         self._last = None
         self._mark()
+        if self.batches % _JOINED_AFTER == 0:
+            join(self._collectors.values())
         if self.batches.bit_count() == 1 and self.batches.bit_length() % 3 == 1:  # 1, 8, 64, …
             self._check_finite()
 

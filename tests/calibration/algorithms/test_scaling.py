@@ -90,3 +90,10 @@ def test_infinite_inputs_are_refused_with_the_layers_name(calibrate, data, metho
     data[1][0] = torch.inf
     with pytest.raises(CalibrationError, match=r"NaN or infinite values, first in 0\.gate\.input"):
         calibrate(W8A8, [AlgorithmStep(method)], data)
+
+
+def test_smoothquant_refuses_weights_that_are_not_finite(calibrate, uneven, data):
+    with torch.no_grad():
+        uneven[1].down.weight[0, 0] = torch.inf  # no quantized layer reads what it gives
+    with pytest.raises(CalibrationError, match="smoothquant: weights of linear layers hold NaN or infinite values"):
+        calibrate(W8A8, [AlgorithmStep("smoothquant")], data)
