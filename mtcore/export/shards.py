@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from mtcore.export.natural import natural_order
-from mtcore.files import drop_pages, save_tensors, write_json
+from mtcore.files import facts_of, save_tensors, write_json
 
 DEFAULT_SHARD_BYTES = 5_000_000_000
 _METADATA = {"format": "pt"}
@@ -39,7 +40,7 @@ def write_tensors(
         OSError: the disk is full, say.
     """
     names = sorted(tensors, key=natural_order)
-    sizes = {name: _size(tensors[name]) for name in names}
+    sizes = {name: _size(*facts_of(tensors, name)) for name in names}
     shards = list(_split(names, sizes, max_shard_bytes))
     if len(shards) == 1:
         _save(tensors, names, folder / f"{stem}.safetensors")
@@ -54,9 +55,8 @@ def write_tensors(
     return weight_map
 
 
-def _size(tensor: Tensor) -> int:
-    drop_pages(tensor)  # what was read of it to know its shape
-    return tensor.nbytes
+def _size(dtype: torch.dtype, shape: torch.Size) -> int:
+    return dtype.itemsize * shape.numel()
 
 
 def _split(names: list[str], sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:

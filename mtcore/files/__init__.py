@@ -1,13 +1,16 @@
 """Files that are larger than memory, and files that are whole after a crash."""
 
 from mtcore.files.memory import parse_bytes, peak_bytes, resident_bytes, show_bytes, trim_memory
-from mtcore.files.pages import drop_pages, in_file
-from mtcore.files.tensors import TensorFile, save_tensors
+from mtcore.files.pages import drop_pages, fetch_pages, in_file
+from mtcore.files.tensors import TensorFile, TensorSource, facts_of, save_tensors
 from mtcore.files.whole import sync_directory, whole_file, write_json
 
 __all__ = [
     "TensorFile",
+    "TensorSource",
     "drop_pages",
+    "facts_of",
+    "fetch_pages",
     "in_file",
     "parse_bytes",
     "peak_bytes",

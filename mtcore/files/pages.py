@@ -17,6 +17,7 @@ _MAPS = Path("/proc/self/maps")
 _PAGEMAP = Path("/proc/self/pagemap")  # 64 bits a page: admin-guide/mm/pagemap.rst of the Linux kernel
 _PRESENT_IN_FILE = np.uint64(1 << 63 | 1 << 61)
 _DONTNEED = 4  # MADV_DONTNEED of Linux
+_POPULATE_READ = 22  # MADV_POPULATE_READ, of Linux 5.14 and newer
 
 
 def in_file(tensor: Tensor) -> bool:
@@ -50,6 +51,17 @@ def drop_pages(tensor: Tensor) -> None:
         if _libc().madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _DONTNEED) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
+
+
+def fetch_pages(tensor: Tensor) -> None:
+    """Read a tensor that lies in a mapped file into memory at once, quicker than page by page as it is used.
+
+    Other tensors are left alone, and all of them by systems that cannot do it.
+    """
+    if in_file(tensor):
+        first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        size = tensor.data_ptr() + tensor.nbytes - first
+        _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), _POPULATE_READ)
 
 
 def _unwritten(first: int, count: int) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mtcore.errors import StateError
-from mtcore.files.pages import drop_pages
+from mtcore.files.pages import drop_pages, fetch_pages
 from mtcore.files.whole import whole_file
 
 _NAMES = {
@@ -35,6 +35,26 @@ _NAMES = {
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
+Facts = tuple[torch.dtype, torch.Size]
+
+
+class TensorSource(Mapping[str, Tensor]):
+    """Tensors that are made or read when they are asked for; dtype and shape are told without that."""
+
+    def facts(self, name: str) -> Facts:
+        """Dtype and shape of a tensor."""
+        raise NotImplementedError
+
+
+def facts_of(tensors: Mapping[str, Tensor], name: str) -> Facts:
+    """Dtype and shape of a tensor, without making it where the mapping can tell."""
+    if isinstance(tensors, TensorSource):
+        return tensors.facts(name)
+    tensor = tensors[name]
+    drop_pages(tensor)  # what was read of it to know its shape
+    return tensor.dtype, tensor.shape
+
+
 def save_tensors(
     path: Path,
     names: Iterable[str],
@@ -43,16 +63,20 @@ def save_tensors(
 ) -> None:
     """Write some tensors of a mapping as a safetensors file that appears whole.
 
-    Each tensor is asked for twice, for its shape and for its values, and let go of at once: a mapping that makes or
-    reads its tensors when asked never holds two of them. The same tensors give the same bytes. One on the meta
-    device becomes a hole, so that the file has its size and takes no place on the disk.
+    Each tensor is asked for its values once, and let go of at once: a mapping that makes or reads its tensors when
+    asked never holds two of them. One that is no `TensorSource` is asked for its shape as well. The same tensors
+    give the same bytes. One on the meta device becomes a hole, so that the file has its size and takes no place on
+    the disk.
 
     Raises:
         OSError: the disk is full, say.
         ValueError: a dtype that the format does not know.
     """
     entries: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(sorted(metadata.items()))}
-    facts = [(name, *_facts(name, tensors[name])) for name in names]
+    facts = [(name, *facts_of(tensors, name)) for name in names]
+    for name, dtype, _ in facts:
+        if dtype not in _NAMES:
+            raise ValueError(f"{name}: a safetensors file holds no {dtype}")
     order = sorted(facts, key=lambda fact: (-fact[1].itemsize, fact[0]))
     end = 0  # wide elements first, so that every tensor is aligned
     for name, dtype, shape in order:
@@ -67,6 +91,7 @@ def save_tensors(
             if tensor.is_meta:
                 file.seek(dtype.itemsize * shape.numel(), os.SEEK_CUR)
                 continue
+            fetch_pages(tensor)
             file.write(memoryview(_bytes(tensor)))
             drop_pages(tensor)
         file.truncate(8 + len(header) + end)
@@ -110,12 +135,6 @@ class TensorFile(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-def _facts(name: str, tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
-    if tensor.dtype not in _NAMES:
-        raise ValueError(f"{name}: a safetensors file holds no {tensor.dtype}")
-    return tensor.dtype, tensor.shape
 
 
 def _bytes(tensor: Tensor) -> Any:

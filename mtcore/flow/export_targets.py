@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mtcore import __version__
 from mtcore.errors import ExportError
 from mtcore.export import Artifact, Exported, Target, UnifiedExporter, open_artifact
+from mtcore.export.resume import resumable, stored_key
 from mtcore.flow.report import LoggingReporter, Reporter
 from mtcore.plugins import Registry, RunFacts, default_registry
 
@@ -49,7 +52,8 @@ def export_artifact(
             in it, under the target's name.
         max_shard_bytes: size of a weight file; the dialect's own where None.
 
-    Every checkpoint appears whole or not at all.
+    Every checkpoint appears whole or not at all. Of a stored artifact, the same call goes on where a killed one
+    was: files that are whole are kept.
 
     Returns:
         A report for each target, in order. One that cannot be written is reported with its problems, and does not
@@ -80,8 +84,18 @@ def export_artifact(
             continue
         with registry.phase(facts, "export"), reporter.phase(f"export {target.name}"):
             place = places[target.name]
-            exported = exporter.export(
-                artifact, place, target.dialect, overwrite=overwrite, max_shard_bytes=max_shard_bytes
+            key = {"dialect": target.dialect, "max_shard_bytes": max_shard_bytes, "mtcore": __version__}
+            kept = (
+                nullcontext() if isinstance(source, Artifact) else resumable(place, stored_key(Path(source), **key))
             )
+            with kept as work:
+                exported = exporter.export(
+                    artifact,
+                    place,
+                    target.dialect,
+                    overwrite=overwrite,
+                    work=work,
+                    max_shard_bytes=max_shard_bytes,
+                )
         reports.append(TargetReport(target, exported))
     return tuple(reports)

@@ -2,7 +2,7 @@
 
 import torch
 
-from mtcore.files import TensorFile, drop_pages, in_file, resident_bytes, save_tensors
+from mtcore.files import TensorFile, drop_pages, fetch_pages, in_file, resident_bytes, save_tensors
 
 
 def test_memory_of_a_mapped_tensor_is_given_back_and_read_again(tmp_path):
@@ -40,3 +40,12 @@ def test_values_that_were_written_stay(tmp_path):
     assert before - resident_bytes() > 3 << 20
     assert (a[5], a[6], b[0], b[1]) == (7, 0, 1, 8)
     assert float(TensorFile(tmp_path / "f")["a"].sum()) == 0
+
+
+def test_fetched_pages_hold_the_files_values_and_other_tensors_are_left_alone(tmp_path):
+    values = torch.arange(50_000, dtype=torch.int32)
+    save_tensors(tmp_path / "file", ["a"], {"a": values})
+    mapped = TensorFile(tmp_path / "file")["a"]
+    for tensor in (mapped, values, torch.empty(0)):
+        fetch_pages(tensor)
+    assert torch.equal(mapped, values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from mtcore.export import Artifact
@@ -18,7 +19,7 @@ from mtopt_hf.checkpoint.halves import HALF_NOTE, halves
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.checkpoint.pairs import Pair
 from mtopt_hf.checkpoint.problems import plan_problems
-from mtopt_hf.checkpoint.words import unsigned_codes, unsigned_zeros, words
+from mtopt_hf.checkpoint.words import unsigned_codes, unsigned_zeros
 
 NAME = "awq"
 
@@ -70,9 +71,10 @@ def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DE
 
 
 def _interleaved(codes: Tensor) -> Tensor:
-    """Codes [o, n] as int32 [n, o/8]."""
-    rows = codes.t().reshape(codes.shape[1], -1, len(ORDER))
-    return words(rows[:, :, list(ORDER)].reshape(codes.shape[1], -1), BITS)
+    """Codes uint8 [o, n] as int32 [n, o/8]: byte k of a word holds outputs ORDER[2k] and ORDER[2k + 1] of eight."""
+    pairs = zip(ORDER[0::2], ORDER[1::2], strict=True)
+    in_bytes = [codes[low :: len(ORDER)] | (codes[high :: len(ORDER)] << BITS) for low, high in pairs]
+    return torch.stack(in_bytes, dim=-1).flatten(1).view(torch.int32).t().contiguous()
 
 
 def _pair_problems(pair: Pair) -> Iterator[str]:

@@ -11,6 +11,8 @@ from mtcore.numerics import QTensor
 from mtcore.numerics.pack import pack, unpack
 
 WORD_BYTES = 4
+BOTH_SIGNS = 0x88
+"""The sign bits of two 4-bit codes in a byte; flipping them counts both from the smallest value."""
 
 
 def unsigned_codes(q: QTensor) -> Tensor:
@@ -19,6 +21,17 @@ def unsigned_codes(q: QTensor) -> Tensor:
     assert isinstance(element, IntElement)
     codes = unpack(q.qdata, element.bits, q.cols).view(torch.uint8)
     return codes ^ (1 << (element.bits - 1)) if element.signed else codes
+
+
+def packed_words(q: QTensor) -> Tensor:
+    """Unsigned codes of a matrix [o, i] as int32 [o, ceil(i·bits/32)]: dense, the first code in the lowest bits."""
+    element = q.format.element
+    assert isinstance(element, IntElement)
+    if not element.signed:
+        return as_words(q.qdata)  # packed so already
+    if element.bits == 4 and q.cols % 2 == 0:
+        return as_words(q.qdata ^ BOTH_SIGNS)
+    return words(unsigned_codes(q), element.bits)
 
 
 def unsigned_zeros(q: QTensor) -> Tensor:

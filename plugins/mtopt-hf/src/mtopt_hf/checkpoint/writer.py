@@ -14,6 +14,7 @@ from mtcore.errors import ExportError
 from mtcore.export import Artifact, SourceFiles
 from mtcore.export.natural import natural_order
 from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
+from mtcore.files import TensorSource, facts_of
 from mtcore.plan import Plan
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
 from mtopt_hf.checkpoint.hub import WEIGHT, HubView, hub_view
@@ -107,17 +108,20 @@ def _dtype_of(artifact: Artifact, view: HubView) -> torch.dtype:
     return next(tensor.dtype for tensor in artifact.tensors.values() if tensor.is_floating_point())
 
 
-class _AllTensors(Mapping[str, Tensor]):
+class _AllTensors(TensorSource):
     """The tensors of the file; those of a quantized layer are made when they are asked for, and not kept."""
 
     def __init__(self, artifact: Artifact, view: HubView, cache: Mapping[str, Tensor], dialect: Dialect) -> None:
         self._artifact, self._dialect = artifact, dialect
         self._plain = {**view.tensors, **cache}
         self._coded: dict[str, tuple[Layer, str]] = {}
+        self._facts: dict[str, tuple[torch.dtype, torch.Size]] = {}
         for layer in view.layers:
             values = layer.values(artifact.modules[layer.pair.module.name]).on_meta()
-            for local in dialect.tensors(layer, values):
+            for local, make in dialect.tensors(layer, values).items():
+                empty = make()
                 self._coded[f"{layer.name}.{local}"] = (layer, local)
+                self._facts[f"{layer.name}.{local}"] = (empty.dtype, empty.shape)
         assert not self._coded.keys() & self._plain.keys(), "a quantized weight that is also kept as it was"
 
     def __getitem__(self, name: str) -> Tensor:
@@ -126,6 +130,9 @@ class _AllTensors(Mapping[str, Tensor]):
         layer, local = self._coded[name]
         values = layer.values(self._artifact.modules[layer.pair.module.name])
         return self._dialect.tensors(layer, values)[local]()
+
+    def facts(self, name: str) -> tuple[torch.dtype, torch.Size]:
+        return self._facts[name] if name in self._coded else facts_of(self._plain, name)
 
     def __iter__(self) -> Iterator[str]:
         yield from self._plain

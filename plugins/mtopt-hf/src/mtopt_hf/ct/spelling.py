@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from mtcore.formats.catalog import (
@@ -171,6 +172,7 @@ CACHE_FORMATS = (FP8,)
 """Formats of keys and values that clients read in this dialect."""
 
 
+@cache
 def spelling_of(fmt: TensorFormat) -> Spelling | None:
     """The spelling of a format, or None where the dialect has none.
 

@@ -8,10 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mtcore.formats import IntElement
 from mtcore.numerics import QParams, QTensor
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
-from mtopt_hf.checkpoint.words import as_words, unsigned_codes, words
+from mtopt_hf.checkpoint.words import packed_words, words
 from mtopt_hf.ct.scheme import Scheme, scheme_of
 
 Made = Mapping[str, Callable[[], Tensor]]
@@ -65,7 +64,7 @@ def _weight(q: QTensor, scheme: Scheme) -> Made:
             return {"weight_packed": lambda: q.qdata, "weight_scale": lambda: qparams.scale}
         case "pack-quantized":
             words: dict[str, Callable[[], Tensor]] = {
-                "weight_packed": partial(_words, q),
+                "weight_packed": partial(packed_words, q),
                 "weight_scale": lambda: qparams.scale,
                 "weight_shape": lambda: torch.tensor([q.rows, q.cols]),
             }
@@ -87,17 +86,6 @@ def _input(qparams: QParams | None, scheme: Scheme) -> Made:
         return {"input_global_scale": partial(divisor, qparams.scale_2)}
     scale = qparams.scale
     return {"input_scale": lambda: scale.reshape(1)}
-
-
-def _words(q: QTensor) -> Tensor:
-    """Codes [o, i] as words [o, ceil(i·b/32)]; missing codes are 0 bits, as the library's packer leaves them."""
-    element = q.format.element
-    assert isinstance(element, IntElement)
-    if not element.signed:
-        return as_words(q.qdata)  # a code is its offset from the smallest one already
-    if element.bits == 4 and q.cols % 2 == 0:
-        return as_words(q.qdata ^ 0x88)  # the sign bits of both, without taking the codes apart
-    return words(unsigned_codes(q), element.bits)
 
 
 def _zero_points(q: QTensor) -> Tensor:

@@ -20,7 +20,7 @@ from mtopt_hf.checkpoint.halves import HALF_NOTE, halves
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.checkpoint.pairs import Pair, pairs_of
 from mtopt_hf.checkpoint.problems import plan_problems
-from mtopt_hf.checkpoint.words import unsigned_codes, unsigned_zeros, words
+from mtopt_hf.checkpoint.words import packed_words, unsigned_zeros, words
 from mtopt_hf.gptq.spelling import SPELLINGS, Spelling
 from mtopt_hf.same import same_when_stored
 
@@ -57,7 +57,7 @@ def layer_tensors(layer: Layer, values: LayerValues) -> Mapping[str, Callable[[]
     q, spelling = values.weight, spelling_of(layer.weight)
     off = 1 if spelling.version == "gptq" else 0
     return {
-        "qweight": lambda: words(unsigned_codes(q), spelling.bits).t().contiguous(),
+        "qweight": lambda: packed_words(q).t().contiguous(),
         "qzeros": lambda: words((unsigned_zeros(q) - off).t(), spelling.bits),
         "scales": lambda: halves(q.qparams.scale, layer.name).t().contiguous(),
         "g_idx": lambda: _groups(q, spelling),

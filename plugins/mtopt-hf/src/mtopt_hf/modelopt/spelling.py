@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from mtcore.formats.catalog import (
@@ -130,6 +131,7 @@ CACHE = {"FP8": FP8, "NVFP4": NVFP4}
 """The values of `kv_cache_quant_algo`, with the format of keys and values."""
 
 
+@cache
 def spellings_of(weight: TensorFormat, given: TensorFormat | None) -> tuple[Spelling, ...]:
     """The spellings of a pair of formats, in whatever mode the input is."""
     return tuple(

@@ -8,9 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mtcore.formats import FloatElement
 from mtcore.numerics import QParams, QTensor
-from mtcore.numerics.pack import unpack
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.modelopt.scheme import spelling_of
 from mtopt_hf.modelopt.spelling import CACHE, Spelling
@@ -90,6 +88,6 @@ def _extras(values: LayerValues, spelling: Spelling) -> Made:
 
 def _paired_rows(q: QTensor) -> Tensor:
     """Codes of 4 bits [o, i] as bytes [o/2, i]: row 2r in the low bits, row 2r + 1 in the high bits."""
-    assert not isinstance(q.format.element, FloatElement)
-    codes = unpack(q.qdata, q.format.element.bits, q.cols)
-    return codes[0::2] | (codes[1::2] << 4)
+    even, odd = q.qdata[0::2], q.qdata[1::2]  # two neighbouring columns in each byte
+    columns = torch.stack(((even & 15) | (odd << 4), (even >> 4) | (odd & 0xF0)), dim=-1)
+    return columns.flatten(1)[:, : q.cols]
