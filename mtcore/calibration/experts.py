@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +38,13 @@ class StarvedExpert:
     def __str__(self) -> str:
         remedy = f": {self.remedy}" if self.remedy else ""
         return f"starved expert: {self.name} saw {self.tokens} tokens, its siblings {self.average:,.0f}{remedy}"
+
+
+def starved_lines(starved: Sequence[StarvedExpert], most: int = 10) -> Iterator[str]:
+    """One line an expert, for people; of many the first, and how many more."""
+    yield from map(str, starved[:most])
+    if len(starved) > most:
+        yield f"and {len(starved) - most} more starved experts"
 
 
 @dataclass(frozen=True)

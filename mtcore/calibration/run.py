@@ -15,7 +15,7 @@ from torch import nn
 
 from mtcore.calibration.blocks import BlockInputs
 from mtcore.calibration.edits import ParameterEdits
-from mtcore.calibration.experts import StarvedExpert, expert_needs, from_siblings, starved_experts
+from mtcore.calibration.experts import StarvedExpert, expert_needs, from_siblings, starved_experts, starved_lines
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
 from mtcore.calibration.statistics import Needs, Site, Statistics, Wanted, joined
@@ -84,6 +84,9 @@ def run_algorithms(
 
     What all steps want to know is gathered in one run of the data, before the first step.
 
+    Returns:
+        What rounding costs, where `summary` asks for it; and the experts that data hardly reached, if any.
+
     Args:
         edits: where changed parameters are written down; for a caller who wants to put them back.
         statistics: of the model as it is now, with what it takes to gather more; from the loop where None.
@@ -128,9 +131,11 @@ def _run_steps(
             spec.run(replace(first, edits=first.edits.nested(), gathered=shared), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
     starved = starved or starved_experts(model, linear_layers(model, quantizers), shared, plan.experts)
-    for expert in starved:
-        LOG.warning("%s", expert)
-    return replace(summarize(model, quantizers, first.edits, shared), starved=starved) if summary else None
+    for line in starved_lines(starved):
+        LOG.warning("%s", line)
+    if summary:
+        return replace(summarize(model, quantizers, first.edits, shared), starved=starved)
+    return CalibrationSummary((), starved) if starved else None
 
 
 def _refuse_shards(model: nn.Module, resolved: Resolved) -> None:

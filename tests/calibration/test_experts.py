@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mtcore.calibration import as_forward_loop
-from mtcore.calibration.experts import starved_experts
+from mtcore.calibration.experts import StarvedExpert, starved_experts, starved_lines
 from mtcore.calibration.statistics import AMAX, Statistics, gather
 
 
@@ -47,3 +47,13 @@ def test_blocks_that_all_see_the_same_tokens_are_not_starved():
     loop = lambda root: [layer(torch.ones(5, 4)) for layer in root["layers"]]  # noqa: E731
     found = gather(model, loop, dict.fromkeys(((n, "input") for n in names_of(model)), AMAX))
     assert starved_experts(model, names_of(model), Statistics(None, found)) == ()
+
+
+def test_of_many_starved_experts_the_first_are_told_and_the_rest_counted():
+    starved = [StarvedExpert(f"experts[{n}]", n, 50.0, "it was given all tokens of the data") for n in range(13)]
+    lines = list(starved_lines(starved, most=2))
+    assert lines == [
+        "starved expert: experts[0] saw 0 tokens, its siblings 50: it was given all tokens of the data",
+        "starved expert: experts[1] saw 1 tokens, its siblings 50: it was given all tokens of the data",
+        "and 11 more starved experts",
+    ]

@@ -52,6 +52,8 @@ def planned(plan: Plan, options: SvdQuantOptions, holds: Holds) -> Plan:
     for module in plan.modules:
         if module.spec != "nn.Linear" or module.slot("weight") is None:
             modules.append(module)
+            if module.quantized and any(slot.slot in dict(module.shapes) for slot in module.slots):
+                findings.append(Finding("note", module.name, "gets no branch: only nn.Linear has a form with one"))
             continue
         branched = replace(module, low_rank=options.rank)
         size = _weight_bytes(module)

@@ -124,6 +124,7 @@ def draw_summary(console: Console, model: str, summary: RunSummary) -> None:
 
 def draw_worst(console: Console, summary: CalibrationSummary) -> None:
     """The ten layers that lose most by rounding, with advice."""
+    from mtcore.calibration.experts import starved_lines
     from mtcore.cli.views import print_table
 
     def share(value: float | None) -> str:
@@ -135,5 +136,5 @@ def draw_worst(console: Console, summary: CalibrationSummary) -> None:
     ]
     console.print(f"What rounding costs: the worst {len(worst)} of {len(summary.layers)} linear layers")
     print_table(console, ("layer", "weight SQNR, dB", "output error", "input clipped", "advice"), worst)
-    for expert in summary.starved:
-        console.print(str(expert))
+    for line in starved_lines(summary.starved):
+        console.print(line)

@@ -109,7 +109,7 @@ def _calibrate(
     try:
         assign_kernels(model, registry.kernels, open_device(options.device))
         tensors, tied = tied_tensors(unquantized_state(model, plan))
-        units = Units(model, plan, steps, batches, directory, options, frozenset(tensors))
+        units = Units(model, plan, steps, batches, directory, options, frozenset(tensors), reporter.note)
         if not directory.exporting:
             for text in units.notes():
                 reporter.note(text)

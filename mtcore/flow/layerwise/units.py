@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from mtcore.calibration import AlgorithmSpec, ParameterEdits, calibration_mode, run_algorithms
 from mtcore.calibration.blocks import WHOLE_MODEL, BlockCall, BlockInputs, find_blocks, inside
 from mtcore.calibration.chain import AroundBlocks, BlockChain, SharedTensors, chain_calls, learn_chain, run_around
+from mtcore.calibration.experts import starved_lines
+from mtcore.calibration.loop import ForwardLoop
 from mtcore.calibration.quantizers import disabled
 from mtcore.calibration.residency import NARROW, Residency
 from mtcore.errors import CalibrationError
@@ -51,10 +53,12 @@ class Units:
         directory: RunDirectory,
         options: LayerwiseOptions,
         kept: frozenset[str],
+        note: Callable[[str], None],
     ) -> None:
         """
         Args:
             kept: names of the parameters that get no codes.
+            note: tells the user one line.
 
         Raises:
             CalibrationError: the model has no list of blocks, or there is no such device.
@@ -63,7 +67,7 @@ class Units:
         self._model, self._plan, self._steps, self._directory = model, plan, steps, directory
         self._device = open_device(options.device)
         self._batches = [_moved(batch, self._device) for batch in batches]
-        self._options, self._kept = options, kept
+        self._options, self._kept, self._note = options, kept, note
         self._ceiling = Ceiling(options.max_memory)
         self.blocks = find_blocks(model, [planned.name for planned in plan.quantized])
         if self.blocks == (WHOLE_MODEL,):
@@ -156,7 +160,7 @@ class Units:
             example = TraceInputs(*calls[0].arguments(states.original[0])) if calls else None
             part = with_proven_part(part, self._steps, block, lambda full: full.removeprefix(f"{name}."), example)
             if part.quantized:
-                run_algorithms(self._model, part, self._steps, loop if calls else None, edits, blocks=(inputs,))
+                self._calibrate(part, loop if calls else None, edits, (inputs,))
             self._save(number, part, edits)
             with calibration_mode(self._model):
                 for index, call in enumerate(calls):
@@ -182,8 +186,15 @@ class Units:
                 around = AroundBlocks(self._model, chain, self._batches[0], states.original[0])
                 part = with_proven_part(part, self._steps, around, lambda full: f"model.{full}", TraceInputs())
             if part.quantized:
-                run_algorithms(self._model, part, self._steps, loop if self._batches else None, edits, blocks=())
+                self._calibrate(part, loop if self._batches else None, edits, ())
             self._save(number, part, edits)
+
+    def _calibrate(
+        self, part: Plan, loop: ForwardLoop | None, edits: ParameterEdits, blocks: Sequence[BlockInputs]
+    ) -> None:
+        told = run_algorithms(self._model, part, self._steps, loop, edits, blocks=blocks)
+        for line in starved_lines(told.starved) if told is not None else ():
+            self._note(line)
 
     def _save(self, number: int, part: Plan, edits: ParameterEdits) -> None:
         names = {id(p): name for name, p in self._model.named_parameters() if name in self._kept}
