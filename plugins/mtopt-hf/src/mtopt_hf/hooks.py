@@ -72,7 +72,9 @@ def mtcore_lint_rules() -> Iterator[RuleSpec]:
 
 @hookimpl
 def mtcore_add_commands(cli: click.Group) -> None:
-    """`mtopt lint`."""
+    """`mtopt lint` and `mtopt convert`."""
+    from mtopt_hf.convert.command import convert_command
     from mtopt_hf.lint.command import lint_command
 
     cli.add_command(lint_command)
+    cli.add_command(convert_command)

@@ -165,6 +165,7 @@ def _understood(body: Mapping[str, Any], file: str) -> Declared:
     if word in ("gptq", "awq"):
         weights = {"num_bits": whole(body.get("bits"), 4), "group_size": whole(body.get("group_size"), 128)}
         ignore = texts(body.get("modules_to_not_convert"))
+        ignore += tuple(f"re:{key[2:]}" for key in mapping(body.get("dynamic")) if key.startswith("-:"))
         method: Method = "gptq" if word == "gptq" else "awq"
         return Declared(method, word, file, body, ignore=ignore, everywhere=Scheme(word, weights))
     return Declared("other", word or "(none)", file, body)

@@ -30,7 +30,7 @@ def _modelopt_globs(says: Declared, module: str) -> bool:
 
 
 def _substrings(says: Declared, module: str) -> bool:
-    return any(entry in module for entry in says.ignore)
+    return any(matches(entry, module) if entry.startswith("re:") else entry in module for entry in says.ignore)
 
 
 def _names_and_parents(says: Declared, module: str) -> bool:

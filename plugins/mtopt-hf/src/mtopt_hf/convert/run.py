@@ -1,0 +1,215 @@
+"""Converting a checkpoint to another dialect: tensor by tensor, all or nothing, with a proof for every layer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtcore.errors import ExportError, ModelError, look_up
+from mtcore.export import Exported
+from mtcore.export.atomic import whole_directory
+from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
+from mtcore.export.spec import ExporterSpec
+from mtcore.numerics import QParams
+from mtcore.plan import ModulePlan, Plan, SlotPlan
+from mtcore.plan.plan import Coverage
+from mtopt_hf.autoawq.dialect import AWQ
+from mtopt_hf.checkpoint.dialect import Contents, Dialect
+from mtopt_hf.checkpoint.layer import Layer, LayerValues
+from mtopt_hf.checkpoint.pairs import LINEAR, pairs_of
+from mtopt_hf.convert.proof import LayerProof, prove
+from mtopt_hf.convert.source import Source
+from mtopt_hf.ct.dialect import COMPRESSED_TENSORS
+from mtopt_hf.fp8.dialect import FP8
+from mtopt_hf.gptq.dialect import GPTQ
+from mtopt_hf.lint.config import MODELOPT_FILE
+from mtopt_hf.load.directory import companions
+from mtopt_hf.modelopt.dialect import MODELOPT
+
+DIALECTS = {dialect.name: dialect for dialect in (COMPRESSED_TENSORS, MODELOPT, FP8, AWQ, GPTQ)}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted: from which dialect to which, the files, and a proof for each layer."""
+
+    source: str
+    dialect: str
+    exported: Exported
+    proofs: tuple[LayerProof, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "from": self.source,
+            "to": self.dialect,
+            "directory": str(self.exported.directory),
+            "files": dict(self.exported.files),
+            "identical": all(proof.holds for proof in self.proofs),
+            "elements": sum(proof.elements for proof in self.proofs),
+            "layers": [proof.to_json() for proof in self.proofs],
+        }
+
+
+def convert_checkpoint(
+    folder: Path,
+    name: str,
+    out: Path,
+    exporters: Mapping[str, ExporterSpec],
+    *,
+    overwrite: bool = False,
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
+) -> Conversion:
+    """Write a checkpoint in another dialect, where that loses nothing.
+
+    One layer is in memory at a time. The new directory is read back and compared before it appears.
+
+    Args:
+        folder: the checkpoint.
+        name: of the dialect to write.
+        out: the directory to write; it appears whole, or not at all.
+        exporters: of the registry; they say what a dialect can hold.
+
+    Raises:
+        UnknownNameError: no such dialect.
+        ExportError: it is damaged, or what cannot be converted, layer by layer with the reason; or `out` exists.
+    """
+    dialect = look_up("dialect to convert to", name, DIALECTS)
+    source = Source(folder)
+    if source.says.method == name:
+        raise ExportError([f"{folder}: it is in the dialect {name} already"])
+    if source.refused:
+        raise ExportError(source.refused)
+    target = _Target(source, dialect)
+    problems = [*exporters[name].check(target.plan), *target.problems]
+    if problems:
+        raise ExportError(problems)
+    with whole_directory(out, overwrite=overwrite) as place:
+        write_tensors(target, place, max_shard_bytes)
+        described = dialect.describe(target.contents)
+        config = {key: value for key, value in source.config.items() if key != "quantization_config"}
+        for file, content in {"config.json": {**config, **described.config}, **described.files}.items():
+            (place / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        for file, path in companions(folder).items():
+            if file != MODELOPT_FILE:
+                (place / file).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, place / file)
+        proofs = _proofs(source, Source(place))
+        files = Exported.of(place).files
+    return Conversion(source.says.method, name, Exported(out, files), proofs)
+
+
+def _proofs(before: Source, after: Source) -> tuple[LayerProof, ...]:
+    """
+    Raises:
+        ExportError: a layer is not the same.
+    """
+    if after.refused or after.layers.keys() != before.layers.keys():
+        raise ExportError(after.refused or ["the new files have other layers than the old ones"])
+    proofs = tuple(prove(name, before.values(name), after.values(name)) for name in before.layers)
+    lost = [proof for proof in proofs if not proof.holds]
+    if lost:
+        raise ExportError([f"{proof.layer}: {_what(proof)}; nothing was written" for proof in lost[:20]])
+    return proofs
+
+
+def _what(proof: LayerProof) -> str:
+    wrong = [name for name in ("codes", "scales", "zero_points") if not getattr(proof, name)]
+    named = ("outer_ulps", "input_ulps")
+    apart = [f"{name} by {getattr(proof, name)}" for name in named if getattr(proof, name) > 1]
+    return f"the dialect cannot hold its {' and '.join([*wrong, *apart])} exactly"
+
+
+class _Target(Mapping[str, Tensor]):
+    """The tensors of the new checkpoint, made when they are asked for, and the plan that would have led to them."""
+
+    def __init__(self, source: Source, dialect: Dialect) -> None:
+        self._source, self._dialect = source, dialect
+        self._layers: dict[str, Layer] = {}
+        self._coded: dict[str, tuple[str, str]] = {}
+        self.problems: list[str] = []
+        modules = []
+        for name in source.layers:
+            try:
+                values = source.values(name)
+            except ModelError as error:
+                self.problems.append(f"{name}: {error}")
+                continue
+            module = _module(name, values, source)
+            modules.append(module)
+            self._layers[name] = Layer(name, pairs_of(module)[0])
+            self._coded |= {f"{name}.{local}": (name, local) for local in self._locals(name, values)}
+        self.plan = Plan("convert", tuple(modules), (), (), (), Coverage(0, 0, 0))
+        self._plain = source.plain_names()
+        self._caches = self._cache_tensors()
+
+    @property
+    def contents(self) -> Contents:
+        ignore = list(dict.fromkeys((*_unquantized(self._source), *self._plain_matrices())))
+        kept = [name for name in ignore if name not in self._layers]
+        layers = tuple(self._layers.values())
+        return Contents(layers, tuple(kept), self._source.cache, self._source.dtype, self._source.config)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self._caches:
+            return self._caches[name]
+        if name not in self._coded:
+            return self._source.tensor(name)
+        layer, local = self._coded[name]
+        return self._dialect.tensors(self._layers[layer], self._source.values(layer))[local]()
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._plain
+        yield from self._coded
+        yield from self._caches
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._coded) + len(self._caches)
+
+    def _locals(self, name: str, values: LayerValues) -> list[str]:
+        if values.pre_quant_scale is not None and self._dialect is not MODELOPT:
+            why = f"its input is scaled (pre_quant_scale), which {self._dialect.name} cannot hold"
+            self.problems.append(f"{name}: {why}")
+        try:
+            return list(self._dialect.tensors(self._layers[name], values.on_meta()))
+        except (AssertionError, StopIteration):  # no spelling: `check` names it with the reason
+            return []
+
+    def _cache_tensors(self) -> dict[str, Tensor]:
+        scales = self._source.cache_scales()
+        if self._source.cache is None:
+            return {}
+        if self._dialect not in (COMPRESSED_TENSORS, MODELOPT):
+            self.problems.append(f"config.json: {self._dialect.name} has no place for a quantized KV cache")
+            return {}
+        fmt = self._source.cache
+        return {
+            self._dialect.cache_name(attention, slot): self._dialect.cache_scale(QParams(fmt, scale.reshape(1, 1)))
+            for (attention, slot), scale in scales.items()
+        }
+
+    def _plain_matrices(self) -> Iterator[str]:
+        for name in self._plain:
+            if name.endswith(".weight") and self._source.tensor(name).dim() > 1:
+                yield name.removesuffix(".weight")
+
+
+def _unquantized(source: Source) -> list[str]:
+    """Entries of the old list that name modules exactly: names in memory among them."""
+    return [entry for entry in source.says.ignore if not entry.startswith("re:") and "*" not in entry]
+
+
+def _module(name: str, values: LayerValues, source: Source) -> ModulePlan:
+    """The plan of a layer, as if it had been quantized here."""
+    rule = f"{source.says.word} checkpoint"
+    given = source.layers[name].formats.input
+    slots = [SlotPlan("weight", values.weight.format, "static", rule)]
+    slots += [] if given is None else [SlotPlan("input", given[0], given[1], rule)]
+    shape = (values.weight.rows, values.weight.cols)
+    scaled = values.pre_quant_scale is not None
+    return ModulePlan(name, "Linear", LINEAR, (("weight", shape),), tuple(slots), rule, pre_quant_scale=scaled)

@@ -1,0 +1,179 @@
+"""Conversions of what peers wrote: independent readers see the same weights, and clients read the result."""
+
+import importlib.util
+import json
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtcore.errors import ExportError, UnknownNameError
+from mtcore.lint import lint, open_checkpoint
+from mtopt_hf.convert import convert_checkpoint
+
+_SPEC = importlib.util.spec_from_file_location("convert_readers", Path(__file__).with_name("conftest.py"))
+readers = importlib.util.module_from_spec(_SPEC)
+sys.modules["convert_readers"] = readers
+_SPEC.loader.exec_module(readers)
+
+CT, MO = "compressed-tensors", "modelopt"
+
+LOSSLESS = [
+    ("mo-fp8", CT, "vllm"),
+    ("mo-fp8-kv", CT, "vllm"),
+    ("mo-fp8-channel", CT, "transformers"),
+    ("mo-fp8-blocks", CT, "vllm"),
+    ("mo-nvfp4", CT, "transformers"),
+    ("mo-nvfp4-a16", CT, "vllm"),
+    ("mo-nvfp4-moe", CT, "vllm"),
+    ("lc-nvfp4", MO, "trtllm"),
+    ("lc-nvfp4-a16", MO, "vllm"),
+    ("lc-fp8", MO, "vllm"),
+    ("lc-fp8-dynamic", MO, "trtllm"),
+    ("lc-fp8-kv", MO, "trtllm"),
+    ("lc-fp8-blocks", "fp8", "sglang"),
+    ("lc-w4a16", MO, "trtllm"),
+    ("lc-w4a16", "awq", "vllm"),
+    ("lc-w4a16", "gptq", "vllm"),
+    ("lc-w4a16-asym", "awq", "vllm"),
+    ("lc-w4a16-asym", "gptq", "sglang"),
+]
+
+
+def convert(folder, dialect, out, registry, **options):
+    return convert_checkpoint(folder, dialect, out, registry.exporters, **options)
+
+
+@pytest.mark.parametrize(("name", "dialect", "client"), LOSSLESS)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_an_independent_reader_sees_the_same_weights_and_the_client_is_satisfied(
+    peer, registry, tmp_path, name, dialect, client, shards
+):
+    folder = peer(name, shards)
+    done = convert(folder, dialect, tmp_path / "out", registry)
+    assert done.to_json()["identical"] is True
+    before, after = readers.tensors_of(folder), readers.tensors_of(tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    for proof in done.proofs:
+        old = readers.weight(before, proof.layer)
+        new = readers.weight(after, proof.layer, dialect == "awq", config.get("checkpoint_format") == "gptq_v2")
+        # one reciprocal in fp32, where a dialect stores it: half a unit in the last place, 2^-24 of the value
+        np.testing.assert_allclose(new, old, rtol=2.0**-24, atol=0)
+    report = lint(open_checkpoint(tmp_path / "out"), [registry.clients[client]], registry.lint_rules.values())
+    assert [finding for finding in report.findings if finding.severity != "note"] == []
+
+
+@pytest.mark.parametrize(("name", "dialect", "client"), LOSSLESS)
+def test_all_other_tensors_stay_as_they_were(peer, registry, tmp_path, name, dialect, client):
+    folder = peer(name)
+    done = convert(folder, dialect, tmp_path / "out", registry)
+    layers = {proof.layer for proof in done.proofs}
+    before, after = readers.tensors_of(folder), readers.tensors_of(tmp_path / "out")
+    plain = {n for n in before if n.rpartition(".")[0] not in layers and not n.endswith(("k_scale", "v_scale"))}
+    assert plain
+    for tensor in plain:
+        assert before[tensor].tobytes() == after[tensor].tobytes(), tensor
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "back"),
+    [("mo-nvfp4", CT, MO), ("lc-w4a16-asym", "awq", CT), ("lc-fp8-blocks", "fp8", CT)],
+)
+def test_there_and_back_gives_codes_and_scales_again(peer, registry, tmp_path, name, there, back):
+    folder = peer(name)
+    convert(folder, there, tmp_path / "there", registry)
+    convert(tmp_path / "there", back, tmp_path / "back", registry)
+    before, after = readers.tensors_of(folder), readers.tensors_of(tmp_path / "back")
+    assert before.keys() == after.keys()
+    for tensor, old in before.items():
+        if tensor.endswith(("weight", "weight_packed", "weight_zero_point")):
+            assert old.tobytes() == after[tensor].tobytes(), tensor
+        elif tensor.endswith(("weight_scale_2", "input_scale")):
+            apart = old.view(np.int32).astype(int) - after[tensor].view(np.int32)
+            assert abs(int(apart.reshape(-1)[0])) <= 2, tensor  # a unit there and a unit back
+        elif tensor.endswith("weight_scale"):
+            np.testing.assert_array_equal(old.astype(np.float32), after[tensor].astype(np.float32))
+
+
+def test_a_cache_keeps_its_scales_under_the_names_of_the_dialect(peer, registry, tmp_path):
+    folder = peer("mo-fp8-kv")
+    convert(folder, CT, tmp_path / "out", registry)
+    before, after = readers.tensors_of(folder), readers.tensors_of(tmp_path / "out")
+    at = "model.layers.0.self_attn"
+    assert after[f"{at}.k_scale"][0] == before[f"{at}.k_proj.k_scale"]
+    assert not [name for name in after if "k_proj.k_scale" in name]
+    scheme = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["kv_cache_scheme"]
+    assert scheme["num_bits"] == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect", "why"),
+    [
+        ("mo-int4-awq", CT, "its input is scaled (pre_quant_scale)"),
+        ("lc-w4a16-asym", MO, "int4_b128_asym"),
+        ("lc-int8", "gptq", "holds weights alone"),
+        ("lc-nvfp4", "awq", "cannot be spelled in awq"),
+        ("mo-fp8-blocks", "fp8", "clients of fp8 quantize inputs"),
+        ("lc-fp8-kv", "fp8", "no place for a quantized KV cache"),
+        ("lc-fp8", CT, "is in the dialect compressed-tensors already"),
+        ("hf-llama", CT, "it is not quantized"),
+    ],
+)
+def test_what_would_be_lost_is_refused_by_name_and_nothing_is_written(peer, registry, tmp_path, name, dialect, why):
+    with pytest.raises(ExportError) as caught:
+        convert(peer(name), dialect, tmp_path / "out", registry)
+    assert why in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scales_that_fp16_cannot_hold_are_refused_after_the_proof(peer, registry, tmp_path):
+    def spoil(draft):
+        draft.put_f32("up_proj.weight_scale", 0.1)  # between two fp16 numbers
+
+    with pytest.raises(ExportError, match=r"up_proj: the dialect cannot hold its scales exactly"):
+        convert(peer("lc-w4a16", spoil=spoil), "awq", tmp_path / "out", registry)
+    assert list(tmp_path.glob("*out*")) == []
+
+
+def test_activation_order_is_refused(peer, registry, tmp_path):
+    def spoil(draft):
+        draft.group["weights"]["actorder"] = "group"
+        for name in [name for name in draft.tensors if name.endswith("weight_packed")]:
+            cols = draft.tensors[name][1][1] * 8
+            order = struct.pack(f"<{cols}i", *(0 if number % 2 else cols // 128 - 1 for number in range(cols)))
+            draft.put(name.replace("weight_packed", "weight_g_idx"), "I32", [cols], order)
+
+    with pytest.raises(ExportError, match="order of their activations"):
+        convert(peer("lc-w4a16", spoil=spoil), "gptq", tmp_path / "out", registry)
+
+
+def test_a_damaged_checkpoint_is_refused_by_the_rules_of_linting(peer, registry, tmp_path):
+    with pytest.raises(ExportError, match=r"weight_scale_2.*scale-nan"):
+        convert(
+            peer("mo-nvfp4", spoil=lambda draft: draft.put_f32("up_proj.weight_scale_2", float("nan"))),
+            *(CT, tmp_path / "out", registry),
+        )
+
+
+def test_an_unknown_dialect_is_named(peer, registry, tmp_path):
+    with pytest.raises(UnknownNameError, match="gtpq"):
+        convert(peer("lc-w4a16"), "gtpq", tmp_path / "out", registry)
+
+
+def test_what_is_there_already_is_kept(peer, registry, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(ExportError, match="exists already"):
+        convert(peer("mo-fp8"), CT, tmp_path / "out", registry)
+    assert (tmp_path / "out" / "mine").read_text() == "mine"
+
+
+def test_companions_come_along_and_the_old_configuration_does_not(peer, registry, tmp_path):
+    folder = peer("mo-fp8")
+    (folder / "tokenizer.json").write_text("{}")
+    convert(folder, CT, tmp_path / "out", registry)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "tokenizer.json" in names
+    assert "hf_quant_config.json" not in names
