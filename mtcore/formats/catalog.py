@@ -16,7 +16,18 @@ from mtcore.formats.floats import (
     NVFP4_FP8,
     float_formats,
 )
-from mtcore.formats.integers import INT4_B128, INT4_B128_FP8, INT8_ROW, INT8_ROW_FULL, INT8_TENSOR, integer_formats
+from mtcore.formats.integers import (
+    BLOCK_SIZES,
+    INT4_B128,
+    INT4_B128_FP8,
+    INT8_ROW,
+    INT8_ROW_FULL,
+    INT8_TENSOR,
+    WEIGHT_BITS,
+    int_block,
+    int_block_asym,
+    integer_formats,
+)
 from mtcore.formats.microscaling import (
     MXFP4,
     MXFP6_E2M3,
@@ -29,6 +40,7 @@ from mtcore.formats.microscaling import (
 from mtcore.formats.tensor import TensorFormat
 
 __all__ = [
+    "BLOCK_SIZES",
     "FP8",
     "FP8_E5M2",
     "FP8_E5M2_ROW",
@@ -49,7 +61,10 @@ __all__ = [
     "NF4",
     "NVFP4",
     "NVFP4_FP8",
+    "WEIGHT_BITS",
     "builtin_formats",
+    "int_block",
+    "int_block_asym",
 ]
 
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from mtcore.backends import format_of_key
 from mtcore.formats import (
+    E4M3,
     Float32Element,
     FloatElement,
     IntElement,
     PowerOfTwoElement,
     TensorFormat,
 )
-from mtcore.formats.element import E4M3
 
 _BIAS, _MANTISSA_BITS = 127, 23
 

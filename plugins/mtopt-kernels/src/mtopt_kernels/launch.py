@@ -8,10 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mtcore.backends import reference
-from mtcore.backends.operations import code_dtype, scale_dtype
+from mtcore.backends import OPERATIONS, code_dtype, scale_dtype
 from mtcore.formats import PER_ROW, PER_TENSOR, Block
-from mtcore.numerics.pack import packed_cols
+from mtcore.numerics import packed_cols
 from mtopt_kernels.constants import Known, known
 from mtopt_kernels.kernels.amax import rows_amax_kernel
 from mtopt_kernels.kernels.blocks import blocks_amax_kernel, blocks_kernel, dequantize_blocks_kernel
@@ -48,7 +47,7 @@ def quantize(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `mtcore.backends.reference.quantize`."""
     if not x.numel():
-        return reference.quantize(x, amax, outer_amax, format)
+        return OPERATIONS["quantize"].reference(x, amax, outer_amax, format)
     fmt = known(format).fmt
     rows, cols = x.shape
     qdata = torch.empty((rows, packed_cols(cols, fmt.element.bits)), dtype=torch.uint8, device=x.device)
