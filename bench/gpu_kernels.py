@@ -4,7 +4,8 @@ Usage: python bench/gpu_kernels.py [--only streaming quantizer products model] [
 Every result is checked before it is timed: bit for bit against mtcore.numerics, products against float64. Operands
 are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
 time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
-nvidia-modelopt is measured where it is installed. --compile-only fills Triton's cache with every N-th launch.
+nvidia-modelopt is measured where it is installed. --compile-only fills the compilers' caches by every N-th launch.
+The table in docs/reference/kernels.md is made by gpu_kernels_table.py.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from gpu_peers import peers, tinygemm
 from torch import Tensor
 
 from mtcore.backends import Use, choose_kernel, format_key, reference
 from mtcore.formats import TensorFormat, catalog
 from mtcore.nn import TensorQuantizer
-from mtcore.plugins import Registry
 from mtcore.testing import same_bits
-from mtopt_kernels import hooks, launch, linear
+from mtopt_kernels import launch, linear
+from mtopt_kernels.configurations import fp8_gemm_configuration
+from mtopt_kernels.fp8 import fp8_gemm, fp8_product
+from mtopt_kernels.nvfp4 import nvfp4_product
 from mtopt_kernels.prepack import prepack_nvfp4
 from mtopt_kernels.specs import kernel_specs
 
@@ -39,7 +41,6 @@ FORMATS = (
 LAYERS = ((4096, 4096), (14336, 4096), (4096, 14336), (28672, 8192))
 """Out and in features of the layers that are multiplied."""
 TOKENS = (1, 16, 64, 512, 4096, 8192)
-BATCH, DEPTH = 512, 8
 
 
 class Bench:
@@ -145,6 +146,8 @@ def one_format(bench: Bench, fmt: TensorFormat, xs: list[Tensor]) -> None:
 
 def quantizers(bench: Bench) -> None:
     """Through TensorQuantizer.forward, eager."""
+    if not bench.timing:
+        return
     xs = [torch.randn(ROWS, COLS, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
     modes = (
         (catalog.FP8, "static"), (catalog.NVFP4, "dynamic_blocks"), (catalog.INT8_ROW, "dynamic"),
@@ -162,36 +165,6 @@ def quantizers(bench: Bench) -> None:
             bench.row(f"TensorQuantizer {fmt.name}", calls * 8, 4 * ELEMENTS, eager=True)
     for name, call, size in peers(xs[0]):
         bench.row(f"modelopt {name}", [call] * 6, size, eager=True)
-
-
-def peers(x: Tensor) -> Iterator[tuple[str, Callable[[], object], float]]:
-    """What nvidia-modelopt offers for the same; its extensions are built when they are first used."""
-    try:
-        from modelopt.torch.quantization.config import QuantizerAttributeConfig
-        from modelopt.torch.quantization.nn import TensorQuantizer as Peer
-        from modelopt.torch.quantization.qtensor import FP8QTensor, INT4QTensor, MXFP8QTensor, NVFP4QTensor
-        from modelopt.torch.quantization.utils import reduce_amax
-    except ImportError as error:
-        print(f"nvidia-modelopt is not measured: {error}", file=sys.stderr)
-        return
-    settings = {
-        "fp8": {"num_bits": (4, 3)},
-        "nvfp4": {"num_bits": (2, 1), "block_sizes": {-1: 16, "type": "dynamic", "scale_bits": (4, 3)}},
-        "int8_row": {"num_bits": 8, "axis": 0},
-        "mxfp8": {"num_bits": (4, 3), "block_sizes": {-1: 32, "type": "dynamic", "scale_bits": (8, 0)}},
-        "int4_b128": {"num_bits": 4, "block_sizes": {-1: 128}},
-    }
-    for name, attributes in settings.items():
-        quantizer = Peer(QuantizerAttributeConfig(**attributes)).cuda()
-        if name in ("fp8", "nvfp4"):
-            quantizer.amax = torch.full((), 5.0, device="cuda")
-        yield f"TensorQuantizer {name}", lambda quantizer=quantizer: quantizer(x), 4 * ELEMENTS
-    yield "reduce_amax tensor", lambda: reduce_amax(x), 2 * ELEMENTS
-    yield "reduce_amax row", lambda: reduce_amax(x, axis=1), 2 * ELEMENTS
-    yield "pack nvfp4", lambda: NVFP4QTensor.quantize(x, 16), 2.5625 * ELEMENTS
-    yield "pack fp8", lambda: FP8QTensor.quantize(x), 3 * ELEMENTS
-    yield "pack mxfp8", lambda: MXFP8QTensor.quantize(x), 3.03 * ELEMENTS
-    yield "pack int4_b128", lambda: INT4QTensor.quantize(x, 128), 2.53 * ELEMENTS
 
 
 def products(bench: Bench) -> None:
@@ -212,88 +185,84 @@ def one_product(bench: Bench, tokens: int, plain: list, bytes_: list, words: lis
     x = torch.randn(tokens, inner, device="cuda", dtype=torch.bfloat16)
     codes, one = x.to(torch.float8_e4m3fn), torch.full((1, 1), 0.5, device="cuda")
     rows, columns = one.expand(tokens, 1).contiguous(), one.expand(features, 1).contiguous()
-    key, row_key = format_key(catalog.NVFP4), format_key(catalog.FP8_ROW)
-    ours = linear.fp8_product
-    fast = {"out_dtype": torch.bfloat16, "use_fast_accum": True}
-    row_scale = columns.view(1, -1)
+    runs, tiles = (
+        one.expand(tokens, inner // 128).contiguous(),
+        one.expand(features // 128, inner // 128).contiguous(),
+    )
+    key, row_key = format_key(catalog.FP8), format_key(catalog.FP8_ROW)
+    bf16 = torch.bfloat16
+    fast = {"out_dtype": bf16, "use_fast_accum": True}
     if bench.timing:
-        weight = launch.dequantize(*stored, inner, torch.bfloat16, key)
+        weight = launch.dequantize(*stored, inner, bf16, format_key(catalog.NVFP4))
         exact = x.double() @ weight.double().T
-        y = linear.nvfp4_linear(x, *words[0], None, None, None, features, key, "")
-        error = float((y.double() - exact).norm() / exact.norm())
+        assert relative(nvfp4_product(x, *words[0], None, features), exact) < 2 * 2**-9
         exact = codes.double() @ bytes_[0].double().T * 0.25
-        y = ours(codes, rows, bytes_[0], columns, None, torch.bfloat16)
-        error_8 = float((y.double() - exact).norm() / exact.norm())
-        assert error < 2 * 2**-9, error
-        assert error_8 < 2 * 2**-9 + 2**-13, error_8  # the bounds of test_gpu.py
+        for scales in ((rows, columns), (runs, tiles)):
+            y = fp8_product(codes, scales[0], bytes_[0], scales[1], None, bf16)
+            assert relative(y, exact) < 2 * 2**-9 + 2**-13  # the bounds of test_gpu.py
         del weight, exact, y
+    many = fp8_gemm_configuration(tokens, features, by_block=False)
+    by_run, by_tile = runs.t().contiguous().t(), tiles.t()
+
+    def layer(w: Tensor, scale: Tensor, amax: Tensor | None, key: str) -> Tensor:
+        return linear.fp8_linear(x, w, scale, None, amax, None, None, features, key, key)
+
     us = {
         "bf16": [lambda w=w: F.linear(x, w) for w in plain],
         "fp8 cublas": [lambda w=w: torch._scaled_mm(codes, w.t(), one[0, 0], one[0, 0], **fast) for w in bytes_],
-        "fp8 ours": [lambda w=w: ours(codes, one, w, one, None, torch.bfloat16) for w in bytes_],
-        "row torch": [lambda w=w: torch._scaled_mm(codes, w.t(), rows, row_scale, **fast) for w in bytes_],
-        "row ours": [lambda w=w: ours(codes, rows, w, columns, None, torch.bfloat16) for w in bytes_],
-        "row with quantize": [
-            lambda w=w: linear.fp8_linear(x, w, columns, None, None, None, None, features, row_key, row_key)
-            for w in bytes_
-        ],
-        "nvfp4": [lambda w=w: linear.nvfp4_linear(x, *w, None, None, None, features, key, "") for w in words],
+        "fp8 ours": [lambda w=w: fp8_product(codes, one, w, one, None, bf16) for w in bytes_],
+        "row torch": [lambda w=w: torch._scaled_mm(codes, w.t(), rows, columns.t(), **fast) for w in bytes_],
+        "row ours": [lambda w=w: fp8_product(codes, rows, w, columns, None, bf16) for w in bytes_],
+        "block ours": [lambda w=w: fp8_product(codes, runs, w, tiles, None, bf16) for w in bytes_],
+        "fp8 with quantize": [lambda w=w: layer(w, one, one, key) for w in bytes_],
+        "row with quantize": [lambda w=w: layer(w, columns, None, row_key) for w in bytes_],
+        "nvfp4": [lambda w=w: nvfp4_product(x, *w, None, features) for w in words],
     }
+    if tokens > 1:  # with one token torch refuses blocks
+        us["block torch"] = [
+            lambda w=w: torch._scaled_mm(codes, w.t(), by_run, by_tile, out_dtype=bf16) for w in bytes_
+        ]
+    if tokens > 64:
+        us["fp8 triton"] = [
+            lambda w=w: fp8_gemm(codes, rows, w, columns, None, many, bf16, by_block=False) for w in bytes_
+        ]
+    else:
+        us["int4 torch"] = [
+            lambda w=w: torch.ops.aten._weight_int4pack_mm(x, w[0], 128, w[1]) for w in tinygemm(plain[0])
+        ]
     times = {name: bench.microseconds(calls) for name, calls in us.items()}
     shown = "  ".join(f"{name} {time:.1f}" for name, time in times.items())
     bench.note(f"{tokens:5d} x {features:5d} x {inner:5d} us: {shown}")
     bench.results.append({"name": "product", "tokens": tokens, "features": features, "inner": inner, **times})
 
 
+def relative(actual: Tensor, exact: Tensor) -> float:
+    return float((actual.double() - exact).norm() / exact.norm())
+
+
 def geometric_means(bench: Bench) -> None:
     """Of the products: how many times faster than torch's."""
     rows = [row for row in bench.results if row["name"] == "product"]
-    pairs = {"fp8 ours": "fp8 cublas", "row ours": "row torch", "row with quantize": "bf16", "nvfp4": "bf16"}
+    pairs = {
+        "fp8 ours": "fp8 cublas", "fp8 triton": "fp8 cublas", "row ours": "row torch", "block ours": "block torch",
+        "fp8 with quantize": "bf16", "row with quantize": "bf16", "nvfp4": "bf16",
+    }  # fmt: skip
     for name, other in pairs.items():
-        ratios = [row[other] / row[name] for row in rows]
+        ratios = [row[other] / row[name] for row in rows if name in row and other in row]
         if ratios:
             mean, least = statistics.geometric_mean(ratios), min(ratios)
             bench.note(f"{name} against {other}: geometric mean {mean:.3f}, least {least:.3f}")
             bench.results.append({"name": f"{name} / {other}", "mean": mean, "least": least})
 
 
-def whole_model(bench: Bench) -> None:
-    """A random Llama of 2.0 B parameters, compressed: batches of tokens, and single tokens in a CUDA graph."""
-    if not bench.timing:
-        return
-    from transformers import LlamaConfig, LlamaForCausalLM
+def model(bench: Bench) -> None:
+    """See gpu_model.py."""
+    from gpu_model import whole_model  # transformers is needed only for this
 
-    from mtcore.quantization import compress, quantize
-
-    registry = Registry.load([hooks], discover=False)
-    sizes = LlamaConfig(hidden_size=4096, intermediate_size=14336, num_hidden_layers=DEPTH, vocab_size=32000)
-    batches = [torch.randint(0, 32000, (1, BATCH), device="cuda") for _ in range(4)]
-    token = torch.randint(0, 32000, (1, 1), device="cuda")
-    base: dict[str, float] = {}
-    for recipe in ("bf16", "fp8", "nvfp4_weight_only"):
-        torch.manual_seed(0)
-        with torch.device("cuda"):
-            model = LlamaForCausalLM(sizes).to(torch.bfloat16).eval().requires_grad_(False)
-        if recipe != "bf16":
-            batch = {"input_ids": batches[0], "use_cache": False}
-            model = compress(quantize(model, recipe, [batch], registry=registry), registry=registry)
-        with torch.no_grad():
-            calls = [lambda b=b, model=model: model(input_ids=b, use_cache=False).logits for b in batches]
-            one = partial(model, input_ids=token, use_cache=False)
-            times = {
-                "forward eager": bench.microseconds(calls, eager=True),
-                "forward": bench.microseconds(calls),
-                "one token": bench.microseconds([one] * 8),
-            }
-        base = base or times
-        size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30
-        ratios = ", ".join(f"{name} {time:.0f} us ({base[name] / time:.2f}x)" for name, time in times.items())
-        bench.note(f"Llama {DEPTH} layers {recipe}: {ratios}; {size:.2f} GiB")
-        bench.results.append({"name": f"model {recipe}", "gib": size, **times})
-        del model, calls, one
+    whole_model(bench)
 
 
-PARTS = {"streaming": streaming, "quantizer": quantizers, "products": products, "model": whole_model}
+PARTS = {"streaming": streaming, "quantizer": quantizers, "products": products, "model": model}
 
 
 def main() -> None:
@@ -315,10 +284,10 @@ def main() -> None:
     for name in options.only:
         PARTS[name](bench)
         torch.cuda.empty_cache()
-    if bench.timing:
-        geometric_means(bench)
-    if options.json:
-        options.json.write_text(json.dumps({"device": device.name, "rows": bench.results}, indent=1))
+        if name == "products" and bench.timing:
+            geometric_means(bench)
+        if options.json:
+            options.json.write_text(json.dumps({"device": device.name, "rows": bench.results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,10 @@ CUTLASS_TOKENS = 4096
 """From this many tokens on torch's product by row (CUTLASS) is faster than its product by tensor (cuBLAS), also
 with one scale for all rows: 1.02 to 1.13 times on an H200 for 4096 and 8192 tokens."""
 
+FEW_TOKENS = 16
+"""Up to this many tokens FP8 is multiplied by our kernel, and quantized there if it has one calibrated
+scale."""
+
 BLOCK_TOKENS = 64
 """Up to this many tokens, products by blocks are split among programs; torch's kernel takes the rest where it can.
 (H200: 0.8 to 1.7 times as fast as torch's for 64 tokens, 0.7 times for 4096.)"""
@@ -81,7 +85,7 @@ def fp8_configuration(tokens: int, features: int, inner: int, *, by_row: bool, b
         return Few(64, 16 if tokens <= 16 else 64, 128, _split_for(features, 64, inner, 264), 4, 4)
     if by_block:
         return None
-    if tokens <= 16:
+    if tokens <= FEW_TOKENS:
         return Few(64, 16, 256, _split_for(features, 64, inner, 128), 4, 4)
     if by_row and tokens <= 64:
         return Few(128, 64, 128, _split_for(features, 128, inner, 128), 4, 4)

@@ -7,6 +7,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mtopt_kernels.configurations import CUTLASS_TOKENS, Few, Gemm, fp8_configuration, fp8_gemm_configuration
+from mtopt_kernels.constants import Constants
 from mtopt_kernels.kernels.fp8_gemm import fp8_gemm_kernel
 from mtopt_kernels.kernels.fp8_linear import fp8_linear_kernel
 from mtopt_kernels.parts import counters, room_for_parts
@@ -93,6 +94,15 @@ def fp8_gemm(
     return out
 
 
+def fp8_linear_few(
+    x: Tensor, amax: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, constants: Constants
+) -> Tensor:
+    """The same for x of 16 bits, which is quantized on the way, with one scale for its largest magnitude `amax`."""
+    how = fp8_configuration(x.shape[0], weight.shape[0], x.shape[1], by_row=False, by_block=False)
+    assert how is not None, "this many tokens are quantized first"
+    return fp8_few_tokens(x.contiguous(), amax, weight, scale, bias, how, x.dtype, constants, by_block=False)
+
+
 def fp8_few_tokens(
     x: Tensor,
     x_scale: Tensor,
@@ -101,10 +111,11 @@ def fp8_few_tokens(
     bias: Tensor | None,
     how: Few,
     dtype: torch.dtype,
+    constants: Constants | None = None,
     *,
     by_block: bool,
 ) -> Tensor:
-    """`fp8_product` by the kernel for few tokens, which takes all sizes."""
+    """`fp8_product` by the kernel for few tokens, which takes all sizes; x gets the format of `constants` there."""
     (tokens, inner), features = x.shape, weight.shape[0]
     out = torch.empty((tokens, features), dtype=dtype, device=x.device)
     if not out.numel():
@@ -137,6 +148,7 @@ def fp8_few_tokens(
         bias is not None,
         stages,
         EARLY,
+        constants,
         warps=warps,
         early=EARLY,
     )
