@@ -8,17 +8,9 @@ NVFP4_FUSED_TOKENS = 256
 """With more tokens than this, unpacking the weight once and multiplying in bf16 is as fast or faster. (H200: 127 us
 both ways for 512 tokens, 14336 x 4096; the fused kernel's time grows with every 128 tokens.)"""
 
-CUTLASS_TOKENS = 4096
-"""From this many tokens on torch's product by row (CUTLASS) is faster than its product by tensor (cuBLAS), also
-with one scale for all rows: 1.02 to 1.13 times on an H200 for 4096 and 8192 tokens."""
-
-FEW_TOKENS = 16
-"""Up to this many tokens FP8 is multiplied by our kernel, and quantized there if it has one calibrated
-scale."""
-
 BLOCK_TOKENS = 64
-"""Up to this many tokens, products by blocks are split among programs; torch's kernel takes the rest where it can.
-(H200: 0.8 to 1.7 times as fast as torch's for 64 tokens, 0.7 times for 4096.)"""
+"""Up to this many tokens, products by blocks are computed by our kernels; torch's takes the rest where it can.
+(H200, 64 tokens: 1.0 to 1.6 times as fast as torch's; 4096 tokens: 0.7 times.)"""
 
 
 class Nvfp4(NamedTuple):
@@ -81,11 +73,11 @@ def nvfp4_configuration(tokens: int, features: int, inner: int) -> Nvfp4:
 
 def fp8_configuration(tokens: int, features: int, inner: int, *, by_row: bool, by_block: bool) -> Few | None:
     """That of `fp8_linear_kernel`; None where another kernel is faster."""
-    if by_block and tokens <= BLOCK_TOKENS:
-        return Few(64, 16 if tokens <= 16 else 64, 128, _split_for(features, 64, inner, 264), 4, 4)
     if by_block:
-        return None
-    if tokens <= FEW_TOKENS:
+        few = tokens <= 16 or (tokens <= BLOCK_TOKENS and features < 8192)  # 64 tiles or fewer leave room to split
+        wide = 16 if tokens <= 16 else 64
+        return Few(64, wide, 128, _split_for(features, 64, inner, 264), 4, 4) if few else None
+    if tokens <= 16:
         return Few(64, 16, 256, _split_for(features, 64, inner, 128), 4, 4)
     if by_row and tokens <= 64:
         return Few(128, 64, 128, _split_for(features, 128, inner, 128), 4, 4)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from mtopt_kernels.configurations import CUTLASS_TOKENS, Few, Gemm, fp8_configuration, fp8_gemm_configuration
-from mtopt_kernels.constants import Constants
+from mtopt_kernels.configurations import BLOCK_TOKENS, Few, Gemm, fp8_configuration, fp8_gemm_configuration
 from mtopt_kernels.kernels.fp8_gemm import fp8_gemm_kernel
 from mtopt_kernels.kernels.fp8_linear import fp8_linear_kernel
 from mtopt_kernels.parts import counters, room_for_parts
@@ -37,13 +36,13 @@ def fp8_product(
     if few is not None or not aligned or not tokens:
         how = few or Few(64, 64, BLOCK, 1, 4, 4)
         return fp8_few_tokens(x, x_scale, weight, scale, bias, how, dtype, by_block=by_block)
-    if dtype != torch.bfloat16 or (by_block and (tokens % 4 or inner % BLOCK or features % BLOCK)):
+    blocks_of_ours = by_block and (tokens <= BLOCK_TOKENS or tokens % 4 or inner % BLOCK or features % BLOCK)
+    if dtype != torch.bfloat16 or blocks_of_ours:
         many = fp8_gemm_configuration(tokens, features, by_block=by_block)
         return fp8_gemm(x, x_scale, weight, scale, bias, many, dtype, by_block=by_block)
     if by_block:
         y = torch._scaled_mm(x, weight.t(), x_scale.t().contiguous().t(), scale.t(), out_dtype=dtype)
         return y if bias is None else y + bias
-    by_row = by_row or tokens >= CUTLASS_TOKENS
     x_scale = x_scale.expand(tokens, 1).contiguous() if by_row else x_scale.view(())
     scale = scale.expand(features, 1).contiguous().view(1, features) if by_row else scale.view(())
     return torch._scaled_mm(x, weight.t(), x_scale, scale, bias=bias, out_dtype=dtype, use_fast_accum=True)
@@ -94,15 +93,6 @@ def fp8_gemm(
     return out
 
 
-def fp8_linear_few(
-    x: Tensor, amax: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, constants: Constants
-) -> Tensor:
-    """The same for x of 16 bits, which is quantized on the way, with one scale for its largest magnitude `amax`."""
-    how = fp8_configuration(x.shape[0], weight.shape[0], x.shape[1], by_row=False, by_block=False)
-    assert how is not None, "this many tokens are quantized first"
-    return fp8_few_tokens(x.contiguous(), amax, weight, scale, bias, how, x.dtype, constants, by_block=False)
-
-
 def fp8_few_tokens(
     x: Tensor,
     x_scale: Tensor,
@@ -111,11 +101,10 @@ def fp8_few_tokens(
     bias: Tensor | None,
     how: Few,
     dtype: torch.dtype,
-    constants: Constants | None = None,
     *,
     by_block: bool,
 ) -> Tensor:
-    """`fp8_product` by the kernel for few tokens, which takes all sizes; x gets the format of `constants` there."""
+    """`fp8_product` by the kernel for few tokens, which takes all sizes."""
     (tokens, inner), features = x.shape, weight.shape[0]
     out = torch.empty((tokens, features), dtype=dtype, device=x.device)
     if not out.numel():
@@ -148,7 +137,6 @@ def fp8_few_tokens(
         bias is not None,
         stages,
         EARLY,
-        constants,
         warps=warps,
         early=EARLY,
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtopt_kernels.configurations import FEW_TOKENS
-from mtopt_kernels.constants import known
-from mtopt_kernels.fp8 import fp8_linear_few, fp8_product
+from mtopt_kernels.fp8 import fp8_product
 from mtopt_kernels.launch import dequantize, quantize
 from mtopt_kernels.nvfp4 import nvfp4_product
 
@@ -41,9 +39,6 @@ def fp8_linear(
     input_format: str,
 ) -> Tensor:
     """See `mtcore.backends.reference.linear`; e4m3 for both factors."""
-    one_scale = input_amax is not None and input_amax.numel() == 1 and scale.shape[1] == 1
-    if one_scale and 0 < x.shape[0] <= FEW_TOKENS:
-        return fp8_linear_few(x, input_amax, qdata, scale, bias, known(input_format).constants)
     codes, x_scale, _ = quantize(x, input_amax, None, input_format)
     return fp8_product(codes, x_scale, qdata, scale, bias, x.dtype)
 

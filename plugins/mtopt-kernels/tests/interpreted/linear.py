@@ -94,22 +94,6 @@ def checked_product(weight_format, input_format, features, inner, tokens, with_b
     assert relative(y, expected) <= 2**-7 + inner * 2**-24
 
 
-@pytest.mark.parametrize("split", [1, 3])
-@pytest.mark.parametrize("weight_format", [FP8, FP8_ROW])
-def test_few_tokens_with_a_calibrated_scale_are_quantized_on_the_way(monkeypatch, split, weight_format):
-    monkeypatch.setattr(fp8, "fp8_configuration", lambda *sizes, by_row, by_block: Few(64, 16, 64, split, 3, 4))
-    monkeypatch.setattr(linear, "quantize", lambda *arguments: pytest.fail("a kernel of its own"))
-    weight, x, bias = torch.randn(70, 200), torch.randn(5, 200).bfloat16(), torch.randn(70)
-    x[2, 7], x[1, 3] = -0.0, 1e-30
-    amax = torch.tensor([[1.5]])  # so that some are cut off
-    key, input_key = format_key(weight_format), format_key(FP8)
-    qdata, scale, _ = reference.quantize(weight, None, None, key)
-    y = linear.fp8_linear(x, qdata, scale, None, amax, None, bias, 70, key, input_key)
-    seen = reference.fake_quantize(x.float(), amax, None, input_key).double()
-    values = reference.dequantize(qdata, scale, None, 200, torch.float32, key).double()
-    assert relative(y, seen @ values.T + bias.double()) <= 2**-7 + 200 * 2**-24
-
-
 @pytest.mark.parametrize("split", [1, 2])
 @pytest.mark.parametrize(("features", "inner"), [(70, 200), (144, 300)])
 def test_fp8_by_blocks_times_few_tokens(monkeypatch, split, features, inner):

@@ -6,36 +6,15 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from mtopt_kernels.device.element import (
-    INTERPRETED,
-    divider,
-    lifted,
-    quotient,
-    readable,
-    round_units,
-    with_sign,
-)
-from mtopt_kernels.device.scale import multiplier, stored_scale
+from mtopt_kernels.device.element import INTERPRETED
 from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
 
 
 @triton.jit
 def scaled(
-    acc,
-    times,
-    x_scale_ptr,
-    scale_ptr,
-    token,
-    feature,
-    tokens,
-    features,
-    BY_TOKEN: tl.constexpr,
-    BY_FEATURE: tl.constexpr,
+    acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN: tl.constexpr, BY_FEATURE: tl.constexpr
 ):
-    """A sum of codes' products times the scales of its feature and token, fp32 [features, tokens].
-
-    times: the scale of all tokens where they share one.
-    """
+    """A sum of codes' products times the scales of its feature and token, fp32 [features, tokens]."""
     if BY_FEATURE:
         acc *= tl.load(scale_ptr + feature, mask=feature < features, other=0.0)[:, None]
     else:
@@ -43,7 +22,7 @@ def scaled(
     if BY_TOKEN:
         acc *= tl.load(x_scale_ptr + token, mask=token < tokens, other=0.0)[None, :]
     else:
-        acc *= times
+        acc *= tl.load(x_scale_ptr)
     return acc
 
 
@@ -72,16 +51,12 @@ def fp8_linear_kernel(
     HAS_BIAS: tl.constexpr,
     STAGES: tl.constexpr,
     EARLY: tl.constexpr,
-    F: tl.constexpr,
 ):
     """out [tokens, features] = x [tokens, inner] · weight [features, inner]ᵀ, both e4m3 and contiguous.
 
     The weight is the left operand, so that few tokens fill the narrow side of the tensor cores' tiles. Products are
     exact in fp32 and added up by the tensor cores. With scales BY_BLOCK of 1x128 and 128x128, they add up 128
     columns, DEEP, and fp32 the rest; HIGH divides 128. Each of SPLIT programs takes `share` steps of DEEP columns.
-
-    With F, the constants of e4m3 with one scale a tensor, x has 16 bits and is quantized on the way; where its
-    scale would be is its largest magnitude.
     """
     pid = tl.program_id(0)
     part = pid % SPLIT
@@ -96,22 +71,11 @@ def fp8_linear_kernel(
     if EARLY and not INTERPRETED:
         gdc_wait()
         gdc_launch_dependents()
-    times = 1.0
-    if F is not None:
-        amax = tl.load(x_scale_ptr)
-        times = multiplier(stored_scale(tl.where(amax < 0.0, 0.0, amax), 1.0, F), 1.0, F)
-        power, divisor, inverse, high, low = divider(times, F)
-    elif not BY_BLOCK and not BY_TOKEN:
-        times = tl.load(x_scale_ptr)
     for turn in tl.range(0, share, num_stages=STAGES):
         step = part * share + turn
         inside = step * DEEP + column < inner
         weight = tl.load(w_ptrs + step * DEEP, mask=there[:, None] & inside[None, :], other=0.0)
         x = tl.load(x_ptrs + step * DEEP, mask=inside[:, None] & here[None, :], other=0.0)
-        if F is not None:
-            x = lifted(readable(x, F, True), power, F)
-            units = quotient(x, divisor, inverse, high, low, F, True)
-            x = round_units(units, x, F) if INTERPRETED else with_sign(units, x).to(tl.float8e4nv)
         if INTERPRETED:  # it multiplies no bytes
             weight, x = weight.to(tl.float32), x.to(tl.float32)
         if BY_BLOCK:
@@ -129,5 +93,5 @@ def fp8_linear_kernel(
             acc = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
     if writes:
         if not BY_BLOCK:
-            acc = scaled(acc, times, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
+            acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
         write_tile(acc, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)

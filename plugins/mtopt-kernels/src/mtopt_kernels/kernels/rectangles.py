@@ -33,13 +33,13 @@ def rectangle_places(number, rows, cols, row_stride, grid_cols, HIGH: tl.constex
 
 @triton.jit
 def scale_places(number, row, rows, SHARED: tl.constexpr):
-    """Of the rows of a rectangle, where their scale lies, and which rows must write it."""
+    """Where the scales of a rectangle lie, one for each row or one in all; which exist, and which it must write."""
     if SHARED == "row":
-        return row, row < rows
-    elif SHARED == "tile":
-        return row * 0 + number, tl.arange(0, row.shape[0]) == 0
+        return row, row < rows, row < rows
     else:
-        return row * 0, row + number == 0
+        one = tl.arange(0, 1)
+        place = one + number if SHARED == "tile" else one
+        return place, one == 0, one + (number if SHARED == "tensor" else 0) == 0
 
 
 @triton.jit
@@ -63,14 +63,14 @@ def one_rectangle(
     """What `rectangles_kernel` does with the rectangle of this number."""
     row, base, offsets, mask = rectangle_places(number, rows, cols, row_stride, grid_cols, HIGH, WIDE)
     x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
-    place, writes = scale_places(number, row, rows, SHARED)
+    place, exists, writes = scale_places(number, row, rows, SHARED)
     if GIVEN:
-        amax = tl.load(amax_ptr + place, mask=row < rows, other=0.0)
+        amax = tl.load(amax_ptr + place, mask=exists, other=0.0)
         amax = tl.where(amax < 0.0, 0.0, amax)
     else:
         amax = amax_along(x, 1)
         if SHARED == "tile":
-            amax = tl.zeros((HIGH,), tl.float32) + amax_along(amax, 0)
+            amax = tl.zeros((1,), tl.float32) + amax_along(amax, 0)
     stored = stored_scale(amax, 1.0, F)
     times = multiplier(stored, 1.0, F)
     power, divisor, inverse, high, low = divider(times, F)
@@ -142,8 +142,8 @@ def dequantize_rectangles_kernel(
     """The values of stored codes of 8 bits; both matrices are contiguous."""
     number = tl.program_id(0)
     row, base, offsets, mask = rectangle_places(number, rows, cols, cols, grid_cols, HIGH, WIDE)
-    place, _ = scale_places(number, row, rows, SHARED)
-    stored = tl.load(scale_ptr + place, mask=row < rows, other=0)
+    place, exists, _ = scale_places(number, row, rows, SHARED)
+    stored = tl.load(scale_ptr + place, mask=exists, other=0)
     if F.scale != "fp32":
         stored = stored.to(tl.int32)
     times = multiplier(stored, 1.0, F)
