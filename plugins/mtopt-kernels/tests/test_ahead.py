@@ -91,6 +91,20 @@ def test_a_weight_goes_from_words_to_tensor_cores_without_touching_shared_memory
     assert "st.shared" not in ptx.split("mul.rn.bf16x2")[1].split("mma.sync")[0]
 
 
+def test_nvfp4_by_nvfp4_is_multiplied_by_the_block_scaled_tensor_cores_of_sm_100():
+    x, weight = (torch.empty(rows, COLS // 2, dtype=torch.uint8) for rows in (512, 1024))
+    scales = [torch.empty(rows, COLS // 16, dtype=torch.float8_e4m3fn) for rows in (512, 1024)]
+    one, bias = torch.empty(()), torch.empty(1024)
+    product = (x, scales[0], one, weight, scales[1], one, bias, torch.bfloat16)
+    (made,) = launches_of(nvfp4.nvfp4_scaled_product, *product)
+    compiled = compile_launch(made, 100)
+    assert "block_scale" in compiled.asm["ptx"]
+    assert "tcgen05.mma" in compiled.asm["ptx"]
+    resources = resources_of(compiled)
+    assert (resources.stack, resources.spilled) == (0, 0)
+    assert resources.shared <= 227 * 1024
+
+
 def test_many_tokens_are_read_by_the_copy_engine_and_multiplied_by_warp_groups():
     made = [launch_made for launch_made in fp8_launches() if launch_made.kernel is fp8_gemm_kernel]
     assert made

@@ -65,6 +65,12 @@ def test_the_nvfp4_product_says_what_it_needs(weight, given, shape, reason):
     assert specs.refuses_nvfp4_linear(use) == reason
 
 
+def test_nvfp4_by_nvfp4_is_refused_on_a_hopper_gpu_with_its_reason(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    use = Use("linear", FORMATS["nvfp4"], torch.device("cuda"), FORMATS["nvfp4"], (64, 128))
+    assert specs.refuses_nvfp4_scaled_linear(use) == "dot_scaled needs sm_100"
+
+
 def test_products_that_no_kernel_fuses_are_left_to_one_that_takes_plain_inputs():
     assert specs.refuses_fp8_linear(Use("linear", FORMATS["fp8"], CPU, FORMATS["fp8_row"])) is None
     assert specs.refuses_fp8_linear(Use("linear", FORMATS["fp8"], CPU, FORMATS["int8"])) is not None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtopt_kernels.fp8 import fp8_product
 from mtopt_kernels.launch import dequantize, quantize
-from mtopt_kernels.nvfp4 import nvfp4_product
+from mtopt_kernels.nvfp4 import nvfp4_product, nvfp4_scaled_product
 
 
 def nvfp4_linear(
@@ -24,6 +24,23 @@ def nvfp4_linear(
 ) -> Tensor:
     """See `mtcore.backends.reference.linear`; the weight as `prepack_nvfp4` lays it out."""
     return nvfp4_product(x, words, scale_bytes, scale_2, bias, features)
+
+
+def nvfp4_scaled_linear(
+    x: Tensor,
+    qdata: Tensor,
+    scale: Tensor,
+    scale_2: Tensor,
+    input_amax: Tensor | None,
+    input_outer_amax: Tensor | None,
+    bias: Tensor | None,
+    features: int,
+    format: str,
+    input_format: str,
+) -> Tensor:
+    """See `mtcore.backends.reference.linear`; NVFP4 for both factors."""
+    codes, x_scale, x_scale_2 = quantize(x, input_amax, input_outer_amax, input_format)
+    return nvfp4_scaled_product(codes, x_scale, x_scale_2, qdata, scale, scale_2, bias, x.dtype)
 
 
 def fp8_linear(

@@ -1,4 +1,4 @@
-"""Products of 16-bit inputs with prepacked NVFP4 weights: which kernel, and on how many programs."""
+"""Products with NVFP4 weights: which kernel, and on how many programs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mtopt_kernels.configurations import NVFP4_FUSED_TOKENS, nvfp4_configuration
 from mtopt_kernels.kernels.nvfp4_linear import nvfp4_linear_kernel, nvfp4_unpack_kernel
+from mtopt_kernels.kernels.nvfp4_scaled import nvfp4_scaled_kernel
 from mtopt_kernels.parts import counters, room_for_parts
 from mtopt_kernels.prepack import CHUNK
 from mtopt_kernels.sizes import cdiv
@@ -76,6 +77,52 @@ def nvfp4_unpack(words: Tensor, scale_bytes: Tensor, scale_2: Tensor, features: 
         chunks,
         tiles,
         UNPACK_TILES,
+        warps=4,
+    )
+    return out
+
+
+def nvfp4_scaled_product(
+    x: Tensor,
+    x_scale: Tensor,
+    x_scale_2: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    scale_2: Tensor,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """x · weightᵀ with a bias, in `dtype`: both in NVFP4, as `QTensor` holds them.
+
+    It was compiled and interpreted, never run on a card: none of sm_100 was to be had.
+    """
+    tokens, features, inner = x.shape[0], weight.shape[0], x.shape[1] * 2
+    out = torch.empty((tokens, features), dtype=dtype, device=x.device)
+    if not out.numel():
+        return out
+    high, wide, deep = 128, 128, 256
+    feature_tiles = cdiv(features, wide)
+    start(
+        nvfp4_scaled_kernel,
+        cdiv(tokens, high) * feature_tiles,
+        x,
+        x_scale.view(torch.uint8),
+        x_scale_2,
+        weight,
+        scale.view(torch.uint8),
+        scale_2,
+        bias,
+        out,
+        tokens,
+        features,
+        inner,
+        feature_tiles,
+        cdiv(inner, deep),
+        high,
+        wide,
+        deep,
+        bias is not None,
+        3,
         warps=4,
     )
     return out

@@ -32,6 +32,7 @@ _QUANTIZE = QUANTIZE.implement(NAMESPACE, _launcher("quantize"))
 _DEQUANTIZE = DEQUANTIZE.implement(NAMESPACE, _launcher("dequantize"))
 _BLOCK_AMAX = BLOCK_AMAX.implement(NAMESPACE, _launcher("block_amax"))
 _NVFP4_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_linear"), suffix="_nvfp4")
+_NVFP4_SCALED_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_scaled_linear"), suffix="_nvfp4_scaled")
 _FP8_LINEAR = LINEAR.implement(NAMESPACE, _product("fp8_linear"), suffix="_fp8")
 _DEQUANTIZED_LINEAR = LINEAR.implement(NAMESPACE, _product("dequantized_linear"), suffix="_dequantized")
 
@@ -59,6 +60,11 @@ def block_amax(*arguments: Any) -> Any:
 def nvfp4_linear(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linear`; the weight as `mtopt_kernels.prepack` lays it out."""
     return _NVFP4_LINEAR(*arguments)
+
+
+def nvfp4_scaled_linear(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linear`."""
+    return _NVFP4_SCALED_LINEAR(*arguments)
 
 
 def fp8_linear(*arguments: Any) -> Any:

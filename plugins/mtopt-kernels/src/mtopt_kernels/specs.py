@@ -37,6 +37,9 @@ def linear_specs() -> Iterator[KernelSpec]:
     yield KernelSpec(
         "triton.nvfp4_linear", "linear", on_gpu(refuses_nvfp4_linear), ops.nvfp4_linear, 20, prepack_nvfp4
     )
+    yield KernelSpec(
+        "triton.nvfp4_scaled_linear", "linear", on_gpu(refuses_nvfp4_scaled_linear), ops.nvfp4_scaled_linear, 20
+    )
     yield KernelSpec("triton.fp8_linear", "linear", on_gpu(refuses_fp8_linear), ops.fp8_linear, 20)
     yield KernelSpec(
         "triton.dequantized_linear", "linear", on_gpu(refuses_dequantized_linear), ops.dequantized_linear, 10
@@ -97,6 +100,17 @@ def refuses_nvfp4_linear(use: Use) -> str | None:
         return f"needs in features that are a multiple of {CHUNK}, not {use.shape[1]}"
     if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (9, 0):
         return "needs sm_90"
+    return None
+
+
+def refuses_nvfp4_scaled_linear(use: Use) -> str | None:
+    """What is wrong for two factors in NVFP4."""
+    if use.format != NVFP4 or use.input_format != NVFP4:
+        return "multiplies nvfp4 with nvfp4"
+    if use.shape is not None and use.shape[1] % NVFP4.block.cols:
+        return f"needs in features that are a multiple of {NVFP4.block.cols}, not {use.shape[1]}"
+    if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (10, 0):
+        return "dot_scaled needs sm_100"
     return None
 
 

@@ -113,6 +113,19 @@ def test_fp8_weights_times_many_tokens(monkeypatch, parts, weight_format, input_
     checked_product(weight_format, input_format, 208, 272, 150, parts == 2, torch.float16)
 
 
+@pytest.mark.parametrize(("tokens", "features", "inner"), [(3, 20, 48), (130, 140, 272)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_nvfp4_weights_times_nvfp4_inputs(tokens, features, inner, with_bias):
+    x, bias = torch.randn(tokens, inner).bfloat16(), torch.randn(features) if with_bias else None
+    stored = stored_nvfp4(features, inner)
+    outer = torch.tensor(4.0)
+    y = linear.nvfp4_scaled_linear(x, *stored, None, outer, bias, features, NVFP4_KEY, NVFP4_KEY)
+    seen = reference.fake_quantize(x.float(), None, outer, NVFP4_KEY).double()
+    values = reference.dequantize(*stored, inner, torch.float32, NVFP4_KEY).double()
+    expected = seen @ values.T + (0 if bias is None else bias.double())
+    assert relative(y, expected) <= 2**-7 + inner * 2**-24
+
+
 def test_no_tokens_give_an_empty_result():
     qdata, scale, scale_2 = stored_nvfp4(16, 128)
     y = linear.nvfp4_linear(
