@@ -16,6 +16,10 @@ from mtcore.recipe.setting import ExpertsSetting
 SHARE = 0.1
 """An expert is starved where it saw less than this share of what its siblings saw on average."""
 
+NOT_COUNTED = (
+    "the tokens of the experts in {} were not counted: no data reached them, or not in products of matrices"
+)
+
 SHARED_SCALE = "its input has the scale of its siblings"
 
 

@@ -15,13 +15,21 @@ from torch import nn
 
 from mtcore.calibration.blocks import BlockInputs
 from mtcore.calibration.edits import ParameterEdits
-from mtcore.calibration.experts import StarvedExpert, expert_needs, from_siblings, starved_experts, starved_lines
+from mtcore.calibration.experts import (
+    NOT_COUNTED,
+    StarvedExpert,
+    expert_needs,
+    from_siblings,
+    starved_experts,
+    starved_lines,
+)
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
 from mtcore.calibration.statistics import Needs, Site, Statistics, Wanted, joined
 from mtcore.calibration.summary import CalibrationSummary, summarize, summary_needs
 from mtcore.calibration.top_up import topped_up
 from mtcore.errors import CalibrationError, RecipeError, UnknownNameError, look_up
+from mtcore.nn.quant_experts import EXPERT_ROWS
 from mtcore.nn.sharded import is_sharded
 from mtcore.plan import Plan
 from mtcore.recipe.setting import AlgorithmStep
@@ -125,6 +133,9 @@ def _run_steps(
     if wanted or (summary and welcome and first.forward_loop is not None):
         with phase("statistics"):
             shared.need(wanted, welcome)
+        unknown = [name for name, slot in welcome if slot == EXPERT_ROWS and (name, slot) not in shared]
+        if unknown and first.forward_loop is not None:
+            LOG.warning("%s", NOT_COUNTED.format(", ".join(unknown[:3])))
     for spec, options in resolved:
         started = time.perf_counter()
         with phase(spec.name):

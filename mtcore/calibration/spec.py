@@ -56,7 +56,8 @@ class CalibrationRun:
         loop = self.forward_loop
         if loop is None:
             return Statistics(None)
-        return Statistics(lambda wanted: gather(self.model, loop, wanted, self.plan.shared_inputs))
+        root = self.model.get_submodule(self.blocks[0].name) if self.blocks else self.model
+        return Statistics(lambda wanted: gather(self.model, loop, wanted, self.plan.shared_inputs, root))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtcore.calibration.experts import ExpertGroup, StarvedExpert, listed_groups, stacked_group
+from mtcore.calibration.experts import (
+    NOT_COUNTED,
+    ExpertGroup,
+    StarvedExpert,
+    expert_needs,
+    listed_groups,
+    stacked_group,
+)
 from mtcore.calibration.loop import ForwardLoop, as_forward_loop, calibration_mode, forward_batch
 from mtcore.calibration.quantizers import disabled
 from mtcore.calibration.ranks import current_ranks
@@ -52,6 +59,12 @@ def topped_up(
             "--calib, or choose all_experts"
         )
     groups = count_tokens(model, plan, loop, around=how == "all_experts")
+    counted = {group.owner for group in groups}
+    unknown = [name for name, _ in expert_needs(model, [m.name for m in plan.quantized]) if name not in counted]
+    if unknown:
+        raise CalibrationError(
+            f"experts.when_starved is {how}, but {NOT_COUNTED.format(', '.join(unknown[:3]))}; choose report"
+        )
     starved = [expert for group in groups for expert in group.starved(plan.experts).values()]
     if not starved:
         LOG.info("no expert is starved, of %d groups of experts", len(groups))

@@ -234,3 +234,13 @@ def test_ranks_count_the_tokens_of_all(on_ranks, registry):
         return dict(group.tokens)
 
     assert on_ranks(2, work) == [{0: 8, 1: 8, 2: 2, 3: 2}] * 2
+
+
+def test_experts_that_cannot_be_counted_are_said(run, monkeypatch, caplog):
+    """As if a product were none that can be counted."""
+    monkeypatch.setattr("mtcore.nn.expert_rows.ExpertRows.count", lambda self, *_: setattr(self, "known", False))
+    with caplog.at_level("WARNING"):
+        run(Stack, FEW)
+    assert "the tokens of the experts in block.experts were not counted" in caplog.text
+    with pytest.raises(CalibrationError, match=r"all_experts, but the tokens of the experts in block\.experts"):
+        run(Stack, FEW, {"when_starved": "all_experts"})

@@ -1,5 +1,6 @@
 """Bad data, end to end: `mtopt quantize` stops with the layer's name, keeps what is done, and goes on later."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,8 @@ def test_it_stops_with_the_layers_name_and_the_next_run_ends_as_an_unbroken_one(
     assert code in (1, 70)
     assert message in last_line(err)
     assert "layers.1." in last_line(err), "where it happened"
+    if fault is fails:
+        assert re.search(r"calibration stopped in batch [2-4], after layers\.1\.", last_line(err)), "and when"
     assert not out.exists()
     quantize.plugin.fault = None
     code, err, out = quantize(*mode)

@@ -40,7 +40,12 @@ class Gathering:
     """
 
     def __init__(
-        self, model: nn.Module, wanted: Wanted, shared: Iterable[SharedInputGroup] = (), known: Known | None = None
+        self,
+        model: nn.Module,
+        wanted: Wanted,
+        shared: Iterable[SharedInputGroup] = (),
+        known: Known | None = None,
+        root: nn.Module | None = None,
     ) -> None:
         """
         Args:
@@ -48,10 +53,11 @@ class Gathering:
             wanted: what to gather where.
             shared: groups of modules that read one value.
             known: of the batches before, to go on from; set `batches` to their number.
+            root: what runs once a batch; the model where None.
 
         Set `marking` where `marked` will be asked.
         """
-        self.model = model
+        self.model, self._root = model, model if root is None else root
         self._leaders = _leaders(model, wanted, shared)
         needs: dict[Site, Needs] = {}
         for site, need in wanted.items():
@@ -81,7 +87,7 @@ class Gathering:
             and _runs_plainly(module)
             and all(slot == "input" for _, slot in watched.get(module, ()))
         }
-        handles = [self.model.register_forward_hook(self._after_batch)]
+        handles = [self._root.register_forward_hook(self._after_batch)]
         try:
             for site in self._collectors:
                 if modules[site[0]] in plain:
@@ -255,13 +261,17 @@ def _changes_nothing(module: nn.Module) -> bool:
 
 
 def gather(
-    model: nn.Module, forward_loop: ForwardLoop, wanted: Wanted, shared: Iterable[SharedInputGroup] = ()
+    model: nn.Module,
+    forward_loop: ForwardLoop,
+    wanted: Wanted,
+    shared: Iterable[SharedInputGroup] = (),
+    root: nn.Module | None = None,
 ) -> dict[Site, TensorStatistics]:
     """Run the data once; arguments, result and errors as in `Gathering`. What the data raises goes through.
 
     Inside `data_parallel`, the result is that of the data of all ranks.
     """
-    gathering = Gathering(model, wanted, shared)
+    gathering = Gathering(model, wanted, shared, root=root)
     ranks = current_ranks()
     with nullcontext() if ranks is None else ranks.together():
         with gathering.running():
