@@ -26,7 +26,6 @@ html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 
-myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 default_role = "code"

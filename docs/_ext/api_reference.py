@@ -29,12 +29,7 @@ def public_modules() -> list[str]:
 
 
 def homes(module: str) -> dict[str, str]:
-    """Every name of a module that belongs to another public one → that one.
-
-    Example:
-        >>> homes("mtcore.quantization")["QuantLinear"]
-        'mtcore.nn'
-    """
+    """Every name of a module that belongs to another public one → that one."""
     found = import_module(module)
     listed = {name: owner_of(getattr(found, name), name, module) for name in getattr(found, "__all__", ())}
     return {name: owner for name, owner in listed.items() if owner != module}

@@ -40,12 +40,7 @@ def _indented(lines: list[str], number: int) -> bool:
 
 
 def plain(line: str) -> str:
-    """One line of text for reStructuredText.
-
-    Example:
-        >>> plain("Σ |x| of `a_` and *weight, see name_")
-        'Σ \\\\|x\\\\| of ``a_`` and \\\\*weight, see name\\\\_'
-    """
+    """One line of text for reStructuredText."""
     parts, end = [], 0
     for code in CODE.finditer(line):
         parts += [MARKUP.sub(r"\\\1", line[end : code.start()]), f"``{code.group(2)}``"]

@@ -52,12 +52,7 @@ def kind_of(name: str) -> str:
 
 
 def public_name(record: str) -> str:
-    """The name by which a plugin imports a record: that of its room, where this lists it.
-
-    Example:
-        >>> public_name("mtcore.nn.spec:QuantModuleSpec")
-        'mtcore.nn.QuantModuleSpec'
-    """
+    """The name by which a plugin imports a record: that of its room, where this lists it."""
     module, _, name = record.partition(":")
     room = ".".join(module.split(".")[:2])
     return f"{room}.{name}" if name in getattr(import_module(room), "__all__", ()) else f"{module}.{name}"
