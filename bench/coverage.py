@@ -29,7 +29,7 @@ from typing import Any
 
 from children import Row, failure, rounded, run_all
 from coverage_case import Case, judge
-from coverage_client import compare, open_client
+from coverage_client import UNIT, compare, open_client
 
 LIMIT_S = 240
 TOOLS = ("ours", "modelopt", "llmcompressor")
@@ -65,15 +65,17 @@ def attempt(job: Job) -> Row:
         except Exception as error:  # noqa: BLE001  whatever a tool raises is its row in the table
             return row | {"why": failure(error)}
         for client, opened in tool.CLIENTS.items():
-            row[client] = check(out, class_name, references[client], job.case.inputs(), opened)
+            if client in references:
+                unit = tool.UNITS.get(job.recipe, UNIT)
+                row[client] = check(out, class_name, references[client], job.case.inputs(), opened, unit)
     return row
 
 
-def check(out: Path, class_name: str, reference: Any, inputs: dict[str, Any], opened: Any) -> Row:
+def check(out: Path, class_name: str, reference: Any, inputs: dict[str, Any], opened: Any, unit: float) -> Row:
     """What one client makes of a directory: "equal", "differs", or "fails" with the reason."""
     try:
         with opened():
-            found = compare(reference, open_client(out, class_name), inputs)
+            found = compare(reference, open_client(out, class_name), inputs, unit)
     except Exception as error:  # noqa: BLE001  as above
         return {"result": "fails", "why": failure(error)}
     return rounded({"result": "equal" if found["difference"] <= found["bound"] else "differs", **found})

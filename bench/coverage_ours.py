@@ -36,6 +36,7 @@ def build(case: Case) -> Any:
     return load_checkpoint(str(case.source))
 
 
+UNITS: dict[str, float] = {}
 CLIENTS = {"transformers": nullcontext, "mtopt_hf": registered}
 """Who opens what we wrote: transformers alone, and with our quantizer registered in it."""
 

@@ -1,6 +1,6 @@
 """Log-probabilities of prompts from vLLM, in an environment that has it; started by vllm_check.py.
 
-VENV/bin/python bench/clients/vllm_serve.py DIRECTORY PROMPTS.json RESULT.json
+VENV/bin/python bench/clients/vllm_serve.py DIRECTORY PROMPTS.json RESULT.json DTYPE
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ os.environ |= {
 }
 
 
-def main(folder: str, prompts: Path, result: Path) -> None:
+def main(folder: str, prompts: Path, result: Path, dtype: str) -> None:
     from vllm_cpu_ops import supply
 
     supply()
     from vllm import LLM, SamplingParams
 
-    llm = LLM(
-        folder, dtype="bfloat16", max_model_len=512, enforce_eager=True, max_num_seqs=4, skip_tokenizer_init=True
-    )
+    llm = LLM(folder, dtype=dtype, max_model_len=512, enforce_eager=True, max_num_seqs=4, skip_tokenizer_init=True)
     wanted = SamplingParams(prompt_logprobs=0, max_tokens=1, detokenize=False)
     ids = json.loads(prompts.read_text())
     found = []
@@ -38,4 +36,4 @@ def main(folder: str, prompts: Path, result: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from mtcore.export import SourceFiles
 from mtcore.flow import export_model
 from mtcore.quantization import quantize
 from mtopt_hf.quantizer import MtcoreConfig, registered
+
+collect_ignore = [] if find_spec("peft") else ["test_peft.py"]
 
 
 @dataclass(frozen=True)

@@ -112,12 +112,12 @@ def _renamed(
 
 def _skeleton(config: Mapping[str, Any]) -> Any:
     """The model of this configuration without storage, or None where transformers has nothing to revert."""
-    if "model_type" not in config:
-        return None
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if config.get("model_type") not in CONFIG_MAPPING:
+        return None  # no model of transformers: its own code holds weights as its files do
     if find_spec("transformers.conversion_mapping") is None:
         return None  # transformers 4 holds weights as the hub does
-    from transformers import AutoConfig
-
     from mtopt_hf.load.model_class import build_empty
 
     with TemporaryDirectory() as folder:  # infinities have a spelling of their own that only a file's reader knows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 
 from mtcore.errors import ModelError
 from mtopt_hf.load.model_class import model_class
@@ -90,11 +91,21 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
 
 
 def example_inputs(model: PreTrainedModel) -> dict[str, Any]:
-    """Arguments of one small forward: eight different token ids int64 [1, 8], and no cache."""
+    """Arguments of one small forward: eight different token ids int64 [1, 8], and no cache where there is one.
+
+    An encoder-decoder gets them on both sides. Of a multimodal model the language part alone runs. Empty where the
+    model takes no tokens: then the trace has to be given an input.
+    """
     embedding: Any = model.get_input_embeddings()
+    taken = inspect.signature(model.forward).parameters
+    if getattr(embedding, "weight", None) is None or "input_ids" not in taken:
+        return {}
     vocabulary = int(embedding.weight.shape[0])
     step = max(1, vocabulary // 9)
-    return {"input_ids": (torch.arange(1, 9) * step % vocabulary).unsqueeze(0), "use_cache": False}
+    ids = (torch.arange(1, 9) * step % vocabulary).unsqueeze(0)
+    both = {"decoder_input_ids": ids} if "decoder_input_ids" in taken else {}
+    cache = {"use_cache": False} if "use_cache" in taken or isinstance(model, GenerationMixin) else {}
+    return {"input_ids": ids, **both, **cache}
 
 
 def _names(keys: Collection[Any]) -> list[str]:

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer as TokenizerLoader
 from mtcore.errors import ModelError
 from mtcore.export import SourceFiles
 from mtopt_hf.load.construct import construct_model, open_quantized
+from mtopt_hf.load.source import CODE_PREFIX
 from mtopt_hf.load.weight_files import check_weight_files, read_json
 
 CONFIG = "config.json"
@@ -37,19 +38,28 @@ COMPANIONS = (
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
-def load_directory(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, SourceFiles]:
+def load_directory(
+    folder: Path, *, code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, SourceFiles]:
     """The model of a checkpoint directory, its tokenizer (None where it has none), and its companions.
+
+    Args:
+        code: whether the Python files that lie there may run; they go with the model then.
 
     Raises:
         ModelError: no model is there, a file is damaged, or it would need code of its own to run.
     """
-    config = read_config(folder)
+    config = read_config(folder, code=code)
     check_weight_files(folder)
-    model = construct_model(str(folder), config) if quantized_as(config) is None else open_quantized(folder)
-    return model, load_tokenizer(folder), SourceFiles(config=config, files=companions(folder))
+    if quantized_as(config) is None:
+        model = construct_model(str(folder), config, trust_remote_code=code)
+    else:
+        model = open_quantized(folder)
+    files = {**companions(folder), **({file.name: file for file in folder.glob("*.py")} if code else {})}
+    return model, load_tokenizer(folder), SourceFiles(config=config, files=files)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, *, code: bool = False) -> dict[str, Any]:
     """The content of config.json, after transformers agreed that it knows this architecture.
 
     Raises:
@@ -67,11 +77,14 @@ def read_config(folder: Path) -> dict[str, Any]:
             "Of quantized checkpoints only compressed-tensors can be opened"
         )
     try:
-        AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        AutoConfig.from_pretrained(folder, trust_remote_code=code)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         reason = f"transformers cannot use model_type {config['model_type']!r}: {first_line(error)}"
         if "trust_remote_code" in str(error):
-            reason = "its architecture is defined by code in the checkpoint, which is not run"
+            reason = (
+                "its architecture is defined by code in the checkpoint, which is not run; "
+                f"if you trust it, say {CODE_PREFIX}{folder}"
+            )
         raise ModelError(f"{folder / CONFIG}: {reason}") from error
     return config
 

@@ -19,9 +19,10 @@ def load_model(source: str) -> LoadedModel | None:
     """The model that `source` names, or None where it is nothing that this plugin opens.
 
     A source is a checkpoint directory, a GGUF file, `organisation/model` on the hub, `package:NAME`, or
-    `config:PATH`, a model without weights that can be planned and traced. No code of a checkpoint is ever run. A
-    checkpoint in the compressed-tensors dialect comes back in fp32, in which its weights and scales are exact, and
-    quantizes activations as the client does; it cannot be quantized again.
+    `config:PATH`, a model without weights that can be planned and traced. Code of a checkpoint runs only where
+    `with-code:` stands before a directory or name. A checkpoint in the compressed-tensors dialect comes back in
+    fp32, in which its weights and scales are exact, and quantizes activations as the client does; it cannot be
+    quantized again.
 
     Raises:
         ModelError: the source is one of ours, but cannot be opened.
@@ -33,10 +34,10 @@ def load_model(source: str) -> LoadedModel | None:
         match meaning:
             case ConfigOnly(path):
                 (model, files), tokenizer = load_config_only(path), None
-            case Directory(path):
-                model, tokenizer, files = load_directory(path)
-            case HubName(name):
-                model, tokenizer, files = load_directory(fetch_model(name))
+            case Directory(path, code):
+                model, tokenizer, files = load_directory(path, code=code)
+            case HubName(name, code):
+                model, tokenizer, files = load_directory(fetch_model(name), code=code)
             case GgufFile(path):
                 model, tokenizer, files = load_gguf(path)
     return LoadedModel(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -12,14 +12,16 @@ from mtcore.errors import ModelError
 GGUF_MAGIC = b"GGUF"
 PACKAGE_PREFIX = "package:"
 CONFIG_PREFIX = "config:"
+CODE_PREFIX = "with-code:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory on this machine."""
+    """A directory on this machine; `code`: whether Python files in it may run."""
 
     path: Path
+    code: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ class GgufFile:
 
 @dataclass(frozen=True)
 class HubName:
-    """`organisation/model` on a model hub."""
+    """`organisation/model` on a model hub; `code` as above."""
 
     name: str
+    code: bool = False
 
 
 Source = Directory | ConfigOnly | GgufFile | HubName
@@ -51,7 +54,8 @@ def understand_source(source: str) -> Source | None:
 
     A path that exists always wins over a hub name. `package:NAME` is an installed Python package that
     carries a GGUF file in pieces and has a function `assemble() -> path`; the package is imported.
-    `config:PATH` is a config.json, or the directory that holds one, without its weights.
+    `config:PATH` is a config.json, or the directory that holds one, without its weights. `with-code:` before a
+    directory or a name on the hub lets the model's own Python files run.
 
     Raises:
         ModelError: the source is one of ours but does not exist.
@@ -60,6 +64,8 @@ def understand_source(source: str) -> Source | None:
         return GgufFile(_assembled(source.removeprefix(PACKAGE_PREFIX)))
     if source.startswith(CONFIG_PREFIX):
         return ConfigOnly(_with_config(source))
+    if source.startswith(CODE_PREFIX):
+        return _with_code(source)
     path = Path(source).expanduser()
     if path.is_dir():
         return Directory(path)
@@ -70,6 +76,13 @@ def understand_source(source: str) -> Source | None:
     if _HUB_ID.fullmatch(source) and not source.startswith("."):
         return HubName(source)
     return None
+
+
+def _with_code(source: str) -> Source:
+    meaning = understand_source(source.removeprefix(CODE_PREFIX))
+    if not isinstance(meaning, (Directory, HubName)):
+        raise ModelError(f"{source}: {CODE_PREFIX} goes before a directory or a name on the hub")
+    return replace(meaning, code=True)
 
 
 def _with_config(source: str) -> Path:
