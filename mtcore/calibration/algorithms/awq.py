@@ -52,7 +52,7 @@ class AwqOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grid: int = Field(20, ge=1)
-    sample: int = Field(256, ge=16)
+    sample: int = Field(128, ge=16)
     rows: int = Field(256, ge=16)
     variant: Literal["lite", "clip", "full"] = "lite"
     judge: Literal["both", "weights", "inputs"] = "both"

@@ -33,7 +33,8 @@ class GptqOptions(BaseModel):
     scales: how scales are chosen: "max"; "mse", least squared error; "hessian", least error of the block's outputs.
     estimate: choose the scales of a block anew when its turn comes (order "blocks" or "given").
     correct: aim at the original outputs from the inputs that earlier rounding has changed.
-    correct_damping: how strongly the corrected weight is held to the original one.
+    correct_damping: how strongly the corrected weight is held to the original one; less fits the data more closely,
+        and does worse on text of another kind.
     passes: of coordinate descent over the finished codes.
     sequential: whether a layer sees the errors of those before it: of earlier "blocks", or also of earlier
         "layers" in its own block; with "none" it is rounded on the inputs of the original model, all of whose
@@ -48,7 +49,7 @@ class GptqOptions(BaseModel):
     scales: ScaleChoice = "mse"
     estimate: bool = True
     correct: bool = True
-    correct_damping: float = Field(0.01, ge=0)
+    correct_damping: float = Field(0.3, ge=0)
     passes: int = Field(0, ge=0)
     sequential: Literal["none", "blocks", "layers"] = "layers"
 

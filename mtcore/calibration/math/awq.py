@@ -67,7 +67,7 @@ def product_errors(
     """
     rounded = round_weights(weight * scales[:, None])
     if round_inputs is None:  # then it is |x (Q(W · s) / s - W)ᵀ|²
-        difference = (rounded / scales[:, None]).sub_(weight)
+        difference = rounded.div_(scales[:, None]).sub_(weight)  # what was rounded is no one else's
         return (difference.flatten(0, 1) @ sample.T).square().view(len(scales), -1).sum(1)
     products = round_inputs(sample / scales[:, None]) @ rounded.mT
     return (products - sample @ weight.T).square().sum(dim=(1, 2))
