@@ -1,13 +1,15 @@
-"""Number formats that only checkpoints of this plugin know: integers under one scale a row."""
+"""Number formats that only checkpoints of this plugin know: integers with a scale a row, FP4 on the way to FP8."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mtcore.formats import IntElement, TensorFormat
+from mtcore.formats.catalog import NVFP4_FP8
 from mtcore.formats.element import FP32
 from mtcore.formats.integers import WEIGHT_BITS
-from mtcore.formats.tensor import PER_ROW, Scale
+from mtcore.formats.tensor import PER_ROW, PER_TENSOR, Block, Scale
 
 
 def int_row(bits: int) -> TensorFormat:
@@ -33,8 +35,18 @@ def int_row_asym(bits: int) -> TensorFormat:
     )
 
 
-def row_formats() -> Iterator[TensorFormat]:
+NVFP4_B32_FP8 = replace(
+    NVFP4_FP8,
+    name="nvfp4_b32_fp8",
+    aliases=(),
+    scales=(replace(NVFP4_FP8.inner, block=Block(1, 32)), Scale(FP32, PER_TENSOR)),
+    summary="nvfp4_fp8 with a scale for 32 elements, as ModelOpt writes it for TensorRT-LLM",
+)
+
+
+def hub_formats() -> Iterator[TensorFormat]:
     """Every format of this file; `int8_row` itself is mtcore's."""
+    yield NVFP4_B32_FP8
     for bits in WEIGHT_BITS:
         if bits < 8:
             yield int_row(bits)

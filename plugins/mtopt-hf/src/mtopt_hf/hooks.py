@@ -48,10 +48,10 @@ def mtcore_exporters() -> Iterator[ExporterSpec]:
 
 @hookimpl
 def mtcore_formats() -> Iterator[TensorFormat]:
-    """Integers under one scale a row, which compressed-tensors has for any number of bits."""
-    from mtopt_hf.formats import row_formats
+    """What dialects have and mtcore's catalog does not: integers under one scale a row, FP4 in blocks of 32."""
+    from mtopt_hf.formats import hub_formats
 
-    yield from row_formats()
+    yield from hub_formats()
 
 
 @hookimpl

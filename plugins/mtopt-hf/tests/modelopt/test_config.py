@@ -52,9 +52,11 @@ def test_weights_alone_say_so_to_a_reader_of_bits():
     config, nested = described(layer("up", ("weight", INT4_B128, "static")))
     assert nested["pre_quant_scale"] is True
     assert nested["has_zero_point"] is False
+    assert "config_groups" not in config["quantization_config"]
+    config, _ = described(layer("up", ("weight", NVFP4, "static")))
     (group,) = config["quantization_config"]["config_groups"].values()
     assert group["input_activations"] is None
-    assert group["weights"] == {"dynamic": False, "num_bits": 4, "type": "int", "group_size": 128}
+    assert group["weights"] == {"dynamic": False, "num_bits": 4, "type": "float", "group_size": 16}
 
 
 @pytest.mark.parametrize(

@@ -50,14 +50,15 @@ class Quantization:
         config: dict[str, Any] = {"quant_method": METHOD, **self.entry, "ignore": list(self.exclude)}
         if self.layers:
             config["quantized_layers"] = dict(self.layers)
-        config["config_groups"] = {
-            f"group_{index}": {
-                "input_activations": None if given is None else _bits(given),
-                "weights": _bits(weight),
-                "targets": ["Linear"] if not self.layers else list(names),
+        if self.layers or all(spelling_of(weight, given).grouped for _, weight, given, _ in self.groups):
+            config["config_groups"] = {
+                f"group_{index}": {
+                    "input_activations": None if given is None else _bits(given),
+                    "weights": _bits(weight),
+                    "targets": ["Linear"] if not self.layers else list(names),
+                }
+                for index, (_, weight, given, names) in enumerate(self.groups)
             }
-            for index, (_, weight, given, names) in enumerate(self.groups)
-        }
         if self.cache == "FP8":
             config["kv_cache_scheme"] = {"dynamic": False, "num_bits": 8, "type": "float"}
         elif self.cache is not None:

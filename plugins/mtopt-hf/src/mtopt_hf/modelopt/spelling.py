@@ -26,6 +26,7 @@ from mtcore.formats.element import E4M3, FP32, IntElement
 from mtcore.formats.integers import BLOCK_SIZES, int_block
 from mtcore.formats.tensor import PER_TENSOR, Block, Scale, TensorFormat
 from mtcore.recipe.setting import Mode
+from mtopt_hf.formats import NVFP4_B32_FP8
 from mtopt_hf.same import same_when_stored
 
 Layout = Literal["codes", "int4"]
@@ -54,6 +55,7 @@ class Spelling:
         smoothed: whether clients expect a `pre_quant_scale` with every layer; ones where there is nothing to scale.
         scaled_algo: the algorithm of a model with layers that hold a `pre_quant_scale`; None where it has none.
         branched_algo: the same for layers with a low-rank branch.
+        grouped: whether config.json describes its bits as a group too, as the peer does for some algorithms.
     """
 
     algo: str
@@ -67,6 +69,7 @@ class Spelling:
     smoothed: bool = False
     scaled_algo: str | None = None
     branched_algo: str | None = None
+    grouped: bool = False
 
 
 _BOTH = frozenset({"vllm", "trtllm"})
@@ -80,7 +83,7 @@ def _int_on_the_way_to_fp8(size: int) -> TensorFormat:
 
 def _spellings() -> Iterator[Spelling]:
     sixteen, thirty_two = NVFP4.block.cols, MXFP4.block.cols
-    yield Spelling("FP8", FP8, FP8, "static", scale="tensor", clients=_BOTH)
+    yield Spelling("FP8", FP8, FP8, "static", scale="tensor", clients=_BOTH, grouped=True)
     yield Spelling("FP8_PER_CHANNEL_PER_TOKEN", FP8_ROW, FP8_ROW, "dynamic", scale="row", clients=_BOTH)
     yield Spelling("fp8_pb_wo", FP8_TILE, scale="tile", clients=_BOTH)
     yield Spelling(
@@ -92,9 +95,11 @@ def _spellings() -> Iterator[Spelling]:
         clients=_BOTH,
         scaled_algo="NVFP4_AWQ",
         branched_algo="NVFP4_SVD",
+        grouped=True,
     )
-    yield Spelling("W4A16_NVFP4", NVFP4, group_size=sixteen, clients=_VLLM)
-    yield Spelling("W4A8_NVFP4_FP8", NVFP4_FP8, FP8, "static", group_size=sixteen, clients=_TRTLLM)
+    yield Spelling("W4A16_NVFP4", NVFP4, group_size=sixteen, clients=_VLLM, grouped=True)
+    yield Spelling("W4A8_NVFP4_FP8", NVFP4_FP8, FP8, "static", group_size=sixteen)
+    yield Spelling("W4A8_NVFP4_FP8", NVFP4_B32_FP8, FP8, "static", group_size=thirty_two, clients=_TRTLLM)
     yield Spelling("MXFP8", MXFP8_E4M3, MXFP8_E4M3, "dynamic", group_size=thirty_two, clients=_VLLM)
     yield Spelling("mxfp4", MXFP4, MXFP4, "dynamic")
     yield Spelling("mxfp4", MXFP4)
