@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from mtcore.formats import IntElement, TensorFormat
-from mtcore.formats.catalog import FP8, FP8_ROW, INT8_ROW, INT8_TENSOR, NVFP4
+from mtcore.formats.catalog import FP8, FP8_ROW, INT8_ROW, INT8_TENSOR, MXFP6_E2M3, NVFP4
+from mtcore.formats.integers import int_block
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtcore.recipe.setting import Mode
-from mtopt_hf.ct import check_plan
+from mtopt_hf.ct import check_plan, client_problems
+from mtopt_hf.formats import int_row
 
 ODD = replace(INT8_TENSOR, name="int5", element=IntElement(5), aliases=())
 
@@ -91,3 +93,28 @@ def test_convolution_is_refused() -> None:
 def test_all_problems_come_together() -> None:
     found = problems(module("a", ("weight", ODD, "static")), module("b", ("weight", INT8_TENSOR, "static")))
     assert [problem[:2] for problem in found] == ["a:", "b:"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        ([("weight", MXFP6_E2M3, "static")], "no scheme for 6-bit floats"),
+        ([("weight", int_block(5, 128), "static")], "no weight-only kernel for 5 bits; it has 2, 3, 4, 8"),
+        (
+            [("weight", int_block(4, 128), "static"), ("input", INT8_TENSOR, "static")],
+            "the inputs one a token",
+        ),
+        ([("weight", int_row(4), "static"), ("input", FP8_ROW, "dynamic")], "give the weights blocks"),
+        ([("weight", INT8_ROW, "static"), ("input", INT8_TENSOR, "dynamic")], "make it static, or one a token"),
+    ],
+)
+def test_what_servers_do_not_run_is_named_for_them_alone(
+    slots: list[tuple[str, TensorFormat, Mode]], message: str
+) -> None:
+    plan = Plan("by hand", (module("up", *slots, cols=128),), (), (), (), Coverage(1, 1, 0))
+    assert not check_plan(plan)
+    for client in ("vllm", "sglang"):
+        (problem,) = client_problems(client, plan)
+        assert problem.startswith(f"up: {client}: ")
+        assert message in problem
+    assert not client_problems("hf", plan)

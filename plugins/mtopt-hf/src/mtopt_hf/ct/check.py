@@ -32,8 +32,20 @@ def _server(pair: Pair) -> Iterator[str]:
     """vLLM 0.32 and SGLang."""
     assert pair.weight is not None
     scheme = scheme_of(pair.weight, pair.input)
+    bits, given = scheme.weight["num_bits"], scheme.input
     if scheme.layout == "mxfp6-pack-quantized":
         yield "no scheme for 6-bit floats; choose mxfp4 or mxfp8"
+    elif scheme.layout == "pack-quantized" and given is None and bits not in _SERVED_BITS:
+        yield f"no weight-only kernel for {bits} bits; it has {', '.join(map(str, _SERVED_BITS))}"
+    elif scheme.layout == "pack-quantized" and given is not None and given["strategy"] != "token":
+        yield f"{bits}-bit weights beside inputs with one scale a tensor; give the inputs one a token"
+    elif given is not None and given["type"] == "float" and scheme.weight["type"] == "int":
+        if scheme.weight["strategy"] != "group":
+            yield "4-bit weights with one scale a row beside FP8 inputs; give the weights blocks"
+    elif (
+        scheme.layout == "int-quantized" and given is not None and given["dynamic"] and given["strategy"] != "token"
+    ):
+        yield "INT8 inputs with one scale a tensor that is worked out at run time; make it static, or one a token"
 
 
 def _transformers(pair: Pair) -> Iterator[str]:
@@ -49,6 +61,8 @@ def _transformers(pair: Pair) -> Iterator[str]:
             "symmetric integers"
         )
 
+
+_SERVED_BITS = (2, 3, 4, 8)
 
 _CLIENTS: Mapping[str, Callable[[Pair], Iterator[str]]] = {
     "vllm": _server,

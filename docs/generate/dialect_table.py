@@ -1,0 +1,186 @@
+"""Writes docs/reference/checkpoints.md: every dialect, the pairs of formats that it has, and who runs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtcore.export import ExporterSpec
+from mtcore.formats import TensorFormat
+from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
+from mtcore.recipe.setting import Mode
+from mtopt_hf.autoawq.spelling import SPELLINGS as AWQ
+from mtopt_hf.ct.spelling import SPELLINGS as CT
+from mtopt_hf.exporters import exporters
+from mtopt_hf.fp8.spelling import SPELLINGS as FP8
+from mtopt_hf.gptq.spelling import SPELLINGS as GPTQ
+from mtopt_hf.modelopt.spelling import SPELLINGS as MODELOPT
+
+ROOT = Path(__file__).parents[2]
+TARGET = ROOT / "docs" / "reference" / "checkpoints.md"
+RESULTS = ROOT / "bench" / "results"
+CLIENTS = ("vllm", "sglang", "hf", "trtllm")
+
+HEAD = """# Checkpoints
+
+`docs/generate/dialect_table.py` wrote this page from the tables that the exporters use.
+
+```text
+mtopt quantize MODEL --recipe nvfp4 --calib corpus.txt --dialect artifact -o ART
+mtopt export ART --to vllm,trtllm -o OUT
+```
+
+An artifact holds codes, scales and the plan, in no program's layout. `mtopt export` writes it for any number of
+targets, with neither the model nor the data: dialects by name, or clients, which stand for the first dialect that
+can hold the plan and that they run. What a target refuses is said with the layers and the rule, and keeps no other
+from being written. A killed export goes on where it was.
+
+| target | dialects, the first that will do |
+|---|---|
+"""
+
+TABLE = """
+## What each dialect holds
+
+Formats that store the same codes under the same scales share a row: where an amax lands is the writer's business.
+*yes* means that the client may be given this dialect for the pair, *no* that it does not run it, and a blank that
+it is never given the dialect when its name is the target. The rules of vLLM 0.32, SGLang 0.5 and TensorRT-LLM 1.x
+were read in their sources; transformers 5.23 with compressed-tensors 0.20 (`hf`) was run. What vLLM did on a GPU
+was [measured](clients-gpu.md).
+
+| dialect | weights | inputs | as | vllm | sglang | hf | trtllm |
+|---|---|---|---|---|---|---|---|
+"""
+
+REST = """
+Beside linear layers, stacked experts are written one by one under the hub's names, each with scales of its own.
+An FP8 KV cache goes into compressed-tensors and modelopt, an NVFP4 one into modelopt. modelopt also carries
+scales of a layer's input (`pre_quant_scale`: NVFP4_AWQ, W4A16_AWQ, W4A8_AWQ, INT8) and low-rank branches
+(NVFP4_SVD).
+
+AutoAWQ and GPTQ store scales as fp16, which moves each weight by up to 2^-11 of itself; scales that fp16 cannot
+hold are refused with the layer. All other dialects store what the artifact holds, bit for bit, but for NVFP4 in
+compressed-tensors, whose outer scale is a reciprocal.
+
+transformers runs stacked experts in `fp8`, `fp8_row` and symmetric integers only; the target `hf` says so.
+Experts that the hub itself keeps in one tensor (gpt-oss, Granite) are refused before the run: no client reads
+scales for them.
+
+## Beside nvidia-modelopt's own export
+
+`bench/compare_export.py`: the same weights, the same data, both with `max`; tensors compared bit for bit.
+
+| configuration | tensors equal | explained | unexplained |
+|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair of formats in a dialect, and what the dialect calls it."""
+
+    dialect: str
+    weight: TensorFormat
+    input: TensorFormat | None
+    mode: Mode | None
+    word: str
+
+
+def rows() -> Iterator[Row]:
+    """Every pair of every dialect."""
+    for one in CT:
+        if one.layout_alone is not None:
+            yield Row("compressed-tensors", one.format, None, None, one.layout_alone)
+        for given in CT:
+            for mode in given.activation if given.family in one.layout else ():
+                yield Row("compressed-tensors", one.format, given.format, mode, one.layout[given.family])
+    for spelling in MODELOPT:
+        yield Row("modelopt", spelling.weight, spelling.input, spelling.mode, spelling.algo)
+    for tiles in FP8:
+        yield Row("fp8", tiles.weight, tiles.input, tiles.mode, "weight_scale_inv")
+    for groups in AWQ:
+        yield Row("awq", groups.weight, None, None, "gemm")
+    for words in GPTQ:
+        yield Row("gptq", words.weight, None, None, words.version)
+
+
+def plan_of(row: Row) -> Plan:
+    """A plan with one layer of this pair."""
+    slots = [SlotPlan("weight", row.weight, "static", "the table")]
+    slots += [SlotPlan("input", row.input, row.mode, "the table")] if row.input is not None and row.mode else []
+    module = ModulePlan("layer", "Linear", "nn.Linear", (("weight", (256, 256)),), tuple(slots), "the table")
+    return Plan("table", (module,), (), (), (), Coverage(1, 1, 0))
+
+
+def said(row: Row, client: str, specs: dict[str, ExporterSpec]) -> str:
+    """Whether the client is given the dialect for this pair, and runs it."""
+    plan, spec = plan_of(row), specs[row.dialect]
+    assert not spec.check(plan), f"{row}: the table has what the check refuses"
+    own = next((offer for offer in spec.clients if offer.name == client), None)
+    if own is None:
+        return ""
+    return "no" if own.check(plan) else "yes"
+
+
+def folded(lines: list[tuple[str, str, str, str, tuple[str, ...]]]) -> Iterator[str]:
+    """Lines of the table, those that differ in the weight's name alone joined to one."""
+    joined: dict[tuple[str, str, str, tuple[str, ...]], list[str]] = {}
+    for dialect, weight, given, word, verdicts in lines:
+        joined.setdefault((dialect, given, word, verdicts), []).append(f"`{weight}`")
+    for (dialect, given, word, verdicts), weights in joined.items():
+        cells = (dialect, ", ".join(weights), given, f"`{word}`", *verdicts)
+        yield f"| {' | '.join(cells)} |"
+
+
+def build() -> str:
+    """The page."""
+    specs = {spec.name: spec for spec in exporters()}
+    lines = []
+    for row in rows():
+        given = "-" if row.input is None else f"`{row.input.name}`, {row.mode}"
+        verdicts = tuple(said(row, client, specs) for client in CLIENTS)
+        lines.append((row.dialect, row.weight.name, given, row.word, verdicts))
+    page = HEAD + "".join(f"| {client} | {_offers(client, specs)} |\n" for client in CLIENTS)
+    page += TABLE + "".join(f"{line}\n" for line in folded(lines)) + REST
+    page += "".join(f"{line}\n" for line in _compared(json.loads((RESULTS / "compare_export.json").read_text())))
+    speed = json.loads((RESULTS / "export_speed.json").read_text())
+    return page + _speed(speed)
+
+
+def _offers(client: str, specs: dict[str, ExporterSpec]) -> str:
+    offers = [(offer.rank, spec.name, offer.why) for spec in specs.values() for offer in spec.clients]
+    names = [(spec.name, offer.name) for spec in specs.values() for offer in spec.clients]
+    chosen = sorted(offer for offer, (_, name) in zip(offers, names, strict=True) if name == client)
+    return "; ".join(f"{dialect}: {why}" for _, dialect, why in chosen)
+
+
+def _compared(results: dict[str, Any]) -> Iterator[str]:
+    for row in results["rows"]:
+        why = "; ".join(f"{count} {reason}" for reason, count in row["explained"].items()) or "-"
+        yield f"| {row['config']} | {row['equal']} | {why} | {len(row['unexplained'])} |"
+
+
+def _speed(results: dict[str, Any]) -> str:
+    head = f"""
+## How long an export takes
+
+`bench/export_speed.py`, on a shared machine ({results["machine"]}): an export, from the artifact on the disk to
+the checkpoint on the disk, over `safetensors.torch.save_file` of the same bytes from memory, which is flushed
+too. Layouts that pack codes anew pay for that.
+
+| case | MB | ratio, processor | ratio, clock |
+|---|---|---|---|
+"""
+    lines = (
+        f"| {row['case']} | {row['bytes'] / 1e6:.0f} | {row['cpu_ratio']:.2f} | {row['ratio']:.2f} |"
+        for row in results["rows"]
+    )
+    return head + "".join(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(TARGET.write_text(build(), encoding="utf-8") == 0)
