@@ -94,7 +94,8 @@ def _inexpressible(quantizer: TensorQuantizer) -> str | None:
 
 
 def _chosen(module: QuantLinear, weight: TensorQuantizer, kernels: Collection[KernelSpec]) -> KernelChoice:
-    """A kernel that quantizes the input too, where its quantizer does nothing but round; else one that does not."""
+    """A kernel that quantizes the input too, where its quantizer does nothing but round; else one that does not,
+    with the reasons why there was none of the former."""
     given = module.input_quantizer
     shape = (module.out_features, module.in_features)
     apart = Use(LINEAR.name, weight.format, module.weight.device, None, shape)
@@ -102,4 +103,7 @@ def _chosen(module: QuantLinear, weight: TensorQuantizer, kernels: Collection[Ke
         fused = choose_kernel(replace(apart, input_format=given.format), kernels)
         if not fused.is_reference:
             return fused
+        choice = choose_kernel(apart, kernels)
+        reasons = dict(choice.refused) | {name: why for name, why in fused.refused if name != choice.kernel.name}
+        return replace(choice, refused=tuple(reasons.items()))
     return choose_kernel(apart, kernels)

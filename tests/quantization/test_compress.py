@@ -120,6 +120,26 @@ def test_a_kernel_sees_the_layout_that_it_prepared(model, batch, make_config, ca
     assert {choice.kernel.name for choice in packed_kernels(model)} == {"turned"}
 
 
+def test_why_no_kernel_takes_the_quantized_input_is_said(make_config):
+    class Plugin:
+        @hookimpl
+        def mtcore_kernels(self):
+            def takes_plain_inputs(use):
+                return None if use.input_format is None else "leaves inputs as they are"
+
+            def takes_both(use):
+                return "multiplies nvfp4 with nvfp4" if use.input_format is None else "needs sm_100"
+
+            yield KernelSpec("plain", "linear", takes_plain_inputs, reference.linear, 1)
+            yield KernelSpec("both", "linear", takes_both, reference.linear, 2)
+
+    registry = Registry.load([Plugin()], discover=False)
+    rules = {"*weight_quantizer": "nvfp4", "*input_quantizer": "nvfp4"}
+    root = quantize(nn.Linear(32, 8), make_config(rules), [torch.randn(3, 32)], registry=registry)
+    (choice,) = packed_kernels(compress(root, registry=registry))
+    assert str(choice) == "linear nvfp4: plain (cpu); both: needs sm_100"
+
+
 def test_a_compressed_model_can_be_copied_saved_and_compiled(model, batch, make_config, registry, tmp_path):
     quantize(
         model, make_config({"*weight_quantizer": "nvfp4", "*input_quantizer": "fp8"}), [batch], registry=registry
