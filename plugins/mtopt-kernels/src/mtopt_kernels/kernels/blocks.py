@@ -34,10 +34,41 @@ def block_places(n_blocks, cols, row_stride, grid_cols, K: tl.constexpr, TILE: t
         offsets = local[:, None] * K + within[None, :]
         return first, local, first * K, offsets, alive[:, None] & (within >= 0)[None, :], alive
     else:
-        block = first + local
-        row = block // grid_cols
-        col = (block - row * grid_cols)[:, None] * K + within[None, :]
+        row, place = place_in_row(first + local, grid_cols, K)
+        col = place[:, None] + within[None, :]
         return first, local, first * 0, row[:, None] * row_stride + col, alive[:, None] & (col < cols), alive
+
+
+@triton.jit
+def place_in_row(block, grid_cols, K: tl.constexpr):
+    """The rows of blocks, and their first elements in it where a block has K."""
+    row = block // grid_cols
+    return row, (block - row * grid_cols) * K
+
+
+@triton.jit
+def byte_places(
+    first, local, base, alive, grid_cols, stride, K: tl.constexpr, TILE: tl.constexpr, WHOLE: tl.constexpr
+):
+    """Where the bytes [TILE, K / 2] of codes of 4 bits lie in rows of `stride` bytes, and which exist."""
+    within = tl.arange(0, K // 2)
+    if WHOLE:
+        pairs = local[:, None] * (K // 2) + within[None, :]
+        return base // 2 + pairs, alive[:, None] & (pairs >= 0)
+    else:
+        row, place = place_in_row(first + local, grid_cols, K // 2)
+        byte = place[:, None] + within[None, :]
+        return row[:, None] * stride + byte, alive[:, None] & (byte < stride)
+
+
+@triton.jit
+def result_places(first, local, offsets, grid_cols, row_stride, out_stride, WHOLE: tl.constexpr):
+    """The offsets of elements in a matrix whose rows have another stride."""
+    if WHOLE:
+        return offsets
+    else:
+        row, _ = place_in_row(first + local, grid_cols, 1)
+        return offsets + row[:, None] * (out_stride - row_stride)
 
 
 @triton.jit
@@ -113,32 +144,18 @@ def blocks_kernel(
             words_ptr = out_ptr.to(tl.pointer_type(tl.int32)) + base // 8
             tl.store(words_ptr + at, words, mask=alive[:, None] & (at >= 0))
         elif F.e_bits == 4:
-            low, high = tl.split(
-                tl.reshape(encode_units(units, x, (times == times)[:, None], F), (TILE, K // 2, 2))
-            )
-            block = first + local
-            row = block // grid_cols
-            byte = (block - row * grid_cols)[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
-            at, keep = row[:, None] * out_stride + byte, alive[:, None] & (byte < out_stride)
+            codes = encode_units(units, x, (times == times)[:, None], F)
+            low, high = tl.split(tl.reshape(codes, (TILE, K // 2, 2)))
+            at, keep = byte_places(first, local, base, alive, grid_cols, out_stride, K, TILE, WHOLE)
             tl.store(out_ptr + at, (low | (high << 4)).to(tl.uint8), mask=keep)
         else:
             codes = encode_units(units, x, (times == times)[:, None], F)
-            if WHOLE:
-                at = base + offsets
-            else:
-                block = first + local
-                row = block // grid_cols
-                at = offsets + row[:, None] * (out_stride - row_stride)
-            tl.store(out_ptr + at, codes.to(tl.uint8), mask=mask)
+            at = result_places(first, local, offsets, grid_cols, row_stride, out_stride, WHOLE)
+            tl.store(out_ptr + base + at, codes.to(tl.uint8), mask=mask)
     else:
-        out_ptr += base
-        at = offsets
-        if not WHOLE:
-            block = first + local
-            row = block // grid_cols
-            at = offsets + row[:, None] * (out_stride - row_stride)
+        at = result_places(first, local, offsets, grid_cols, row_stride, out_stride, WHOLE)
         values = cast(round_units(units, x, F) * times[:, None], out_ptr.dtype.element_ty)
-        store_blocks(out_ptr, values, at, mask, alive, TILE, K, WHOLE)
+        store_blocks(out_ptr + base, values, at, mask, alive, TILE, K, WHOLE)
 
 
 @triton.jit
@@ -166,14 +183,7 @@ def dequantize_blocks_kernel(
         stored = stored.to(tl.int32)
     times = multiplier(stored, scale_2, F)
     if F.e_bits == 4:
-        if WHOLE:
-            pairs = local[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
-            at, keep = base // 2 + pairs, alive[:, None] & (pairs >= 0)
-        else:
-            block = first + local
-            row = block // grid_cols
-            byte = (block - row * grid_cols)[:, None] * (K // 2) + tl.arange(0, K // 2)[None, :]
-            at, keep = row[:, None] * codes_stride + byte, alive[:, None] & (byte < codes_stride)
+        at, keep = byte_places(first, local, base, alive, grid_cols, codes_stride, K, TILE, WHOLE)
         packed = tl.load(codes_ptr + at, mask=keep, other=0).to(tl.int32)
         codes = tl.reshape(tl.join(packed & 15, packed >> 4), (TILE, K))
     else:
