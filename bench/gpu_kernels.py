@@ -198,7 +198,7 @@ def one_product(bench: Bench, tokens: int, plain: list, bytes_: list, words: lis
         assert relative(nvfp4_product(x, *words[0], None, features), exact) < 2 * 2**-9
         exact = codes.double() @ bytes_[0].double().T * 0.25
         for scales in ((rows, columns), (runs, tiles)):
-            y = fp8_product(codes, scales[0], bytes_[0], scales[1], None, bf16)
+            y = fp8_product(codes, scales[0], bytes_[0], scales[1], None, bf16, by_block=scales[0] is runs)
             assert relative(y, exact) < 2 * 2**-9 + 2**-13  # the bounds of test_gpu.py
         del weight, exact, y
     many = fp8_gemm_configuration(tokens, features, by_block=False)
@@ -213,7 +213,7 @@ def one_product(bench: Bench, tokens: int, plain: list, bytes_: list, words: lis
         "fp8 ours": [lambda w=w: fp8_product(codes, one, w, one, None, bf16) for w in bytes_],
         "row torch": [lambda w=w: torch._scaled_mm(codes, w.t(), rows, columns.t(), **fast) for w in bytes_],
         "row ours": [lambda w=w: fp8_product(codes, rows, w, columns, None, bf16) for w in bytes_],
-        "block ours": [lambda w=w: fp8_product(codes, runs, w, tiles, None, bf16) for w in bytes_],
+        "block ours": [lambda w=w: fp8_product(codes, runs, w, tiles, None, bf16, by_block=True) for w in bytes_],
         "fp8 with quantize": [lambda w=w: layer(w, one, one, key) for w in bytes_],
         "row with quantize": [lambda w=w: layer(w, columns, None, row_key) for w in bytes_],
         "nvfp4": [lambda w=w: nvfp4_product(x, *w, None, features) for w in words],

@@ -18,25 +18,34 @@ EARLY = True
 
 
 def fp8_product(
-    x: Tensor, x_scale: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype
+    x: Tensor,
+    x_scale: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    *,
+    by_block: bool = False,
 ) -> Tensor:
     """x · weightᵀ with the scales of both and a bias, by whichever kernel is fastest for these sizes.
 
     Args:
-        x: e4m3 [tokens, inner]; its scales are fp32 [1, 1] or [tokens, 1]; or [tokens, inner / 128] where the
-            weight's are [features / 128, inner / 128], all rounded up.
-        weight: e4m3 [features, inner]; its scales are fp32 [1, 1] or [features, 1] in the other case.
+        x: e4m3 [tokens, inner]; its scales are fp32 [1, 1] or [tokens, 1].
+        weight: e4m3 [features, inner]; its scales are fp32 [1, 1] or [features, 1].
         dtype: of the result [tokens, features].
+        by_block: the scales are [tokens, inner / 128] and [features / 128, inner / 128] instead, rounded up.
     """
     (tokens, inner), features = x.shape, weight.shape[0]
-    by_block = scale.shape[1] > 1
     by_row = x_scale.numel() > 1 or scale.numel() > 1
     few = fp8_configuration(tokens, features, inner, by_row=by_row, by_block=by_block)
     aligned = inner % 16 == 0 and features % 16 == 0 and dtype in (torch.bfloat16, torch.float16)
     if few is not None or not aligned or not tokens:
         how = few or Few(64, 64, BLOCK, 1, 4, 4)
         return fp8_few_tokens(x, x_scale, weight, scale, bias, how, dtype, by_block=by_block)
-    blocks_of_ours = by_block and (tokens <= BLOCK_TOKENS or tokens % 4 or inner % BLOCK or features % BLOCK)
+    odd = (
+        tokens % 4 or inner % BLOCK or features % BLOCK or inner == BLOCK
+    )  # torch takes one block for a row's scale
+    blocks_of_ours = by_block and (tokens <= BLOCK_TOKENS or odd)
     if dtype != torch.bfloat16 or blocks_of_ours:
         many = fp8_gemm_configuration(tokens, features, by_block=by_block)
         return fp8_gemm(x, x_scale, weight, scale, bias, many, dtype, by_block=by_block)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -263,7 +263,7 @@ class Rectangles(NamedTuple):
     stages: int
 
 
-@cache
+@lru_cache(4096)
 def _rectangles(rows: int, cols: int, block: Block, *, given: bool, contiguous: bool, light: bool) -> Rectangles:
     """`given`: magnitudes are, so that a rectangle need not hold all that shares a scale. `light`: little is
     done."""

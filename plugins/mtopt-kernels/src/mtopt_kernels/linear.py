@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtopt_kernels.constants import known
 from mtopt_kernels.fp8 import fp8_product
 from mtopt_kernels.launch import dequantize, quantize
 from mtopt_kernels.nvfp4 import nvfp4_product, nvfp4_scaled_product
@@ -57,7 +58,8 @@ def fp8_linear(
 ) -> Tensor:
     """See `mtcore.backends.reference.linear`; e4m3 for both factors."""
     codes, x_scale, _ = quantize(x, input_amax, None, input_format)
-    return fp8_product(codes, x_scale, qdata, scale, bias, x.dtype)
+    by_block = known(format).fmt.block.rows > 1
+    return fp8_product(codes, x_scale, qdata, scale, bias, x.dtype, by_block=by_block)
 
 
 def dequantized_linear(

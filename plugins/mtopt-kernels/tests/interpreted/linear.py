@@ -95,7 +95,7 @@ def checked_product(weight_format, input_format, features, inner, tokens, with_b
 
 
 @pytest.mark.parametrize("split", [1, 2])
-@pytest.mark.parametrize(("features", "inner"), [(70, 200), (144, 300)])
+@pytest.mark.parametrize(("features", "inner"), [(70, 200), (144, 300), (144, 100)])
 def test_fp8_by_blocks_times_few_tokens(monkeypatch, split, features, inner):
     monkeypatch.setattr(fp8, "fp8_configuration", lambda *sizes, by_row, by_block: Few(64, 16, 128, split, 3, 4))
     checked_product(FP8_TILE, FP8_RUN, features, inner, 5, True)
