@@ -204,3 +204,29 @@ def test_the_summary_measures_the_whole_weight():
 
 def test_the_record_says_what_it_is():
     assert SVDQUANT.name == "svdquant"
+
+
+class Attention(nn.Module):
+    """torch's own, which reads the weight of its output projection without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(64, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(x, x, x)[0]
+
+
+@torch.no_grad()
+def test_a_layer_that_its_parent_reads_without_calling_keeps_its_branch():
+    """Outputs near 1; the rest and the branch round apart."""
+    torch.manual_seed(0)
+    model, x = Attention().eval(), torch.randn(2, 5, 64)
+    wanted = model(x)
+    rules = {"rules": [{"weight": "int8"}], "algorithm": [split(8)]}
+    quantized = mtcore.quantize(model, rules, forward_loop=[x])
+    assert isinstance(quantized.attention.out_proj, LowRankLinear)
+    for module in quantized.modules():
+        if hasattr(module, "disable"):
+            module.disable()
+    torch.testing.assert_close(quantized(x), wanted, rtol=0, atol=1e-5)
