@@ -18,21 +18,31 @@ from mtcore.nn import QuantModule
 class InputProducts:
     """Sums over tokens, fp32 [cols, cols]: `hessian` Σ x̃ x̃ᵀ and `drift` Σ (x - x̃) x̃ᵀ; and how many tokens.
 
+    `matched`: whether every batch had as many tokens in the one model as in the other.
+
     x̃ is what the layer multiplies in the quantized model, x in the original one.
     """
 
     hessian: Tensor
     drift: Tensor
     tokens: int
+    matched: bool = True
 
     @classmethod
     def empty(cls, cols: int, device: torch.device) -> InputProducts:
         return cls(torch.zeros(cols, cols, device=device), torch.zeros(cols, cols, device=device), 0)
 
     def add(self, changed: Tensor, original: Tensor | None) -> None:
-        """Take in matching tokens [n, cols]; `original` None means that nothing drifted."""
+        """Take in matching tokens [n, cols]; `original` None means that nothing drifted.
+
+        Tokens that a router sends to an expert in one model and not in the other match nothing: once their numbers
+        differ in a batch, it is taken as if nothing drifted in any.
+        """
         self.hessian.addmm_(changed.T, changed)
-        if original is not None:
+        if original is not None and original.shape != changed.shape:
+            self.matched = False
+            self.drift.zero_()
+        if original is not None and self.matched:
             self.drift.addmm_((original - changed).T, changed)
         self.tokens += len(changed)
 

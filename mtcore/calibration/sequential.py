@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,6 +19,8 @@ from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.spec import CalibrationRun
 from mtcore.errors import CalibrationError
 from mtcore.nn import QuantModule, TensorQuantizer
+
+LOG = logging.getLogger(__name__)
 
 Steps = Literal["blocks", "layers"]
 """Whether a layer sees the errors of earlier blocks, or also those of earlier layers of its own block."""
@@ -99,26 +103,52 @@ def _round_block(
 ) -> None:
     if not layers:
         return
-    groups = shared_inputs(layers, lambda: block.run_original(0))
+    groups = _readers_of_one_value(block, layers)
     ranks = current_ranks()
     if ranks is not None and any(others != groups for others in ranks.every(groups)):
         raise CalibrationError(
             f"{block.inputs.name}: its layers read other inputs in one process than in another, so that they "
             "cannot be rounded together; calibrate in one process"
         )
-    unreached = set(layers) - {name for group in groups for name in group}
-    if unreached:
-        raise CalibrationError(f"{min(unreached)}: the calibration data never reached it ({len(unreached)} layers)")
-    pending = dict.fromkeys(layers)
+    for name in sorted(set(layers) - {name for group in groups for name in group}):
+        _leave_unreached(block.run, name)
+    pending = dict.fromkeys(name for group in groups for name in group)
     for together in [[group] for group in groups] if steps == "layers" else [groups]:
         waiting = [quantizers[name, "weight"] for name in pending]
         leaders = {group[0]: layers[group[0]] for group in together}
         products = _products(block, leaders, waiting, drift)
         for group in together:
-            products[group[0]].check(group[0])
-            round_group(group, products[group[0]])
+            found = products.get(group[0])
+            if found is None:  # reached in the original model alone
+                _leave_unreached(block.run, group[0])
+            else:
+                found.check(group[0])
+                round_group(group, found)
             for name in group:
                 del pending[name]
+
+
+def _leave_unreached(run: CalibrationRun, name: str) -> None:
+    """Leave a layer without data to its quantizer, where the recipe says so.
+
+    Raises:
+        CalibrationError: it does not.
+    """
+    if run.plan.experts.unseen == "error":
+        raise CalibrationError(f"{name}: the calibration data never reached it (of experts, see `experts.unseen`)")
+    LOG.warning("%s: no data reached it; its weight is rounded to nearest", name)
+
+
+def _readers_of_one_value(block: _Block, layers: Mapping[str, QuantModule]) -> list[tuple[str, ...]]:
+    """Layers that read one tensor, those that the first batch does not reach by the first one that does."""
+    groups: list[tuple[str, ...]] = []
+    left = dict(layers)
+    for index in range(len(block.inputs.calls)):
+        groups += shared_inputs(left, partial(block.run_original, index))
+        left = {name: layer for name, layer in left.items() if all(name not in group for group in groups)}
+        if not left:
+            break
+    return groups
 
 
 def _products(

@@ -244,3 +244,61 @@ def test_experts_that_cannot_be_counted_are_said(run, monkeypatch, caplog):
     assert "the tokens of the experts in block.experts were not counted" in caplog.text
     with pytest.raises(CalibrationError, match=r"all_experts, but the tokens of the experts in block\.experts"):
         run(Stack, FEW, {"when_starved": "all_experts"})
+
+
+class Blocks(nn.Module):
+    """Two blocks with listed experts, whose second one reads what the first one wrote."""
+
+    def __init__(self, *, routes_stay: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(Routed(Listed()) for _ in range(2))
+        with torch.no_grad():
+            for layer in self.layers:
+                for expert in layer.experts if routes_stay else ():
+                    expert[2].weight[:EXPERTS] = 0  # what routes a token is not written
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.fixture
+def gptq(registry):
+    def quantize(data, algorithm="gptq", model=None, **experts):
+        rules = [{"weight": "nvfp4"}, {"modules": "*router", "skip": True}]
+        model = (model or Blocks()).eval()
+        config = {"rules": rules, "algorithm": algorithm, "experts": experts}
+        plan = plan_model(model, config, inputs=tokens(2, 3), registry=registry)
+        return apply_plan(model, plan, data, registry=registry)
+
+    return quantize
+
+
+@torch.no_grad()
+def test_gptq_rounds_an_expert_that_only_a_late_batch_reaches(gptq):
+    model = gptq([*FEW, tokens(2, 3)])
+    for layer, plain in zip(model.layers, Blocks().layers, strict=True):
+        assert not torch.equal(layer.experts[3][0].weight, plain.experts[3][0].weight)
+
+
+@torch.no_grad()
+def test_gptq_rounds_an_expert_without_a_token_to_nearest_only_where_that_is_asked_for(gptq, caplog):
+    with pytest.raises(CalibrationError, match=r"layers\.0\.experts\.3\.0.*see `experts\.unseen`"):
+        gptq(FEW)
+    with caplog.at_level("WARNING"):
+        model = gptq(FEW, unseen="siblings")
+    assert "layers.0.experts.3.0: no data reached it; its weight is rounded to nearest" in caplog.text
+    first, plain = model.layers[0].experts, Blocks().layers[0].experts
+    assert torch.equal(first[3][0].weight, plain[3][0].weight)
+    assert not torch.equal(first[0][0].weight, plain[0][0].weight)
+
+
+@torch.no_grad()
+def test_gptq_goes_on_where_the_rounded_model_routes_tokens_elsewhere(gptq):
+    """Rounding in the first block changes what routes some token in the second one."""
+    data = [torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(seed)) for seed in (5, 6)]
+    correct = {"method": "gptq", "correct": True}
+    model = gptq(data, correct, Blocks(routes_stay=False), unseen="siblings")
+    assert not torch.equal(model.layers[1].experts[0][0].weight, Blocks().layers[1].experts[0][0].weight)
