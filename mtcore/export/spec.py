@@ -47,7 +47,8 @@ class ExporterSpec:
             tensors of the artifact may come from the disk when they are asked for; one that asks for them one by
             one, and lets go of them, needs no more memory than one. `mtopt plan --to` calls it with tensors on the
             meta device; `mtcore.files.save_tensors` writes those as holes.
-        notes: what the dialect folds, drops or writes in another way than the plan says, one line each.
+        notes: what the dialect folds, drops or writes in another way than the plan says, one line each; asked of
+            plans with which `check` found nothing wrong.
         clients: programs that are given this dialect when a user names them.
         shards: whether `write` takes the keyword `max_shard_bytes`.
         check_source: problems that plan and configuration of the model show together, in the words of `check`;

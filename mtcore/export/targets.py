@@ -49,15 +49,20 @@ def choose_target(
     """
     if name in exporters:
         spec = exporters[name]
-        return Target(name, spec.name, "", tuple(spec.notes(plan)), spec.problems(plan, source))
+        return _target(name, spec, "", spec.problems(plan, source), plan)
     offers = [(client, spec) for spec in exporters.values() for client in spec.clients if client.name == name]
     if not offers:
         raise UnknownNameError("target", name, target_names(exporters))
     refused: list[Target] = []
     for client, spec in sorted(offers, key=lambda offer: offer[0].rank):
         problems = spec.problems(plan, source) or tuple(client.check(plan))
-        target = Target(name, spec.name, client.why, tuple(spec.notes(plan)), problems)
+        target = _target(name, spec, client.why, problems, plan)
         if not problems:
             return target
         refused.append(target)
     return refused[0]
+
+
+def _target(name: str, spec: ExporterSpec, why: str, problems: tuple[str, ...], plan: Plan) -> Target:
+    """A choice; a plan that is refused is not asked for notes, which may rest on what was checked."""
+    return Target(name, spec.name, why, () if problems else tuple(spec.notes(plan)), problems)

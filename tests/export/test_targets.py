@@ -1,5 +1,7 @@
 """The name of a client stands for the first dialect that both can be written and is run by it."""
 
+from dataclasses import replace
+
 import pytest
 
 from mtcore.errors import UnknownNameError
@@ -19,9 +21,17 @@ def exporters(*specs):
     return {found.name: found for found in specs}
 
 
-def test_a_dialect_is_its_own_target_with_its_notes_and_problems():
-    target = choose_target("a", PLAN, exporters(spec("a", problems=("no",), notes=("folds",))))
-    assert (target.dialect, target.why, target.notes, target.problems) == ("a", "", ("folds",), ("no",))
+def test_a_dialect_is_its_own_target_with_its_notes():
+    target = choose_target("a", PLAN, exporters(spec("a", notes=("folds",))))
+    assert (target.dialect, target.why, target.notes, target.problems) == ("a", "", ("folds",), ())
+
+
+def test_a_plan_that_is_refused_has_problems_and_no_notes():
+    def notes(plan):
+        raise AssertionError("asked for notes on a plan that was refused")
+
+    target = choose_target("a", PLAN, exporters(replace(spec("a", problems=("no",)), notes=notes)))
+    assert (target.notes, target.problems) == ((), ("no",))
 
 
 def test_a_client_gets_the_dialect_of_the_lowest_rank_and_is_told_why():

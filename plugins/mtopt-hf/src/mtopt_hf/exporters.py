@@ -17,6 +17,7 @@ def exporters() -> Iterator[ExporterSpec]:
         summary="safetensors checkpoint for transformers, vLLM and SGLang",
         check=ct.check_plan,
         write=ct.write_checkpoint,
+        notes=ct.notes,
         clients=(
             *(
                 Client(name, why, check=partial(ct.client_problems, name))
@@ -35,6 +36,7 @@ def exporters() -> Iterator[ExporterSpec]:
         summary="safetensors checkpoint in the layout of NVIDIA ModelOpt, for TensorRT-LLM and vLLM",
         check=modelopt.check_plan,
         write=modelopt.write_checkpoint,
+        notes=modelopt.notes,
         clients=(
             Client(
                 "trtllm",

@@ -11,7 +11,7 @@ from mtcore.formats.catalog import FP8, FP8_ROW, INT8_ROW, INT8_TENSOR, MXFP6_E2
 from mtcore.formats.integers import int_block
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtcore.recipe.setting import Mode
-from mtopt_hf.ct import check_plan, client_problems
+from mtopt_hf.ct import check_plan, client_problems, notes
 from mtopt_hf.formats import int_row
 
 ODD = replace(INT8_TENSOR, name="int5", element=IntElement(5), aliases=())
@@ -118,3 +118,13 @@ def test_what_servers_do_not_run_is_named_for_them_alone(
         assert problem.startswith(f"up: {client}: ")
         assert message in problem
     assert not client_problems("hf", plan)
+
+
+def test_what_the_dialect_says_otherwise_is_noted() -> None:
+    def said(fmt: TensorFormat) -> str:
+        plan = Plan("by hand", (module("up", ("weight", fmt, "static")),), (), (), (), Coverage(1, 1, 0))
+        return "; ".join(notes(plan))
+
+    assert "stored as reciprocals" in said(NVFP4)
+    assert "names bfloat16" in said(NVFP4)
+    assert not said(FP8_ROW)

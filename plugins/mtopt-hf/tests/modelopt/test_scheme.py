@@ -1,11 +1,13 @@
 """What cannot be written is refused before the run, by module and format; what a client lacks, by algorithm."""
 
+from dataclasses import replace
+
 import pytest
 
 from mtcore.formats.catalog import FP8, FP8_ROW, FP8_TILE, INT4_B128, INT8_ROW, INT8_TENSOR, NVFP4, NVFP4_FP8
 from mtcore.formats.integers import int_block_asym
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
-from mtopt_hf.modelopt import check_plan, client_problems
+from mtopt_hf.modelopt import check_plan, client_problems, notes
 from mtopt_hf.modelopt.scheme import spelling_of
 
 
@@ -90,3 +92,26 @@ def test_clients_refuse_algorithms_that_they_do_not_run(slots, vllm, trtllm):
         problems = client_problems(client, one)
         assert bool(problems) != runs
         assert all(problem.startswith(f"up: {client} does not run ") for problem in problems)
+
+
+def test_experts_that_vllm_takes_with_one_scale_only_are_named():
+    slots = (
+        SlotPlan("up_proj", FP8_ROW, "static", "the rule"),
+        SlotPlan("up_proj_input", FP8_ROW, "dynamic", "the rule"),
+    )
+    experts = ModulePlan("mlp.experts", "Experts", "experts", (("up_proj", (4, 256, 128)),), slots, "", True)
+    experts = replace(experts, facts=(("up_proj", (1,)),))
+    assert not check_plan(plan(experts))
+    (problem,) = client_problems("vllm", plan(experts))
+    assert problem == "mlp.experts: vllm does not run experts in FP8_PER_CHANNEL_PER_TOKEN of modelopt checkpoints"
+    assert not client_problems("trtllm", plan(experts))
+
+
+@pytest.mark.parametrize(
+    ("fmt", "note"),
+    [(FP8_TILE, "servers round its inputs"), (INT4_B128, "a pre_quant_scale of ones is added")],
+)
+def test_what_the_dialect_adds_or_means_is_noted(fmt, note):
+    (said,) = notes(plan(module("up", ("weight", fmt, "static"))))
+    assert note in said
+    assert not notes(plan(module("up", ("weight", NVFP4, "static"))))

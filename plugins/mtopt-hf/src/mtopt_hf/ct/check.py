@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from mtcore.plan import Plan, SlotPlan
 from mtopt_hf.checkpoint.pairs import Pair, pairs_of
 from mtopt_hf.checkpoint.problems import plan_problems, some
+from mtopt_hf.ct.config import FLOATS_IN_BF16
 from mtopt_hf.ct.scheme import scheme_of
 from mtopt_hf.ct.spelling import CACHE_FORMATS, SPELLINGS, spelling_of
 
@@ -16,6 +17,18 @@ DIALECT = "compressed-tensors"
 def check_plan(plan: Plan) -> Sequence[str]:
     """Problems of the plan, each with the modules that have it and what to do; empty if all can be written."""
     return plan_problems(plan, DIALECT, _pair_problems, CACHE_FORMATS)
+
+
+def notes(plan: Plan) -> Sequence[str]:
+    """What the dialect says in another way than the plan."""
+    pairs = [pair for module in plan.quantized for pair in pairs_of(module)]
+    layouts = {scheme_of(pair.weight, pair.input).layout for pair in pairs if pair.weight is not None}
+    found = []
+    if "nvfp4-pack-quantized" in layouts:
+        found.append("outer scales of NVFP4 are stored as reciprocals: block scales may differ by 2 ulps")
+    if layouts & FLOATS_IN_BF16:
+        found.append("config.json names bfloat16, for transformers computes such weights in nothing else")
+    return found
 
 
 def client_problems(client: str, plan: Plan) -> Sequence[str]:

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 
 from mtopt_hf.checkpoint.dialect import Contents, Description
 from mtopt_hf.ct.scheme import Scheme, scheme_of
+from mtopt_hf.ct.spelling import Layout
 
 METHOD = "compressed-tensors"
 CACHE_SCHEME = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
+
+FLOATS_IN_BF16: frozenset[Layout] = frozenset(
+    {"nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp6-pack-quantized"}
+)
+"""Layouts whose weights transformers takes to bf16 and leaves there."""
 
 
 def describe(contents: Contents) -> Description:
@@ -47,6 +53,6 @@ def _dtype(contents: Contents) -> Mapping[str, str]:
     fails in a model of another dtype.
     """
     layouts = {scheme_of(layer.weight, layer.input).layout for layer in contents.layers}
-    if layouts & {"nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp6-pack-quantized"}:
+    if layouts & FLOATS_IN_BF16:
         return {contents.dtype_key: "bfloat16"}
     return contents.missing_dtype

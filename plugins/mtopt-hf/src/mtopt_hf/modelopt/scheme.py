@@ -12,6 +12,10 @@ from mtopt_hf.modelopt.spelling import CACHE, CLIENTS_OF_EXTRAS, SPELLINGS, Spel
 DIALECT = "modelopt"
 
 
+_NOT_IN_EXPERTS = {("vllm", "FP8_PER_CHANNEL_PER_TOKEN")}
+"""What a client runs in linear layers only: vLLM's experts take one FP8 scale a matrix in this dialect."""
+
+
 def spelling_of(weight: SlotPlan, given: SlotPlan | None) -> Spelling:
     """The spelling of slots that `check_plan` found nothing wrong with."""
     mode = None if given is None else given.mode
@@ -53,11 +57,28 @@ def client_problems(client: str, plan: Plan) -> Sequence[str]:
             assert pair.weight is not None
             spelling = spelling_of(pair.weight, pair.input)
             algo = algo_of(spelling, module)
-            if client not in CLIENTS_OF_EXTRAS.get(algo, spelling.clients):
+            runs = client in CLIENTS_OF_EXTRAS.get(algo, spelling.clients)
+            if pair.experts is not None and (client, algo) in _NOT_IN_EXPERTS:
+                runs, algo = False, f"experts in {algo}"
+            if not runs:
                 found.setdefault(algo, []).append(module.name)
     return [
         f"{some(names)}: {client} does not run {algo} of {DIALECT} checkpoints" for algo, names in found.items()
     ]
+
+
+def notes(plan: Plan) -> Sequence[str]:
+    """What the dialect adds or says in another way than the plan."""
+    pairs = [(module, pair) for module in plan.quantized for pair in pairs_of(module)]
+    spelled = [spelling_of(pair.weight, pair.input) for _, pair in pairs if pair.weight is not None]
+    found = []
+    if any(spelling.algo == "fp8_pb_wo" for spelling in spelled):
+        found.append("fp8_pb_wo is called weight-only, but servers round its inputs to FP8 in runs of 128 as well")
+    if any(spelling.smoothed for spelling in spelled):
+        found.append("a pre_quant_scale of ones is added to layers without one, for TensorRT-LLM demands it")
+    if any(module.pre_quant_scale for module, _ in pairs):
+        found.append("scales of inputs are rounded to the dtype of the weights, which clients demand")
+    return found
 
 
 def _pair_problems(pair: Pair) -> Iterator[str]:
