@@ -29,7 +29,7 @@ from typing import Any
 
 from children import Row, failure, rounded, run_all
 from coverage_case import Case, judge
-from coverage_client import UNIT, compare, open_client
+from coverage_client import FACTOR, UNIT, compare, open_client
 
 LIMIT_S = 240
 TOOLS = ("ours", "modelopt", "llmcompressor")
@@ -126,7 +126,7 @@ def main() -> None:
     if options.table:
         from coverage_table import page
 
-        print(page(read(options.json)))
+        print(page(read(options.json), FACTOR))
         return
     run_tool(options)
     for peer in options.peer:

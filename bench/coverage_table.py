@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,11 +10,46 @@ from typing import Any
 Row = dict[str, Any]
 TOOLS = {"ours": "mtcore", "modelopt": "nvidia-modelopt", "llmcompressor": "llmcompressor"}
 RECIPES = {"fp8": "FP8", "nvfp4": "NVFP4", "int4": "INT4 weights", "int8": "INT8 weights"}
+TRANSFORMERS, MODELOPT = "5.23", "0.47"
 CLIENTS = {"transformers": "logits equal in transformers", "mtopt_hf": "logits equal with `mtopt_hf.quantizer`"}
 
 
-def page(rows: Sequence[Row]) -> str:
-    """One column a tool and recipe, then what fell short, by cause."""
+INTRO = """# Coverage
+
+<!-- written by `python bench/coverage.py --json bench/results/coverage.json --table`; do not edit -->
+
+Every causal language model of transformers {transformers}, as a tiny instance with random parameters that was
+saved as a checkpoint: planned, quantized, written as compressed-tensors, and opened again.
+
+- **Weights** are those of linear layers and experts with 8 rows and columns or more; embeddings, convolutions,
+  norms and the projection on the vocabulary do not count. One has *codes* where the file holds it in 8 bits or
+  fewer; it is *named* where the file lists its module as ignored or, of mtcore, where the plan gives the
+  reason; else it is left out *silently*.
+- **Equal** logits lie within what the client's precision allows. The client computes in fp32 from the file's
+  values. It may be as far from the tool's own fake-quantized model as its logits move when every weight moves
+  by 2^-22, times {factor:g}. Where transformers rounds (NVFP4 weights to bf16) or leaves something out (it does
+  not quantize what goes into experts that it merges), mtcore's reference does the same; of the peers, NVFP4
+  weights may move by 2^-8.
+- mtcore refuses what a format or the dialect cannot take before the run, layer by layer. The rules that its
+  messages ask for were added, and these layers count as named. The peers ran with their default recipes,
+  llmcompressor ignoring `lm_head`, `*router*` and `*gate`. INT4 is in blocks of 32 everywhere: the instances
+  are 32 wide.
+- nvidia-modelopt {modelopt} writes its own dialect, which transformers does not know: it opens FP8 files
+  without an error and computes other logits. Its NVFP4 does not run on a CPU, so there is no reference for it.
+
+"""
+
+
+def page(rows: Sequence[Row], factor: float) -> str:
+    """The whole page: what was done, one column a tool and recipe, then what fell short, by cause."""
+    intro = INTRO.format(factor=factor, transformers=TRANSFORMERS, modelopt=MODELOPT)
+    told = [f"- {share:.1%}: {reason}" for reason, share in reasons(rows).items()]
+    why = ["", "## What mtcore says about every matrix, over all columns", "", *told]
+    return "\n".join([intro + table(rows), *why, *_all_causes(rows)])
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One column a tool and recipe."""
     columns = [(t, r) for t in TOOLS for r in RECIPES if any((x["tool"], x["recipe"]) == (t, r) for x in rows)]
     of = {column: [x for x in rows if (x["tool"], x["recipe"]) == column] for column in columns}
     lines = [
@@ -22,9 +58,18 @@ def page(rows: Sequence[Row]) -> str:
     ]
     for title, cell in CELLS.items():
         lines.append(f"| {title} | " + " | ".join(cell(of[column]) for column in columns) + " |")
-    for column in columns:
-        lines += _causes(f"{TOOLS[column[0]]} {RECIPES[column[1]]}", of[column])
     return "\n".join(lines)
+
+
+def _all_causes(rows: Sequence[Row]) -> list[str]:
+    """What fell short in each column."""
+    lines: list[str] = ["", "## What fell short"]
+    for tool, tool_title in TOOLS.items():
+        for recipe, title in RECIPES.items():
+            lines += _causes(
+                f"{tool_title} {title}", [r for r in rows if (r["tool"], r["recipe"]) == (tool, recipe)]
+            )
+    return lines
 
 
 def exported(row: Row) -> bool:
@@ -88,15 +133,18 @@ def _causes(title: str, rows: list[Row]) -> list[str]:
     if not found:
         return []
     lines = [f"- {len(names)}: {cause} ({_some(names)})" for cause, names in sorted(found.items(), key=_by_size)]
-    return ["", f"### {title}: what fell short", "", *lines]
+    return ["", f"### {title}", "", *lines]
 
 
-def reasons(rows: Sequence[Row]) -> dict[str, int]:
-    """Elements of matrices by what our plans say about them, over all rows."""
+def reasons(rows: Sequence[Row]) -> dict[str, float]:
+    """Share of all elements of matrices by what our plans say about them, without the names of single rules."""
     counts: Counter[str] = Counter()
     for row in rows:
-        counts.update(row.get("plan", {}))
-    return dict(counts.most_common())
+        for reason, size in row.get("plan", {}).items():
+            kind = re.sub(r"(of|overrides the forward of|holds quantized .* only, not) \S+", r"\1 …", reason)
+            counts[re.sub(r"\d+ (input features|features)|in_features \d+", r"in_features", kind)] += size
+    total = sum(counts.values())
+    return {reason: size / total for reason, size in counts.most_common() if size / total >= 0.001}
 
 
 def _by_size(item: tuple[str, list[str]]) -> tuple[int, str]:
@@ -104,7 +152,7 @@ def _by_size(item: tuple[str, list[str]]) -> tuple[int, str]:
 
 
 def _short(why: str) -> str:
-    return why[:160].replace("|", "\\|")
+    return re.sub(r"\S*/(\w+/[\w-]+/source)", r"\1", why)[:150].replace("|", "\\|")
 
 
 def _some(names: list[str]) -> str:

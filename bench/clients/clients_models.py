@@ -35,9 +35,9 @@ def _random(cls: str, **options: Any) -> Callable[[], nn.Module]:
 
 
 MODELS: dict[str, Callable[[], nn.Module] | None] = {
-    "trained GQA": None,
+    "trained, GQA": None,
     "dense": _random("LlamaForCausalLM", num_key_value_heads=4, tie_word_embeddings=False),
-    "tied GQA": _random("Qwen3ForCausalLM", num_key_value_heads=2, tie_word_embeddings=True),
+    "tied, GQA": _random("Qwen3ForCausalLM", num_key_value_heads=2, tie_word_embeddings=True),
     "MoE": _random(
         "Qwen3MoeForCausalLM", num_key_value_heads=2, tie_word_embeddings=False, num_experts=4,
         num_experts_per_tok=2, moe_intermediate_size=128,

@@ -144,7 +144,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def last_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "Error" in line]
+    lines = [line.strip() for line in text.splitlines() if "Error" in line and "WARNING" not in line]
     return (lines or text.splitlines() or ["it ended without a word"])[-1][:300]
 
 
@@ -155,19 +155,19 @@ def rms(x: Tensor) -> float:
 def rows_of(options: argparse.Namespace, known: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     done = {key(r) for r in known} if options.resume else set()
     with tempfile.TemporaryDirectory() as work:
-        for model in options.models.split(","):
-            for form in options.formats.split(","):
+        for model in options.models.split(";"):
+            for form in options.formats.split(";"):
                 if (model, form, options.dtype) not in done:
                     yield check(model, form, options.python, Path(work), options.dtype)
 
 
 def key(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["model"], row["format"], row["dtype"]
+    return row["model"], row["format"], row.get("dtype", "bfloat16")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One row a format, one column a model: vLLM's distance to the reference over the precision of bf16."""
-    columns = list(dict.fromkeys((r["model"], r["dtype"]) for r in rows))
+    columns = list(dict.fromkeys((key(r)[0], key(r)[2]) for r in rows))
     lines = ["| format | " + " | ".join(f"{m}, {d}" for m, d in columns) + " |", "|---|" + "---|" * len(columns)]
     of = {key(row): row for row in rows}
     for form in FORMATS:
@@ -189,8 +189,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", help="interpreter of the environment that has vLLM")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="to serve in")
-    parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--formats", default=",".join(FORMATS))
+    parser.add_argument("--models", default=";".join(MODELS), help="names, a semicolon between two")
+    parser.add_argument("--formats", default=";".join(FORMATS))
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--resume", action="store_true", help="keep the rows of the JSON, run only the others")
     parser.add_argument("--table", action="store_true", help="print the table of the JSON, run nothing")
