@@ -18,9 +18,8 @@ from mtcore.nn import QuantModule
 class InputProducts:
     """Sums over tokens, fp32 [cols, cols]: `hessian` Σ x̃ x̃ᵀ and `drift` Σ (x - x̃) x̃ᵀ; and how many tokens.
 
-    `matched`: whether every batch had as many tokens in the one model as in the other.
-
-    x̃ is what the layer multiplies in the quantized model, x in the original one.
+    x̃ is what the layer multiplies in the quantized model, x in the original one. `matched`: whether every batch had
+    as many tokens in the one as in the other.
     """
 
     hessian: Tensor
