@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
-from mtcore.calibration import CalibrationSummary, Statistics, as_forward_loop
+from mtcore.calibration import CalibrationSummary
 from mtcore.calibration.residency import pages_dropped_after_use
-from mtcore.calibration.run import Resolved
-from mtcore.calibration.statistics import StatisticsStore
-from mtcore.errors import CalibrationError, ModelError, look_up
-from mtcore.export import Artifact, Exported, UnifiedExporter
+from mtcore.errors import CalibrationError, ModelError
+from mtcore.export import Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.estimate import Estimate, estimate
 from mtcore.flow.evaluate import Evaluation, perplexity
 from mtcore.flow.experts import check_experts, more_batches
 from mtcore.flow.layerwise import LayerwiseOptions, is_unfinished, quantize_blocks
 from mtcore.flow.loaded import LoadedModel
-from mtcore.flow.precision import restore_dtypes, widen_on_cpu
+from mtcore.flow.precision import widen_on_cpu
 from mtcore.flow.rehearsal import Rehearsal, rehearse
-from mtcore.flow.report import LoggingReporter, Phase, Reporter
-from mtcore.flow.statistics import kept_trace, open_store, stored_statistics
+from mtcore.flow.report import Reporter
+from mtcore.flow.statistics import open_store
 from mtcore.flow.torchrun import is_first, several_processes, torchrun_ranks
-from mtcore.plan import Finding, Plan, holds_nothing, plan_to_dict
-from mtcore.plugins import Registry, RunFacts, default_registry
-from mtcore.quantization import apply_plan, plan_model, to_artifact
-from mtcore.quantization.api import Config, raise_errors, trace_model
-from mtcore.quantization.attached import quantized_of
+from mtcore.flow.under_way import RunUnderWay
+from mtcore.plan import Finding, Plan, plan_to_dict
+from mtcore.plugins import Registry
+from mtcore.quantization.api import Config, raise_errors
 from mtcore.recipe import load_config
 
 
@@ -61,120 +56,6 @@ class RunSummary:
         }
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One run under way: whom to ask and whom to tell."""
-
-    registry: Registry
-    reporter: Reporter
-    facts: RunFacts
-
-    @classmethod
-    def of(
-        cls,
-        registry: Registry | None,
-        reporter: Reporter | None,
-        source: str,
-        recipe: object = "",
-        out: Path | None = None,
-    ) -> _Run:
-        name = recipe if isinstance(recipe, str) else getattr(recipe, "name", type(recipe).__name__)
-        return cls(registry or default_registry(), reporter or LoggingReporter(), RunFacts(source, name, out))
-
-    @contextmanager
-    def phase(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Phase]:
-        """A phase, told to the reporter and to the plugins."""
-        with self.registry.phase(self.facts, name), self.reporter.phase(name, total, unit) as phase:
-            yield phase
-
-    def load(self, *, weights: bool = True) -> LoadedModel:
-        """The model; with `weights`, one that has values and not only shapes."""
-        with self.phase("load"):
-            loaded = self.registry.load_model(self.facts.source)
-        if weights and not loaded.has_weights:
-            raise ModelError(f"{loaded.source}: it has no weights; it can be planned and traced, and nothing else")
-        return loaded
-
-    def batches(
-        self, calib: str | Iterable[Any] | None, loaded: LoadedModel, data: DataOptions | None
-    ) -> list[Any]:
-        """The calibration data in memory; empty where none are given."""
-        if calib is None:
-            return []
-        given = (
-            self.registry.calibration_batches(calib, loaded, data or DataOptions())
-            if isinstance(calib, str)
-            else calib
-        )
-        batches: list[Any] = list(given)
-        if not batches:
-            raise CalibrationError("the calibration data held no batch (an iterator that was used up already?)")
-        return batches
-
-    def plan(
-        self,
-        loaded: LoadedModel,
-        recipe: Config,
-        store: StatisticsStore | None = None,
-        *,
-        prove_folds: bool = True,
-        dialect: str | None = None,
-    ) -> Plan:
-        if loaded.quantized_as is not None:
-            raise ModelError(
-                f"{loaded.source}: it is quantized already ({loaded.quantized_as}); start from the original weights"
-            )
-        holds = holds_nothing if dialect is None else look_up("dialect", dialect, self.registry.exporters).holds
-        with self.phase("plan"):
-            inputs = loaded.example_inputs or None
-            trace = None
-            if store is not None:
-                trace = kept_trace(store, lambda: trace_model(loaded.model, inputs, registry=self.registry))
-            return plan_model(
-                loaded.model,
-                recipe,
-                inputs=inputs,
-                registry=self.registry,
-                trace=trace,
-                prove_folds=prove_folds,
-                holds=holds,
-            )
-
-    def quantize_whole(
-        self,
-        loaded: LoadedModel,
-        plan: Plan,
-        batches: Sequence[Any] | None,
-        store: StatisticsStore | None,
-        more: Iterable[Any] | None = None,
-    ) -> tuple[Artifact, CalibrationSummary | None]:
-        """Carry the plan out on the model in memory; without data where `batches` is None."""
-        dtypes = widen_on_cpu(loaded.model)
-        tokens = sum(_tokens(batch) for batch in batches or ())
-        with self.phase("calibrate", tokens or None, "tokens") as phase:
-
-            def advance(batch: Any) -> None:
-                phase.advance(_tokens(batch))
-
-            def known(model: nn.Module, plan: Plan, steps: Resolved) -> Statistics:
-                assert store is not None
-                return stored_statistics(model, plan, steps, store, batches, advance)
-
-            loop = as_forward_loop(batches, on_batch=advance) if batches else None
-            statistics = None if store is None else known
-            model = apply_plan(
-                loaded.model,
-                plan,
-                loop,
-                registry=self.registry,
-                statistics=statistics,
-                summary=True,
-                more=more,
-                phase=lambda part: self.registry.phase(self.facts, f"calibrate: {part}"),
-            )
-        return restore_dtypes(to_artifact(model, loaded.files), dtypes), quantized_of(model).summary
-
-
 def load_checkpoint(
     source: str, *, registry: Registry | None = None, reporter: Reporter | None = None
 ) -> LoadedModel:
@@ -183,7 +64,7 @@ def load_checkpoint(
     Raises:
         ModelError: nobody knows it, or it cannot be opened.
     """
-    return _Run.of(registry, reporter, source).load(weights=False)
+    return RunUnderWay.of(registry, reporter, source).load(weights=False)
 
 
 def plan_checkpoint(
@@ -204,7 +85,7 @@ def plan_checkpoint(
         ModelError, RecipeError: the source or the recipe cannot be understood. Problems of the two together are
             findings of the plan.
     """
-    run = _Run.of(registry, reporter, source, recipe)
+    run = RunUnderWay.of(registry, reporter, source, recipe)
     plan = run.plan(run.load(weights=False), recipe, dialect=dialect)
     if dialect is None:
         return plan
@@ -235,7 +116,7 @@ def plan_for_targets(
     Raises:
         UnknownNameError: no such target. ModelError, RecipeError: see `plan_checkpoint`.
     """
-    run = _Run.of(registry, reporter, source, recipe)
+    run = RunUnderWay.of(registry, reporter, source, recipe)
     loaded = run.load(weights=False)
     plan = run.plan(loaded, recipe, dialect=dialect)
     with run.phase("rehearse"):
@@ -283,7 +164,7 @@ def quantize_checkpoint(
         raise CalibrationError("--layerwise works in one process; start it without torchrun")
     if statistics is not None and several_processes():
         raise CalibrationError("--statistics works in one process; start it without torchrun")
-    run = _Run.of(registry, reporter if is_first() else None, source, recipe, out)
+    run = RunUnderWay.of(registry, reporter if is_first() else None, source, recipe, out)
     start = time.perf_counter()
     if layerwise is not None and statistics is not None:
         raise ModelError("a run block by block keeps its own results; leave out the directory of statistics")
@@ -388,14 +269,9 @@ def evaluate_checkpoint(
         ModelError: the source cannot be opened, or is no language model.
         CalibrationError: the text is missing or too short, or the model has no tokenizer.
     """
-    run = _Run.of(registry, reporter, source)
+    run = RunUnderWay.of(registry, reporter, source)
     loaded = run.load()
     widen_on_cpu(loaded.model)
     batches = run.registry.calibration_batches(text, loaded, data or DataOptions())
     with run.registry.phase(run.facts, "evaluate"):
         return perplexity(loaded.model, batches, run.reporter)
-
-
-def _tokens(batch: Any) -> int:
-    ids = batch.get("input_ids") if isinstance(batch, dict) else None
-    return ids.numel() if isinstance(ids, Tensor) else 0
