@@ -286,7 +286,7 @@ def mtcore_algorithms() -> Iterable[AlgorithmSpec]:
 
 @_records("exporters", "exporter", "mtcore.export.spec:ExporterSpec")
 def mtcore_exporters() -> Iterable[ExporterSpec]:
-    """Dialects in which a checkpoint can be written: `--dialect NAME`.
+    """Dialects in which a checkpoint can be written: `--dialect NAME`, `mtopt export ARTIFACT --to NAME`.
 
     Called once a registry. `check` is asked before a run starts, `write` at its end, on rank 0 only.
 

@@ -40,7 +40,7 @@ def exporters() -> Iterator[ExporterSpec]:
         clients=(
             Client(
                 "trtllm",
-                "TensorRT-LLM's PyTorch backend reads no other quantized checkpoint of Hugging Face models",
+                "TensorRT-LLM's PyTorch backend reads all of its linear layouts in it",
                 check=partial(modelopt.client_problems, "trtllm"),
             ),
             Client(

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from mtcore.errors import ExportError
-from mtcore.export import Artifact, SourceFiles
+from mtcore.export import Artifact, QuantizedModule, SourceFiles
 from mtcore.export.natural import natural_order
 from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
 from mtcore.files import TensorSource, facts_of
 from mtcore.plan import Plan
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
 from mtopt_hf.checkpoint.hub import WEIGHT, HubView, hub_view
-from mtopt_hf.checkpoint.layer import Layer
+from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.checkpoint.pairs import LINEAR, Pair, cache_slots, pairs_of
 
 
@@ -113,12 +113,12 @@ class _AllTensors(TensorSource):
 
     def __init__(self, artifact: Artifact, view: HubView, cache: Mapping[str, Tensor], dialect: Dialect) -> None:
         self._artifact, self._dialect = artifact, dialect
+        self._last: QuantizedModule | None = None  # experts are many layers of one module, asked for in turn
         self._plain = {**view.tensors, **cache}
         self._coded: dict[str, tuple[Layer, str]] = {}
         self._facts: dict[str, tuple[torch.dtype, torch.Size]] = {}
         for layer in view.layers:
-            values = layer.values(artifact.modules[layer.pair.module.name]).on_meta()
-            for local, make in dialect.tensors(layer, values).items():
+            for local, make in dialect.tensors(layer, self._values(layer).on_meta()).items():
                 empty = make()
                 self._coded[f"{layer.name}.{local}"] = (layer, local)
                 self._facts[f"{layer.name}.{local}"] = (empty.dtype, empty.shape)
@@ -128,8 +128,12 @@ class _AllTensors(TensorSource):
         if name not in self._coded:
             return self._plain[name]
         layer, local = self._coded[name]
-        values = layer.values(self._artifact.modules[layer.pair.module.name])
-        return self._dialect.tensors(layer, values)[local]()
+        return self._dialect.tensors(layer, self._values(layer))[local]()
+
+    def _values(self, layer: Layer) -> LayerValues:
+        if self._last is None or self._last.plan.name != layer.pair.module.name:
+            self._last = self._artifact.modules[layer.pair.module.name]
+        return layer.values(self._last)
 
     def facts(self, name: str) -> tuple[torch.dtype, torch.Size]:
         return self._facts[name] if name in self._coded else facts_of(self._plain, name)
