@@ -267,7 +267,20 @@ PLANTED = {
     "expert-parts": Planted("mo-nvfp4-moe", drop("experts.1.down_proj.input_scale")),
     "model-other": Planted("lc-nvfp4", change(vocab_size=32000)),
     "layer-count": Planted("lc-nvfp4", change(num_hidden_layers=2)),
+    # what serving taught
+    "fused-block": Planted(
+        "lc-fp8-blocks", lambda draft: draft.put(f"{ATTENTION}.k_proj.weight", "F8_E4M3", [64, 256])
+    ),
+    "blocks-both": Planted("mo-fp8-blocks"),
+    "experts-decoded": Planted(
+        "lc-fp8-moe", weights(strategy="block", block_structure=[128, 128]), client="transformers"
+    ),
+    "channel-experts": Planted("mo-fp8-moe", quantization(quant_algo="FP8_PER_CHANNEL_PER_TOKEN")),
+    "kv-dense-qwen": Planted("mo-fp8-kv", change(model_type="qwen3")),
 }
+
+CHOSEN_BY_THE_PEER = ("modelopt-silent", "client-refuses", "client-unverified", "blocks-both")
+"""What these find is what the peer meant to write."""
 
 
 def gptq(draft, rows):
@@ -331,7 +344,7 @@ def test_a_planted_fault_is_found_by_its_rule(peer, judge, tmp_path, rule):
     after = judge(folder, planted.client)
     found = [finding for finding in after.findings if finding.rule == rule]
     assert found, f"found instead: {[finding.rule for finding in after.findings]}"
-    if rule not in ("modelopt-silent", "client-refuses", "client-unverified"):  # the fault is the peer's choice
+    if rule not in CHOSEN_BY_THE_PEER:
         assert rule not in {finding.rule for finding in before.findings}
     for finding in found:
         assert planted.client in finding.clients

@@ -230,6 +230,8 @@ def _kind(weights: Mapping[str, Any], form: str) -> str:
             return "nvfp4"
         case ("float", 4, "group"):
             return "mxfp4"
+        case ("float", 6, "group"):
+            return "mxfp6"
         case ("float", 8, "group"):
             return "mxfp8"
         case ("float", 8, "tensor" | "channel" | "block"):

@@ -140,6 +140,10 @@ def _compressed_tensors(scheme: Scheme) -> Layout | None:
         case "mxfp4":
             wants = {"weight_packed": Want(("U8",), _halves), "weight_scale": Want(E8M0, _groups(32))}
             return Layout("weight_packed", _half_size, wants | _static(scheme, "input_scale", _ANY_SCALAR), 32)
+        case "mxfp6":
+            codes = Want(("U8",), lambda o, i: ((o, i * 6 // 8),))
+            wants = {"weight_packed": codes, "weight_scale": Want(E8M0, _groups(32))}
+            return Layout("weight_packed", lambda shape: (shape[0], shape[1] * 8 // 6), wants, 32)
         case "mxfp8":
             wants = {"weight": Want(("F8_E4M3",), _same), "weight_scale": Want(E8M0, _groups(32))}
             return Layout("weight", _plain_size, wants, 32)
@@ -156,22 +160,25 @@ def _compressed_tensors(scheme: Scheme) -> Layout | None:
 
 
 def _packed(scheme: Scheme) -> Layout:
-    bits, per_word = scheme.bits, 32 // scheme.bits
-    del bits
-    scale = _strategy(scheme)
+    """Codes packed densely along a row, and zero points along a column: ceil(n·bits/32) words for n of them."""
+    bits, scale = scheme.bits, _strategy(scheme)
+
+    def words(count: int) -> int:
+        return -(-count * bits // 32)
+
     wants = {
-        "weight_packed": Want(("I32",), lambda o, i: ((o, -(-i // per_word)),)),
+        "weight_packed": Want(("I32",), lambda o, i: ((o, words(i)),)),
         "weight_scale": Want(FLOATS, scale),
         "weight_shape": Want(("I64", "I32"), lambda o, i: ((2,),)),
     }
     if scheme.weights.get("symmetric") is False:
         wants["weight_zero_point"] = Want(
-            ("I32", "I8"),
-            lambda o, i: tuple((-(-o // per_word), *shape[1:]) for shape in scale(o, i) if len(shape) == 2),
+            ("I32", "I8"), lambda o, i: tuple((words(o), *shape[1:]) for shape in scale(o, i) if len(shape) == 2)
         )
     if scheme.weights.get("actorder") in ("group", "static_group"):
         wants["weight_g_idx"] = Want(("I32", "I64"), _features, needed=scheme.weights.get("actorder") == "group")
-    return Layout("weight_packed", lambda shape: (shape[0], shape[1] * per_word), wants, scheme.group or 1)
+    block = 1 if 32 % bits else scheme.group or 1  # else the words do not tell how many columns there are
+    return Layout("weight_packed", lambda shape: (shape[0], shape[1] * 32 // bits), wants, block)
 
 
 def _modelopt(scheme: Scheme) -> Layout | None:

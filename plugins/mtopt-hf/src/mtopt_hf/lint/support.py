@@ -48,6 +48,7 @@ _VLLM: Mapping[tuple[str, str], Support] = {
     ("modelopt", "MXFP8"): Support(True, "MXFP8 kernels from sm_100 on, Marlin before"),
     ("compressed-tensors", "nvfp4"): _NVFP4,
     ("compressed-tensors", "mxfp4"): Support(True, "weight-only FP4 (Marlin), sm_80 or newer"),
+    ("compressed-tensors", "mxfp6"): _refused("it has no scheme for 6-bit floats"),
     ("compressed-tensors", "mxfp8"): Support(True, "MXFP8 kernels from sm_100 on, Marlin before"),
     ("compressed-tensors", "fp8"): _FP8,
     ("compressed-tensors", "int8"): _INT8,
@@ -81,14 +82,16 @@ _TRTLLM: Mapping[tuple[str, str], Support] = {
     ("compressed-tensors", "nvfp4"): Support(True, "NVFP4 linear, sm_100 or newer"),
     ("compressed-tensors", "mxfp4"): Support(True, "W4A16 MXFP4"),
     ("compressed-tensors", "fp8"): Support(True, "FP8 row-wise or block linear"),
+    ("compressed-tensors", "mxfp6"): _refused(_TRT_CT),
     ("compressed-tensors", "mxfp8"): _refused(_TRT_CT),
     ("compressed-tensors", "int8"): _refused(_TRT_CT),
     ("compressed-tensors", "pack"): _refused(_TRT_CT),
     ("fp8", "fp8"): Support(True, "FP8 block scales"),
 }
 
+_CT_KINDS = ("nvfp4", "mxfp4", "mxfp6", "mxfp8", "fp8", "int8", "pack")
 _TRANSFORMERS: Mapping[tuple[str, str], Support] = {
-    **{("compressed-tensors", kind): _DECOMPRESSED for kind in ("nvfp4", "mxfp4", "mxfp8", "fp8", "int8", "pack")},
+    **{("compressed-tensors", kind): _DECOMPRESSED for kind in _CT_KINDS},
     ("fp8", "fp8"): Support(True, "fine-grained FP8, a GPU of sm_89 or newer"),
     ("gptq", "gptq"): Support(True, "GPTQModel, which must be installed"),
     ("awq", "awq"): Support(True, "GPTQModel's AWQ kernels, which must be installed"),
@@ -102,6 +105,7 @@ _SGLANG: Mapping[tuple[str, str], Support] = {
     ("modelopt", "FP8_PB_WO"): _refused("it takes any FP8 algorithm for one scale a tensor"),
     ("compressed-tensors", "nvfp4"): Support(True, "FP4 kernels, sm_100 or newer"),
     ("compressed-tensors", "mxfp4"): Support(True, "weight-only FP4, newest versions only"),
+    ("compressed-tensors", "mxfp6"): _refused("it has no scheme for 6-bit floats"),
     ("compressed-tensors", "fp8"): Support(True, "FP8 kernels, sm_89 or newer"),
     ("compressed-tensors", "int8"): Support(True, "INT8 kernels, sm_80 or newer"),
     ("compressed-tensors", "pack"): Support(True, "weight-only INT4 (Marlin), sm_80 or newer"),

@@ -205,6 +205,7 @@ def _right_words(scheme: Scheme) -> tuple[str, ...]:
     fixed = {
         "nvfp4": ("nvfp4-pack-quantized",),
         "mxfp4": ("mxfp4-pack-quantized",),
+        "mxfp6": ("mxfp6-pack-quantized",),
         "mxfp8": ("mxfp8-quantized",),
         "fp8": ("float-quantized", "naive-quantized"),
         "int8": ("int-quantized", "naive-quantized"),
@@ -224,7 +225,7 @@ def unknown_scheme(checkpoint: Checkpoint) -> Iterator[Hit]:
 
 
 def scheme_arguments(checkpoint: Checkpoint) -> Iterator[Hit]:
-    sizes = {"nvfp4": 16, "mxfp4": 32, "mxfp8": 32}
+    sizes = {"nvfp4": 16, "mxfp4": 32, "mxfp6": 32, "mxfp8": 32}
     for group in view_of(checkpoint).says.groups:
         scheme, where = group.scheme, f"{CONFIG}: {group.name}"
         right = sizes.get(scheme.kind)

@@ -91,8 +91,8 @@ def weight_shape(checkpoint: Checkpoint) -> Iterator[Hit]:
         values = checkpoint.values.small(tensor)
         if values is None or values.size != 2:
             continue
-        (o, i), per_word = values.astype(int).tolist(), 32 // module.scheme.bits
-        if o != features[0] or not features[1] - per_word < i <= features[1]:
+        (o, i), words = values.astype(int).tolist(), module.parts["weight_packed"].shape[1]
+        if o != features[0] or i < 0 or -(-i * module.scheme.bits // 32) != words:
             why = f"it says {o} x {i}, but the codes are those of {features[0]} x {features[1]}"
             yield Hit(tensor.name, why, "write the shape of the weight before packing")
 
