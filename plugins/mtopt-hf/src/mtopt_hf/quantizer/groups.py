@@ -58,11 +58,10 @@ def read_groups(config: Mapping[str, Any]) -> tuple[Group, ...]:
 def group_of(module: str, groups: Sequence[Group]) -> Group:
     """The group of a module that has codes: the one that names it, else the one for all."""
     named = [group for group in groups if group.names(module)]
-    rest = [group for group in groups if any(t.isalpha() for t in group.targets)]
-    found = named or rest or list(groups)
-    if not found:
+    for_all = [group for group in groups if any(target.isalpha() for target in group.targets)]
+    if not named and not for_all:
         raise ModelError(f"{module}: it has codes, but the configuration has no group that says how to read them")
-    return found[0]
+    return (named or for_all)[0]
 
 
 def _group(name: str, group: Mapping[str, Any]) -> Group:
