@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from mtcore.export import SourceFiles
 from mtcore.flow import export_model
 from mtcore.nn import PackedLinear, QuantLinear
 from mtcore.quantization import is_quantized, quantize
-from mtopt_hf.quantizer import MtcoreConfig, registered
+from mtopt_hf.quantizer import MtcoreConfig, MtcoreQuantizer, registered
 
 RECIPES = ("fp8", "fp8_row", "fp8_weight_only", "int8", "int8_weight_only", "nvfp4", "nvfp4_weight_only")
 
@@ -138,3 +139,11 @@ def test_a_scale_that_is_missing_is_an_error(written, tmp_path):
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     with registered(), pytest.raises(RuntimeError, match="automatic conversion"):
         AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_a_module_whose_own_name_ends_with_weight_keeps_its_name():
+    (converter,) = MtcoreQuantizer(MtcoreConfig()).get_weight_conversions()
+    name = "layers.0.inject_weight.weight"
+    assert [re.sub(pattern, "!", name) for pattern in converter.source_patterns if re.search(pattern, name)] == [
+        "layers.0.inject_weight!"
+    ]

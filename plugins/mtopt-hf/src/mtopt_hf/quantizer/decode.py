@@ -115,7 +115,9 @@ def _by_matrix(collected: Mapping[str, Any]) -> dict[str, dict[str, list[Tensor]
     parts: dict[str, dict[str, list[Tensor]]] = {}
     for pattern, tensors in collected.items():
         head, dot, local = pattern.rpartition(".")
-        parts.setdefault(head + dot, {})[local] = tensors if isinstance(tensors, list) else [tensors]
+        parts.setdefault(head + dot, {})[local.removesuffix("$")] = (
+            tensors if isinstance(tensors, list) else [tensors]
+        )
     return parts
 
 

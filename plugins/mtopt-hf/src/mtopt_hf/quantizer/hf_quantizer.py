@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.core_model_loading import WeightConverter
 from transformers.quantizers.base import HfQuantizer
 
 from mtcore.errors import ModelError
@@ -39,7 +40,12 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
         self.found = Found(read_groups(quantization_config.content))
 
     def get_load_operations(self) -> dict[str, type[Decode]]:
-        return {"dequantize": Decode, "deserialize": Decode}
+        return {"dequantize": Decode}
+
+    def get_weight_conversions(self) -> list[WeightConverter]:
+        """For weights that no conversion of the model touches: by whole local names, since others contain them."""
+        sources = [rf"\.{name}$" for name in COMPANIONS]
+        return [WeightConverter(sources, ".weight", [Decode(self)])]
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:
         """Where a converter merges matrices, its operations are told to the one that decodes them."""
