@@ -21,3 +21,17 @@ def test_a_client_of_somebody_else_is_unknown():
 
 def test_transformers_runs_nothing_of_modelopt():
     assert support("transformers", Declared("modelopt", "modelopt"), Scheme("FP8")).runs is False
+
+
+@pytest.mark.parametrize(("bits", "runs"), [(4, True), (8, True), (3, None), (5, None)])
+def test_weights_of_odd_bits_are_known_to_be_untried(bits, runs):
+    weights = {"num_bits": bits, "type": "int", "strategy": "group", "group_size": 128}
+    says = Declared("compressed-tensors", "compressed-tensors")
+    assert support("vllm", says, Scheme("pack", weights)).runs is runs
+
+
+def test_a_scheme_can_be_narrower_for_one_client():
+    says = Declared("compressed-tensors", "compressed-tensors")
+    per_tensor = Scheme("fp8", {"num_bits": 8, "strategy": "tensor"}, {"strategy": "tensor"})
+    assert support("trtllm", says, per_tensor).runs is False
+    assert support("vllm", says, per_tensor).runs is True

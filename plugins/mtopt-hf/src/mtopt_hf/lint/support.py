@@ -142,13 +142,9 @@ def _narrowed(client: str, says: Declared, scheme: Scheme) -> Support | None:
         return _refused("it reads FP8 with channel weights and token inputs, or block weights and group inputs")
     if client == "trtllm" and scheme.kind == "nvfp4" and scheme.inputs is None:
         return _refused("it has no NVFP4 weights without quantized inputs in this dialect")
-    if (
-        client in ("vllm", "sglang")
-        and scheme.kind == "pack"
-        and scheme.inputs is None
-        and scheme.bits not in (2, 3, 4, 8)
-    ):
-        return _refused(f"it has no weight-only kernel for {scheme.bits} bits")
-    if client in ("vllm", "sglang") and scheme.kind == "int8" and scheme.inputs is None:
+    alone = client in ("vllm", "sglang") and scheme.inputs is None
+    if alone and scheme.kind == "pack" and scheme.bits not in (4, 8):
+        return Support(None, f"it has a scheme for {scheme.bits} bits; which devices have a kernel was not tried")
+    if alone and scheme.kind == "int8":
         return _refused("it reads weight-only INT8 as pack-quantized only")
     return None
