@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers.core_model_loading import ConversionOps
 
-from mtcore.formats import TensorFormat
+from mtcore.errors import ModelError
+from mtcore.formats import PER_TENSOR, TensorFormat
 from mtcore.nn.views import spread_blocks
 from mtcore.numerics import QParams, QTensor, dequantize
 from mtopt_hf.quantizer.amax import amax_of, outer_amax_of, scale_2_of
@@ -23,20 +24,20 @@ Pieces = Mapping[str, Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Coded:
-    """A parameter that came from codes.
+    """A parameter that came from codes: one matrix, or one an expert.
 
     Attributes:
         group: its formats.
-        amax: of every element fp32, in the layout of the parameter.
-        outer_amax: the same of the outer level, or None.
-        channel: of every element the index of its row in the file's matrix, in the layout of the parameter.
+        amax: of each matrix the magnitudes of its blocks, fp32 [grid rows, grid cols].
+        outer_amax: of each matrix the magnitude of the outer level, fp32 [], or None.
+        channel_axis: the axis of the parameter along which the rows of the file's matrices lie.
         input_amax: largest magnitude of the input, fp32 [], or None where it is not static.
     """
 
     group: Group
-    amax: Tensor
-    outer_amax: Tensor | None
-    channel: Tensor
+    amax: tuple[Tensor, ...]
+    outer_amax: tuple[Tensor | None, ...]
+    channel_axis: int
     input_amax: Tensor | None
 
 
@@ -76,17 +77,8 @@ class Decode(ConversionOps):  # type: ignore[misc]
         found: Found = self.hf_quantizer.found
         group = group_of(full_layer_name.rpartition(".")[0], found.groups)
         matrices = {stem: _read(pieces, group.weight, dtype) for stem, pieces in parts.items()}
-
-        def laid_out(of: Callable[[QTensor], Tensor]) -> Tensor:
-            return self._laid_out({stem: [of(q) for q in qs] for stem, qs in matrices.items()}, context)
-
-        found.coded[full_layer_name] = Coded(
-            group,
-            laid_out(_block_amax),
-            laid_out(_tensor_amax) if group.weight.outer is not None else None,
-            laid_out(_rows),
-            _input_amax(parts, group),
-        )
+        amax, outer, axis = self._magnitudes(matrices, group.weight, context)
+        found.coded[full_layer_name] = Coded(group, amax, outer, axis, _input_amax(parts, group))
         weights = {stem: [dequantize(q, dtype) for q in qs] for stem, qs in matrices.items()}
         return self._named(weights, full_layer_name)
 
@@ -96,11 +88,37 @@ class Decode(ConversionOps):  # type: ignore[misc]
             return {name: only[0]}
         return {f"{stem}weight": tensors for stem, tensors in weights.items()}
 
+    def _magnitudes(
+        self, matrices: Mapping[str, Sequence[QTensor]], fmt: TensorFormat, context: dict[str, Any]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...], int]:
+        """Magnitudes of blocks and of the tensor for each matrix of the parameter, and its channel axis."""
+        if not self.rest:
+            ((q,),) = matrices.values()
+            scale_2 = q.qparams.scale_2
+            return (amax_of(q.qparams),), (None if scale_2 is None else outer_amax_of(scale_2, fmt),), 0
+
+        def laid_out(of: Callable[[QTensor], Tensor]) -> Tensor:
+            return self._laid_out({stem: [of(q) for q in qs] for stem, qs in matrices.items()}, context)
+
+        everywhere, rows = laid_out(_block_amax), laid_out(_rows)
+        if rows.dim() == 2:
+            axis, amax = 0, [everywhere]
+        else:
+            axis = 1 if bool((rows[:, :, :1] == rows).all()) else 2
+            amax = [one if axis == 1 else one.T for one in everywhere]
+        grids = tuple(_grid(one, fmt) for one in amax)
+        if fmt.outer is None:
+            return grids, (None,) * len(grids), axis
+        outer = laid_out(_tensor_amax).reshape(len(grids), -1)
+        return grids, tuple(one.max() for one in outer), axis
+
     def _laid_out(self, tensors: dict[str, list[Tensor]], context: dict[str, Any]) -> Tensor:
         """The tensors after the operations that the weights go through."""
         collected = self._named(tensors, "")
         for operation in self.rest:
             collected = operation.convert(collected, **context)
+        if len(collected) != 1:
+            raise ModelError(f"{context['full_layer_name']}: the file holds its codes together with others'")
         (only,) = collected.values()
         result: Tensor = only[0] if isinstance(only, list) else only
         return result
@@ -135,6 +153,14 @@ def _tensor_amax(q: QTensor) -> Tensor:
     """The magnitude of the whole matrix, for every element."""
     assert q.qparams.scale_2 is not None
     return outer_amax_of(q.qparams.scale_2, q.format).expand(q.rows, q.cols)
+
+
+def _grid(everywhere: Tensor, fmt: TensorFormat) -> Tensor:
+    """One magnitude a block, of the magnitudes of all elements; for the whole matrix, the largest of its parts."""
+    if fmt.block == PER_TENSOR:
+        return everywhere.amax().reshape(1, 1)
+    high, wide = fmt.block.extents(*everywhere.shape)
+    return everywhere[::high, ::wide]
 
 
 def _rows(q: QTensor) -> Tensor:

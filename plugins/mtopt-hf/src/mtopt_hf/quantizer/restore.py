@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.errors import ModelError
-from mtcore.formats import PER_TENSOR
 from mtcore.nn import QuantModule, TensorQuantizer, match_spec
 from mtcore.nn.spec import input_slot
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
@@ -32,10 +31,11 @@ def restore(model: nn.Module, coded: Mapping[str, Coded]) -> nn.Module:
         owner, _, parameter = name.rpartition(".")
         module = model.get_submodule(owner)
         assert isinstance(module, QuantModule)
-        axis = _channel_axis(found)
         for slot, quantizer in module.quantizers():
-            if slot.partition(".")[0] == parameter:
-                _set_weight(quantizer, found, slot.partition(".")[2], axis)
+            weight, _, expert = slot.partition(".")
+            if weight == parameter:
+                index = int(expert or 0)
+                quantizer.set_amax(found.amax[index], found.outer_amax[index])
             elif found.input_amax is not None and slot in ("input", input_slot(parameter)):
                 _set_input(quantizer, found.input_amax)
     return model
@@ -70,7 +70,7 @@ def _module(
     spec, facts = match_spec(module, specs.values()).spec, {}
     if spec is None and all(len(shapes[p]) == 3 for p in coded):
         spec = next(s for s in specs.values() if s.found_by == "stacked")
-        facts = {p: (_channel_axis(found),) for p, found in coded.items()}
+        facts = {p: (found.channel_axis,) for p, found in coded.items()}
     if spec is None:
         raise ModelError(f"{name}: the checkpoint has codes for it, but mtcore has no quantized form of {kind}")
     slots = []
@@ -80,24 +80,6 @@ def _module(
             fmt, mode = found.group.input
             slots.append(SlotPlan("input" if not facts else input_slot(parameter), fmt, mode, RULE))
     return ModulePlan(name, kind, spec.name, listed, tuple(slots), RULE, True, tuple(facts.items()))
-
-
-def _channel_axis(found: Coded) -> int:
-    """The axis of a parameter along which the rows of the file's matrices lie."""
-    varies = found.channel
-    if varies.dim() == 2:
-        return 0
-    return 1 if bool((varies[:, :, :1] == varies).all()) else 2
-
-
-def _set_weight(quantizer: TensorQuantizer, found: Coded, expert: str, axis: int) -> None:
-    amax, outer = found.amax, found.outer_amax
-    if expert:
-        amax = amax[int(expert)] if axis == 1 else amax[int(expert)].T
-        outer = None if outer is None else outer[int(expert)]
-    high, wide = quantizer.format.block.extents(*amax.shape)
-    grid = amax.amax().reshape(1, 1) if quantizer.format.block == PER_TENSOR else amax[::high, ::wide]
-    quantizer.set_amax(grid, None if outer is None else outer.max())
 
 
 def _set_input(quantizer: TensorQuantizer, amax: Tensor) -> None:
