@@ -40,6 +40,13 @@ class Layer:
         return self.pair.input
 
     @property
+    def spelled(self) -> tuple[object, ...]:
+        """What decides how it is spelled."""
+        given = self.input
+        extras = (self.pair.module.pre_quant_scale, bool(self.pair.module.low_rank))
+        return (self.weight.format, None if given is None else (given.format, given.mode), extras)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Output and input features."""
         first, end = self.rows or (0, self.pair.rows)
@@ -69,6 +76,15 @@ class LayerValues:
     input: QParams | None
     pre_quant_scale: Tensor | None = None
     low_rank: LowRankBranch | None = None
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Shapes and dtypes of all that it holds: layers of one kind, spelled alike, have tensors alike."""
+        held = [*self.weight.tensors().values(), self.pre_quant_scale]
+        held += [] if self.input is None else [self.input.scale, self.input.scale_2]
+        held += [] if self.low_rank is None else [self.low_rank.up, self.low_rank.down]
+        facts = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in held)
+        return (*facts, self.weight.rows, self.weight.cols, self.weight.dtype)
 
     def on_meta(self) -> LayerValues:
         """The same shapes and dtypes without values."""

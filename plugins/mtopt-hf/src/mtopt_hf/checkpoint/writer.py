@@ -117,11 +117,15 @@ class _AllTensors(TensorSource):
         self._plain = {**view.tensors, **cache}
         self._coded: dict[str, tuple[Layer, str]] = {}
         self._facts: dict[str, tuple[torch.dtype, torch.Size]] = {}
+        known: dict[object, dict[str, tuple[torch.dtype, torch.Size]]] = {}
         for layer in view.layers:
-            for local, make in dialect.tensors(layer, self._values(layer).on_meta()).items():
-                empty = make()
-                self._coded[f"{layer.name}.{local}"] = (layer, local)
-                self._facts[f"{layer.name}.{local}"] = (empty.dtype, empty.shape)
+            values = self._values(layer)
+            alike = (layer.spelled, values.kind)
+            if alike not in known:
+                empty = {local: make() for local, make in dialect.tensors(layer, values.on_meta()).items()}
+                known[alike] = {local: (tensor.dtype, tensor.shape) for local, tensor in empty.items()}
+            self._coded |= {f"{layer.name}.{local}": (layer, local) for local in known[alike]}
+            self._facts |= {f"{layer.name}.{local}": facts for local, facts in known[alike].items()}
         assert not self._coded.keys() & self._plain.keys(), "a quantized weight that is also kept as it was"
 
     def __getitem__(self, name: str) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from mtcore.export import Artifact
 from mtcore.export.shards import DEFAULT_SHARD_BYTES
+from mtcore.formats import TensorFormat
 from mtcore.numerics import QTensor
 from mtcore.plan import Plan, SlotPlan
 from mtopt_hf import checkpoint
@@ -44,7 +46,12 @@ def notes(plan: Plan) -> Sequence[str]:
 
 def spelling_of(weight: SlotPlan) -> Spelling:
     """The spelling of a slot that `check_plan` found nothing wrong with."""
-    return next(spelling for spelling in SPELLINGS if same_when_stored(spelling.weight, weight.format))
+    return _spelling_of(weight.format)
+
+
+@cache
+def _spelling_of(fmt: TensorFormat) -> Spelling:
+    return next(spelling for spelling in SPELLINGS if same_when_stored(spelling.weight, fmt))
 
 
 def layer_tensors(layer: Layer, values: LayerValues) -> Mapping[str, Callable[[], Tensor]]:
