@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mtcore.lint.checkpoint import Checkpoint
 from mtcore.lint.spec import EVERYONE, Hit, RuleSpec, Severity
@@ -32,13 +32,10 @@ def file_rules() -> Iterator[RuleSpec]:
         yield RuleSpec(kind, summary, {EVERYONE: severity}, _faults_of(kind))
 
 
-class _faults_of:  # noqa: N801 - it is used as a function
-    """The faults of one kind, as hits."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-
-    def __call__(self, checkpoint: Checkpoint) -> Iterator[Hit]:
+def _faults_of(kind: str) -> Callable[[Checkpoint], Iterator[Hit]]:
+    def check(checkpoint: Checkpoint) -> Iterator[Hit]:
         for fault in checkpoint.faults:
-            if fault.kind == self._kind:
+            if fault.kind == kind:
                 yield Hit(fault.where, fault.why, fault.todo)
+
+    return check
