@@ -85,10 +85,11 @@ def convert_checkpoint(
         raise ExportError([f"{folder}: it is in the dialect {name} already"])
     if source.refused:
         raise ExportError(source.refused)
-    target = _Target(source, dialect)
-    problems = [*exporters[name].check(target.plan), *target.problems]
+    plan, problems = _plan_of(source, dialect)
+    problems += exporters[name].check(plan)
     if problems:
         raise ExportError(problems)
+    target = _Target(source, dialect, plan)
     with whole_directory(out, overwrite=overwrite) as place:
         write_tensors(target, place, max_shard_bytes)
         described = dialect.describe(target.contents)
@@ -125,28 +126,40 @@ def _what(proof: LayerProof) -> str:
     return f"the dialect cannot hold its {' and '.join([*wrong, *apart])} exactly"
 
 
-class _Target(Mapping[str, Tensor]):
-    """The tensors of the new checkpoint, made when they are asked for, and the plan that would have led to them."""
+def _plan_of(source: Source, dialect: Dialect) -> tuple[Plan, list[str]]:
+    """The plan that would have led to the checkpoint, and what no check of a plan sees: values, and the cache."""
+    modules, problems = [], []
+    for name in source.layers:
+        try:
+            values = source.values(name)
+        except ModelError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if values.pre_quant_scale is not None and dialect is not MODELOPT:
+            problems.append(f"{name}: its input is scaled (pre_quant_scale), which {dialect.name} cannot hold")
+        modules.append(_module(name, values, source))
+    if source.cache is not None and dialect not in (COMPRESSED_TENSORS, MODELOPT):
+        problems.append(f"config.json: {dialect.name} has no place for a quantized KV cache")
+    return Plan("convert", tuple(modules), (), (), (), Coverage(0, 0, 0)), problems
 
-    def __init__(self, source: Source, dialect: Dialect) -> None:
+
+class _Target(Mapping[str, Tensor]):
+    """The tensors of the new checkpoint, made when they are asked for."""
+
+    def __init__(self, source: Source, dialect: Dialect, plan: Plan) -> None:
         self._source, self._dialect = source, dialect
-        self._layers: dict[str, Layer] = {}
-        self._coded: dict[str, tuple[str, str]] = {}
-        self.problems: list[str] = []
-        modules = []
-        for name in source.layers:
-            try:
-                values = source.values(name)
-            except ModelError as error:
-                self.problems.append(f"{name}: {error}")
-                continue
-            module = _module(name, values, source)
-            modules.append(module)
-            self._layers[name] = Layer(name, pairs_of(module)[0])
-            self._coded |= {f"{name}.{local}": (name, local) for local in self._locals(name, values)}
-        self.plan = Plan("convert", tuple(modules), (), (), (), Coverage(0, 0, 0))
+        self._layers = {module.name: Layer(module.name, pairs_of(module)[0]) for module in plan}
+        self._coded = {
+            f"{name}.{local}": (name, local)
+            for name, layer in self._layers.items()
+            for local in dialect.tensors(layer, source.values(name).on_meta())
+        }
         self._plain = source.plain_names()
-        self._caches = self._cache_tensors()
+        self._caches = {
+            dialect.cache_name(attention, slot): dialect.cache_scale(QParams(source.cache, scale.reshape(1, 1)))
+            for (attention, slot), scale in source.cache_scales().items()
+            if source.cache is not None
+        }
 
     @property
     def contents(self) -> Contents:
@@ -170,28 +183,6 @@ class _Target(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._plain) + len(self._coded) + len(self._caches)
-
-    def _locals(self, name: str, values: LayerValues) -> list[str]:
-        if values.pre_quant_scale is not None and self._dialect is not MODELOPT:
-            why = f"its input is scaled (pre_quant_scale), which {self._dialect.name} cannot hold"
-            self.problems.append(f"{name}: {why}")
-        try:
-            return list(self._dialect.tensors(self._layers[name], values.on_meta()))
-        except (AssertionError, StopIteration):  # no spelling: `check` names it with the reason
-            return []
-
-    def _cache_tensors(self) -> dict[str, Tensor]:
-        scales = self._source.cache_scales()
-        if self._source.cache is None:
-            return {}
-        if self._dialect not in (COMPRESSED_TENSORS, MODELOPT):
-            self.problems.append(f"config.json: {self._dialect.name} has no place for a quantized KV cache")
-            return {}
-        fmt = self._source.cache
-        return {
-            self._dialect.cache_name(attention, slot): self._dialect.cache_scale(QParams(fmt, scale.reshape(1, 1)))
-            for (attention, slot), scale in scales.items()
-        }
 
     def _plain_matrices(self) -> Iterator[str]:
         for name in self._plain:
