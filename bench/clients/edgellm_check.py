@@ -1,6 +1,6 @@
 """Whether the exporter of TensorRT Edge-LLM reads our ModelOpt checkpoints to the end, and writes ONNX.
 
-    python -m venv VENV && VENV/bin/pip install tensorrt-edgellm==0.11.0
+    VENV/bin/pip install --no-deps tensorrt-edgellm==0.11.0 onnx onnxscript onnx-ir ml_dtypes  # beside torch
     python bench/clients/edgellm_check.py --python VENV/bin/python --json bench/results/edgellm.json
 
 A small random Llama with a chat template is quantized, written in the modelopt dialect, and given to the exporter.

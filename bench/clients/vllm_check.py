@@ -36,6 +36,7 @@ from mtcore.quantization import apply_plan, plan_model, to_artifact
 from mtopt_hf.quiet import quiet_transformers
 
 FACTOR = 2.0
+DTYPES = ("bfloat16", "float32")
 TOKENS, PROMPTS = 96, 4
 LIMIT_S = 600
 CT, MODELOPT = "compressed-tensors", "modelopt"
@@ -167,7 +168,7 @@ def key(row: dict[str, Any]) -> tuple[str, str, str]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One row a format, one column a model: vLLM's distance to the reference over the precision of bf16."""
-    columns = list(dict.fromkeys((key(r)[0], key(r)[2]) for r in rows))
+    columns = [(m, d) for m in MODELS for d in DTYPES if any((key(r)[0], key(r)[2]) == (m, d) for r in rows)]
     lines = ["| format | " + " | ".join(f"{m}, {d}" for m, d in columns) + " |", "|---|" + "---|" * len(columns)]
     of = {key(row): row for row in rows}
     for form in FORMATS:
@@ -188,7 +189,7 @@ def _cell(row: dict[str, Any] | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", help="interpreter of the environment that has vLLM")
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="to serve in")
+    parser.add_argument("--dtype", default="bfloat16", choices=DTYPES, help="to serve in")
     parser.add_argument("--models", default=";".join(MODELS), help="names, a semicolon between two")
     parser.add_argument("--formats", default=";".join(FORMATS))
     parser.add_argument("--json", type=Path, required=True)
