@@ -10,13 +10,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:You passed `quantization_config`
 def test_adapters_learn_on_top_of_quantized_layers_which_stay_as_they_are(written, open_as, ids, tmp_path):
     base = open_as(written("nvfp4").folder)
     frozen = {name: p.detach().clone() for name, p in base.named_parameters()}
-    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"]))
+    model = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
         name for name, _ in model.named_parameters() if "lora_" in name
     }
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
     losses = []
-    for _ in range(20):
+    for _ in range(40):
         loss = model(ids, labels=ids).loss
         loss.backward()
         optimizer.step()
