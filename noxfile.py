@@ -20,7 +20,7 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 CONSTRAINTS = Path("constraints.txt").resolve()
 OLDEST_TORCH = "2.11.0"
 PLUGINS = {
-    "mtopt-hf": {"oldest": ["transformers==4.57.6", "compressed-tensors==0.15.0.1"], "newest": ["transformers"]},
+    "mtopt-hf": {"oldest": ["transformers==5.21.1", "compressed-tensors==0.20.0"], "newest": ["transformers"]},
     "mtopt-kernels": {"oldest": ["triton==3.6.0"], "newest": ["triton"]},
 }
 """Plugin → the oldest and the newest version of the library that it is for."""
@@ -57,7 +57,8 @@ def core(session: nox.Session, torch: str) -> None:
 @nox.parametrize("plugin", list(PLUGINS))
 def plugins(session: nox.Session, plugin: str, library: str) -> None:
     """One plugin beside the core, with the oldest or the newest version of its library."""
-    install(session, "-e", ".[dev]", "-e", f"plugins/{plugin}[testing]", pins=tuple(PLUGINS[plugin][library]))
+    packages = ("-e", ".[dev]", "-e", f"plugins/{plugin}[testing]", "-e", "models/mtopt-tinylm")
+    install(session, *packages, pins=tuple(PLUGINS[plugin][library]))
     session.run("mtopt", "plugins", "doctor")
     session.run(*PYTEST, f"plugins/{plugin}", *session.posargs, env=ENVIRONMENT)
 

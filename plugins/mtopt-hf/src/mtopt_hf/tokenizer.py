@@ -36,10 +36,10 @@ class HfTokenizer:
         Raises:
             ValueError, TypeError, jinja2.TemplateError: the template does not take these messages.
         """
-        text = self.wrapped.apply_chat_template(messages, tokenize=False)
-        if not isinstance(text, str):  # a list of conversations gives a list of texts
-            raise TypeError("one conversation was expected, not a list of them")
-        return text
+        # Not every version of transformers, and not every template, minds what is no message.
+        if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
+            raise TypeError("one conversation was expected: a list of messages, each with its role")
+        return str(self.wrapped.apply_chat_template(messages, tokenize=False))
 
     @property
     def bos_id(self) -> int | None:

@@ -7,6 +7,7 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from mtopt_kernels.device.element import INTERPRETED
+from mtopt_kernels.device.mask import where_both
 from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
 
 
@@ -80,7 +81,7 @@ def fp8_linear_kernel(
             weight, x = weight.to(tl.float32), x.to(tl.float32)
         if BY_BLOCK:
             steps = tl.cdiv(inner, DEEP)
-            by_token = tl.load(x_scale_ptr + token * steps + step, mask=here & (step < steps), other=0.0)
+            by_token = tl.load(x_scale_ptr + token * steps + step, mask=where_both(here, step < steps), other=0.0)
             block = ((tile % feature_tiles) * HIGH // 128) * steps + step
             by_both = by_token * tl.load(scale_ptr + block, mask=step < steps, other=0.0)
             acc += tl.dot(weight, x) * by_both[None, :]

@@ -10,6 +10,7 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from mtopt_kernels.device.element import INTERPRETED
+from mtopt_kernels.device.mask import where_both
 from mtopt_kernels.device.nvfp4 import LIFT, decode_tile
 from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
 
@@ -72,12 +73,12 @@ def nvfp4_linear_kernel(
     for turn in tl.range(0, share, num_stages=STAGES):
         for more in tl.static_range(STEP):
             chunk = (part * share + turn) * STEP + more
-            alive = there & (chunk < chunks)
+            alive = where_both(there, chunk < chunks)
             row = chunk * row_tiles
             upper = tl.load(words_ptr + row * 256, mask=alive[:, :, :, None], other=0)
             lower = tl.load(words_ptr + row * 256 + 128, mask=alive[:, :, :, None], other=0)
             scales = tl.load(scales_ptr + row * 32, mask=alive, other=0)
-            x = tl.load(x_ptrs + chunk * 128, mask=here[None, :] & (chunk < chunks), other=0.0)
+            x = tl.load(x_ptrs + chunk * 128, mask=where_both(here[None, :], chunk < chunks), other=0.0)
             weight = decode_tile(upper, lower, scales, TILES)
             if INTERPRETED:
                 x = x.to(tl.float32)
