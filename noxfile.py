@@ -66,7 +66,9 @@ def plugins(session: nox.Session, plugin: str, library: str) -> None:
 @nox.session(python=PYTHONS)
 def together(session: nox.Session) -> None:
     """Everything in one environment: no two plugins bring one name, and all tests pass."""
-    install(session, "-e", ".[dev]", *_editable("plugins", "models"), "-e", "examples/mtopt-example")
+    # Builds of torch for CUDA bring the Triton that they were made with.
+    packages = (*_editable("plugins", "models"), "-e", "examples/mtopt-example")
+    install(session, "-e", ".[dev]", *packages, pins=("triton",))
     session.run("mtopt", "plugins", "doctor")
     session.run(*PYTEST, *session.posargs, env=ENVIRONMENT)
 
