@@ -45,10 +45,10 @@ def install(session: nox.Session, *what: str, pins: tuple[str, ...] = ()) -> Non
 @nox.session
 @nox.parametrize("torch", [OLDEST_TORCH, "constrained"])
 def core(session: nox.Session, torch: str) -> None:
-    """The core alone: nothing of it may need a plugin. Whole runs, tests/integration, need some."""
+    """The core alone: nothing of it may need a plugin. Whole runs and the pages do."""
     pins = () if torch == "constrained" else (f"torch=={torch}",)
     install(session, "-e", ".[dev]", pins=pins)
-    without = ("--ignore=tests/integration", "--ignore=tests/test_readme.py")
+    without = ("--ignore=tests/integration", "--ignore=tests/docs", "--ignore=tests/test_readme.py")
     session.run(*PYTEST, "mtcore", "tests", *without, *session.posargs, env=ENVIRONMENT)
 
 

