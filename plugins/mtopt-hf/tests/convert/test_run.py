@@ -11,7 +11,7 @@ import pytest
 
 from mtcore.errors import ExportError, UnknownNameError
 from mtcore.lint import lint, open_checkpoint
-from mtopt_hf.convert import convert_checkpoint
+from mtopt_hf.convert.run import convert_checkpoint
 
 _SPEC = importlib.util.spec_from_file_location("convert_readers", Path(__file__).with_name("conftest.py"))
 readers = importlib.util.module_from_spec(_SPEC)
