@@ -168,7 +168,7 @@ def _speed(results: dict[str, Any]) -> str:
     head = f"""
 ## How long an export takes
 
-`bench/export_speed.py`, on a shared machine ({results["machine"]}): an export, from the artifact on the disk to
+`bench/export_speed.py`, on an idle machine ({results["machine"]}): an export, from the artifact on the disk to
 the checkpoint on the disk, over `safetensors.torch.save_file` of the same bytes from memory, which is flushed
 too. Layouts that pack codes anew pay for that.
 
