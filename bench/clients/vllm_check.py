@@ -7,8 +7,8 @@
 Every model is quantized in every format, written, and served by vLLM on the CPU, one process each. Our
 reference is the fake-quantized model in fp32. Served in bf16, vLLM rounds after every operation. So does our own
 model when it is cast to bf16, at the same kind of places; how far its log-probabilities are from those in fp32 is
-the precision of such a computation, and vLLM's may be at most `FACTOR` times as far: it rounds at other places and
-sums in another order. Served in fp32 (`--dtype float32`), most of vLLM's CPU kernels do better than that by far;
+the precision of such a computation, and vLLM's may be `FACTOR` (agreement.py) times as far: it rounds at other
+places, sums in another order. Served in fp32 (`--dtype float32`), most of vLLM's CPU kernels do better by far;
 some, of INT8 and of FP8 with scales of tokens, do not, so the bound stays. The distance to the unquantized model
 stands beside it.
 """
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from agreement import judged, last_error
 from clients_models import GEMMA, MODELS, save_source
 from torch import Tensor, nn
 
@@ -35,7 +36,6 @@ from mtcore.plugins import default_registry
 from mtcore.quantization import apply_plan, plan_model, to_artifact
 from mtopt_hf.quiet import quiet_transformers
 
-FACTOR = 2.0
 DTYPES = ("bfloat16", "float32")
 TOKENS, PROMPTS = 96, 4
 LIMIT_S = 600
@@ -82,16 +82,7 @@ def check(model: str, form: str, python: str, work: Path, dtype: str) -> dict[st
     served, why = serve(out, prompts, python, work, dtype)
     if served is None:
         return {**row, "result": "not served", "why": why}
-    precision, distance = rms(bf16 - fp32), rms(served - fp32)
-    return {
-        **row,
-        "result": "agrees" if distance <= FACTOR * precision else "differs",
-        "precision": precision,
-        "distance": distance,
-        "to_unquantized": rms(served - plain),
-        "nll": float(-served.mean()),
-        "nll_reference": float(-fp32.mean()),
-    }
+    return judged(row, served.tolist(), fp32.tolist(), bf16.tolist(), plain.tolist())
 
 
 def quantize(
@@ -142,15 +133,6 @@ def clean_environment() -> dict[str, str]:
     import os
 
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-
-
-def last_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "Error" in line and "WARNING" not in line]
-    return (lines or text.splitlines() or ["it ended without a word"])[-1][:300]
-
-
-def rms(x: Tensor) -> float:
-    return float(f"{float(x.double().square().mean().sqrt()):.3g}")
 
 
 def rows_of(options: argparse.Namespace, known: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from agreement import judged, last_error
+
 PROCESSES = 4
 KV_BYTES = 256 * 2**20
 LIMIT_S = 400
@@ -72,7 +74,7 @@ def serve(folder: Path, result: Path) -> None:
         left = [path for path in share if not (path / "answer.json").exists()]
         if left:  # the first of them killed it
             log = (left[0] / "serve.log").read_text(errors="replace") if (left[0] / "serve.log").exists() else ""
-            answer(left[0], {"why": last_error(log) or f"the server ended with {process.returncode}"})
+            answer(left[0], {"why": last_error(log) if log else f"the server ended with {process.returncode}"})
             if left[1:]:
                 running.append((start(left[1:]), left[1:]))
     for process, _ in running:
@@ -134,12 +136,6 @@ def answer(path: Path, content: dict[str, Any]) -> None:
     (path / "answer.json").write_text(json.dumps(content))
 
 
-def last_error(text: str) -> str:
-    """The last line of a log that names an error."""
-    lines = [line.strip() for line in text.splitlines() if "Error" in line]
-    return lines[-1][:300] if lines else ""
-
-
 def judge(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """One row, as in vllm_check.py."""
     row: dict[str, Any] = {"model": facts["model"], "format": facts["format"]}
@@ -148,21 +144,7 @@ def judge(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     said = json.loads((path / "answer.json").read_text()) if (path / "answer.json").exists() else {"why": "no time"}
     if "why" in said:
         return {**row, "result": "not served", "why": said["why"]}
-    precision, distance = rms(facts["bf16"], facts["fp32"]), rms(said["served"], facts["fp32"])
-    return {
-        **row,
-        "result": "agrees" if distance <= 2.0 * precision else "differs",  # FACTOR of vllm_check.py
-        "precision": precision,
-        "distance": distance,
-        "to_unquantized": rms(said["served"], facts["plain"]),
-        "nll": -sum(said["served"]) / len(said["served"]),
-        "nll_reference": -sum(facts["fp32"]) / len(facts["fp32"]),
-    }
-
-
-def rms(a: list[float], b: list[float]) -> float:
-    """Root of the mean squared difference, to three digits."""
-    return float(f"{(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)) ** 0.5:.3g}")
+    return judged(row, said["served"], facts["fp32"], facts["bf16"], facts["plain"])
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -45,6 +46,27 @@ def recipe_options(command: F) -> F:
                 metavar="SHARE",
                 help="Share of matrix weights, 0 to 1, that may stay unquantized although no rule says so.",
             ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def output_options(command: F) -> F:
+    """The options that say where a checkpoint is written and how."""
+    for option in reversed(
+        (
+            click.option(
+                "-o",
+                "--out",
+                required=True,
+                type=click.Path(path_type=Path),
+                help="Directory of the new checkpoint.",
+            ),
+            click.option(
+                "--dialect", default="compressed-tensors", show_default=True, help="How the checkpoint is written."
+            ),
+            click.option("--force", is_flag=True, help="Replace the output directory if it exists."),
         )
     ):
         command = option(command)

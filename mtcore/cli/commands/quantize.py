@@ -16,6 +16,7 @@ from mtcore.cli.session import (
     data_options,
     layerwise_options,
     open_registry,
+    output_options,
     recipe_options,
 )
 from mtcore.cli.settings import current_settings
@@ -40,10 +41,7 @@ if TYPE_CHECKING:
     help="What to calibrate on: a file of text, JSON lines, parquet or token ids, or datasets:NAME. "
     "Static activation scales need it.",
 )
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Directory of the new checkpoint."
-)
-@click.option("--dialect", default="compressed-tensors", show_default=True, help="How the checkpoint is written.")
+@output_options
 @data_options
 @layerwise_options
 @click.option(
@@ -52,7 +50,6 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep what the data told in this directory, for `mtopt requantize`; read it where it lies there already.",
 )
-@click.option("--force", is_flag=True, help="Replace the output directory if it exists.")
 def quantize(
     model: str,
     recipe: str,

@@ -9,7 +9,7 @@ import click
 from mtcore.cli.command import Answer, Command
 from mtcore.cli.commands.quantize import draw_summary
 from mtcore.cli.reporter import make_reporter
-from mtcore.cli.session import chosen_recipe, open_registry, recipe_options
+from mtcore.cli.session import chosen_recipe, open_registry, output_options, recipe_options
 from mtcore.cli.settings import current_settings
 
 
@@ -27,11 +27,7 @@ from mtcore.cli.settings import current_settings
     type=click.Path(path_type=Path, file_okay=False),
     help="Directory that `mtopt quantize --statistics` filled for this model.",
 )
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Directory of the new checkpoint."
-)
-@click.option("--dialect", default="compressed-tensors", show_default=True, help="How the checkpoint is written.")
-@click.option("--force", is_flag=True, help="Replace the output directory if it exists.")
+@output_options
 def requantize(
     model: str,
     recipe: str,

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from mtcore.export import Artifact, SourceFiles
+from mtcore.formats import TensorFormat
+from mtcore.numerics import dequantize, quantize
+from mtcore.testing.exporters import toy_artifact
 
 TINY = {
     "vocab_size": 258,
@@ -80,3 +87,19 @@ def edit_config(llama_copy: Path):
         return llama_copy
 
     return edit
+
+
+@pytest.fixture
+def fp16_scaled() -> Callable[[TensorFormat], Artifact]:
+    """Makes a toy artifact in a format, whose scales are fp16 numbers."""
+
+    def make(fmt: TensorFormat) -> Artifact:
+        made = toy_artifact(fmt, None, SourceFiles({"architectures": ["Toy"]}))
+        modules = {}
+        for name, module in made.modules.items():
+            q = module.weights["weight"]
+            rounded = replace(q.qparams, scale=q.qparams.scale.half().float())
+            modules[name] = replace(module, weights={"weight": quantize(dequantize(q), rounded)})
+        return replace(made, modules=modules)
+
+    return make

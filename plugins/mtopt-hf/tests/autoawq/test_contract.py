@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mtcore.errors import ExportError
 from mtcore.export import SourceFiles
 from mtcore.formats.catalog import FP8, FP8_ROW
-from mtcore.numerics import dequantize, quantize
+from mtcore.numerics import dequantize
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtcore.testing import ExporterContract
 from mtcore.testing.exporters import toy_artifact
@@ -53,15 +53,8 @@ class TestEverySpelling(ExporterContract):
         return request.param
 
     @pytest.fixture
-    def artifact(self, weight_format):
-        """Its scales are fp16 numbers."""
-        made = toy_artifact(weight_format, None, SourceFiles({"architectures": ["Toy"]}))
-        modules = {}
-        for name, module in made.modules.items():
-            q = module.weights["weight"]
-            rounded = replace(q.qparams, scale=q.qparams.scale.half().float())
-            modules[name] = replace(module, weights={"weight": quantize(dequantize(q), rounded)})
-        return replace(made, modules=modules)
+    def artifact(self, weight_format, fp16_scaled):
+        return fp16_scaled(weight_format)
 
     @pytest.fixture
     def read_back(self):

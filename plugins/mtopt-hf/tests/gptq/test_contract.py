@@ -4,18 +4,14 @@ Its scales are fp16; see the test of AutoAWQ's dialect, which shares that code, 
 """
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from mtcore.export import SourceFiles
 from mtcore.formats.integers import int_block, int_block_asym
-from mtcore.numerics import dequantize, quantize
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtcore.testing import ExporterContract
-from mtcore.testing.exporters import toy_artifact
 from mtopt_hf.exporters import exporters
 from mtopt_hf.gptq import check_plan
 from mtopt_hf.gptq.spelling import SPELLINGS
@@ -55,15 +51,8 @@ class TestEverySpelling(ExporterContract):
         return spelling.weight
 
     @pytest.fixture
-    def artifact(self, weight_format):
-        """Its scales are fp16 numbers."""
-        made = toy_artifact(weight_format, None, SourceFiles({"architectures": ["Toy"]}))
-        modules = {}
-        for name, module in made.modules.items():
-            q = module.weights["weight"]
-            rounded = replace(q.qparams, scale=q.qparams.scale.half().float())
-            modules[name] = replace(module, weights={"weight": quantize(dequantize(q), rounded)})
-        return replace(made, modules=modules)
+    def artifact(self, weight_format, fp16_scaled):
+        return fp16_scaled(weight_format)
 
     @pytest.fixture
     def read_back(self):
