@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from mtcore.errors import ModelError
+from mtcore.export import SourceFiles
+from mtcore.flow import export_model
+from mtcore.quantization import quantize
 from mtopt_hf.reload import LogitAgreement, compare_logits, open_as_client
 
 
@@ -38,3 +43,15 @@ def test_logits_that_are_not_finite_are_refused() -> None:
 def test_directory_that_is_not_quantized_is_refused(llama_checkpoint: Path) -> None:
     with pytest.raises(ModelError, match="no compressed-tensors checkpoint"):
         open_as_client(llama_checkpoint)
+
+
+def test_a_checkpoint_with_scales_of_a_cache_opens_with_the_logits_of_the_quantized_model(
+    tiny_llama: LlamaForCausalLM, tmp_path: Path
+) -> None:
+    ids = torch.randint(0, 256, (2, 24), generator=torch.Generator().manual_seed(5))
+    model = quantize(copy.deepcopy(tiny_llama), "fp8_kv_fp8", [{"input_ids": ids}])
+    config = {**model.config.to_dict(), "architectures": ["LlamaForCausalLM"]}
+    export_model(model, tmp_path / "out", source=SourceFiles(config=config))
+    client = open_as_client(tmp_path / "out", torch.float32)
+    with torch.inference_mode():
+        assert torch.equal(client(ids).logits, model(ids).logits)

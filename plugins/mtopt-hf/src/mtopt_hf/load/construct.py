@@ -84,8 +84,9 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
     model.hf_quantizer.compressor.decompress_model(model)  # the library would do it in the first forward
     for module in model.modules():
         # compressed-tensors 0.20 leaves NVFP4 weights in bf16, and a layer of another dtype raises in its forward
-        if hasattr(module, "quantization_scheme") and module.weight.dtype != model.dtype:
-            module.weight.data = module.weight.data.to(model.dtype)
+        weight = getattr(module, "weight", None)  # attention has a scheme for its cache, and no weight
+        if hasattr(module, "quantization_scheme") and weight is not None and weight.dtype != model.dtype:
+            weight.data = weight.data.to(model.dtype)
     result: PreTrainedModel = model
     return result
 
