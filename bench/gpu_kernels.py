@@ -5,6 +5,7 @@ Every result is checked before it is timed: bit for bit against mtcore.numerics,
 are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
 time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
 nvidia-modelopt is measured where it is installed. --compile-only fills the compilers' caches by every N-th launch.
+--json keeps what an earlier run on the same kind of card wrote there of the parts that this one leaves out.
 The table in docs/reference/kernels.md is made by gpu_kernels_table.py.
 """
 
@@ -48,6 +49,7 @@ class Bench:
 
     def __init__(self, part: tuple[int, int] | None) -> None:
         self.part, self.count = part, 0
+        self.section = "copy"
         self.results: list[dict[str, object]] = []
         self.copy = 0.0
 
@@ -92,8 +94,12 @@ class Bench:
         rate = size / us / 1e3
         share = rate / self.copy if self.copy else 1.0
         self.note(f"{name:44s} {us:9.1f} us {rate:7.0f} GB/s {share:5.2f} of copy{' eager' if eager else ''}")
-        self.results.append({"name": name, "us": us, "gb_per_s": rate, "of_copy": share, "eager": eager})
+        self.add(name, us=us, gb_per_s=rate, of_copy=share, eager=eager)
         return us
+
+    def add(self, name: str, **values: object) -> None:
+        """Keep a result, with the part of the run that it belongs to."""
+        self.results.append({"name": name, "part": self.section, **values})
 
     def note(self, line: str) -> None:
         if self.timing:
@@ -127,7 +133,7 @@ def one_format(bench: Bench, fmt: TensorFormat, xs: list[Tensor]) -> None:
             values = reference.dequantize(*codes[:2], scale_2, COLS, x.dtype, key)
             wrong += differing(launch.dequantize(*codes[:2], scale_2, COLS, x.dtype, key), values)
         bench.note(f"-- {fmt.name}: {wrong} wrong values")
-        bench.results.append({"name": f"wrong values {fmt.name}", "count": wrong})
+        bench.add(f"wrong values {fmt.name}", count=wrong)
     tensor_wide = fmt.block.rows == -1
     own = [lambda x=x: launch.fake_quantize(x, None, outer, key) for x in xs]
     bench.row(f"fake {fmt.name} dynamic", own, (6 if tensor_wide else 4) * ELEMENTS)
@@ -141,7 +147,9 @@ def one_format(bench: Bench, fmt: TensorFormat, xs: list[Tensor]) -> None:
         unpack = [lambda c=c: launch.dequantize(*c, scale_2, COLS, x.dtype, key) for c in copies]
         bench.row(f"dequantize {fmt.name}", unpack, size)
     block = (fmt.block.rows, fmt.block.cols)
-    bench.row(f"amax {fmt.block}", [lambda x=x: launch.block_amax(x, *block) for x in xs], 2 * ELEMENTS)
+    bench.row(
+        f"amax {fmt.block}", [lambda x=x: launch.block_amax(x, *block) for x in xs], 2 * ELEMENTS + 4 * amax.numel()
+    )
 
 
 def quantizers(bench: Bench) -> None:
@@ -233,7 +241,7 @@ def one_product(bench: Bench, tokens: int, plain: list, bytes_: list, words: lis
     times = {name: bench.microseconds(calls) for name, calls in us.items()}
     shown = "  ".join(f"{name} {time:.1f}" for name, time in times.items())
     bench.note(f"{tokens:5d} x {features:5d} x {inner:5d} us: {shown}")
-    bench.results.append({"name": "product", "tokens": tokens, "features": features, "inner": inner, **times})
+    bench.add("product", tokens=tokens, features=features, inner=inner, **times)
 
 
 def relative(actual: Tensor, exact: Tensor) -> float:
@@ -252,7 +260,7 @@ def geometric_means(bench: Bench) -> None:
         if ratios:
             mean, least = statistics.geometric_mean(ratios), min(ratios)
             bench.note(f"{name} against {other}: geometric mean {mean:.3f}, least {least:.3f}")
-            bench.results.append({"name": f"{name} / {other}", "mean": mean, "least": least})
+            bench.add(f"{name} / {other}", mean=mean, least=least)
 
 
 def model(bench: Bench) -> None:
@@ -265,6 +273,27 @@ def model(bench: Bench) -> None:
 PARTS = {"streaming": streaming, "quantizer": quantizers, "products": products, "model": model}
 
 
+def kept(path: Path | None, device: str, parts: list[str]) -> list[dict[str, object]]:
+    """The rows of a file that an earlier run wrote, but for those of these parts.
+
+    Raises:
+        SystemExit: they are another card's.
+    """
+    if path is None or not path.exists():
+        return []
+    known = json.loads(path.read_text())
+    if known["device"] != device:
+        raise SystemExit(f"{path} holds results of one {known['device']}, this is one {device}: name another file")
+    return [row for row in known["rows"] if row["part"] not in ("copy", *parts)]
+
+
+def written(path: Path, device: str, rows: list[dict[str, object]]) -> None:
+    """Write all rows, in the order of the parts."""
+    order = {name: number for number, name in enumerate(("copy", *PARTS))}
+    rows = sorted(rows, key=lambda row: order[str(row["part"])])
+    path.write_text(json.dumps({"device": device, "rows": rows}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
@@ -274,6 +303,7 @@ def main() -> None:
     part = tuple(map(int, options.compile_only.split("/"))) if options.compile_only else None
     bench = Bench(part)
     device = torch.cuda.get_device_properties(0)
+    others = kept(options.json, device.name, options.only)
     bench.note(f"{device.name}, sm_{device.major}{device.minor}, torch {torch.__version__}")
     sources = [torch.randn(ROWS, COLS, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
     targets = [torch.empty_like(x) for x in sources]
@@ -282,12 +312,13 @@ def main() -> None:
     bench.copy = 4 * ELEMENTS / us / 1e3
     del sources, targets
     for name in options.only:
+        bench.section = name
         PARTS[name](bench)
         torch.cuda.empty_cache()
         if name == "products" and bench.timing:
             geometric_means(bench)
         if options.json:
-            options.json.write_text(json.dumps({"device": device.name, "rows": bench.results}, indent=1))
+            written(options.json, device.name, others + bench.results)
 
 
 if __name__ == "__main__":

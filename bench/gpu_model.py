@@ -48,7 +48,7 @@ def whole_model(bench: Any) -> None:
         size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30
         ratios = ", ".join(f"{name} {time:.0f} us ({base[name] / time:.2f}x)" for name, time in times.items())
         bench.note(f"Llama {DEPTH} layers {recipe}: {ratios}; {size:.2f} GiB")
-        bench.results.append({"name": f"model {recipe}", "gib": size, **times})
+        bench.add(f"model {recipe}", gib=size, **times)
         torch.compiler.reset()
         del model, calls
 
