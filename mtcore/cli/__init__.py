@@ -12,18 +12,30 @@ if TYPE_CHECKING:
     from mtcore.cli.command import Answer, Command
     from mtcore.cli.failures import FAILED
     from mtcore.cli.session import open_registry
-    from mtcore.cli.views import print_facts, print_table
+    from mtcore.cli.settings import current_settings
+    from mtcore.cli.views import megabytes, print_facts, print_table
 
 _HOMES = {
     "Answer": "mtcore.cli.command",
     "Command": "mtcore.cli.command",
     "FAILED": "mtcore.cli.failures",
+    "current_settings": "mtcore.cli.settings",
+    "megabytes": "mtcore.cli.views",
     "open_registry": "mtcore.cli.session",
     "print_facts": "mtcore.cli.views",
     "print_table": "mtcore.cli.views",
 }
 
-__all__ = ["FAILED", "Answer", "Command", "open_registry", "print_facts", "print_table"]
+__all__ = [
+    "FAILED",
+    "Answer",
+    "Command",
+    "current_settings",
+    "megabytes",
+    "open_registry",
+    "print_facts",
+    "print_table",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mtcore.formats import IntElement, TensorFormat
-from mtcore.formats.catalog import NVFP4_FP8
-from mtcore.formats.element import FP32
-from mtcore.formats.integers import WEIGHT_BITS
-from mtcore.formats.tensor import PER_ROW, PER_TENSOR, Block, Scale
+from mtcore.formats import FP32, PER_ROW, PER_TENSOR, Block, IntElement, Scale, TensorFormat
+from mtcore.formats.catalog import NVFP4_FP8, WEIGHT_BITS
 
 
 def int_row(bits: int) -> TensorFormat:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     import click
 
     from mtcore.export import ExporterSpec
-    from mtcore.flow.data_options import DataOptions
-    from mtcore.flow.loaded import LoadedModel
+    from mtcore.flow import DataOptions, LoadedModel
     from mtcore.formats import TensorFormat
     from mtcore.lint import ClientSpec, RuleSpec
 

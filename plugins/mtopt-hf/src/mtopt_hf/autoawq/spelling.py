@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtcore.formats.integers import BLOCK_SIZES, int_block, int_block_asym
-from mtcore.formats.tensor import TensorFormat
+from mtcore.formats import TensorFormat
+from mtcore.formats.catalog import BLOCK_SIZES, int_block, int_block_asym
 
 BITS = 4
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)

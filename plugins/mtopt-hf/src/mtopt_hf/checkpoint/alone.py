@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mtcore.formats.tensor import TensorFormat
+from mtcore.formats import TensorFormat
 from mtcore.plan import Plan
 from mtopt_hf.checkpoint.pairs import Pair, pairs_of
 from mtopt_hf.same import same_when_stored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtcore.nn.spec import input_slot
+from mtcore.nn import input_slot
 from mtcore.plan import ModulePlan, Plan, SlotPlan
 
 LINEAR, STACKED, ATTENTION = "nn.Linear", "experts", "attention"

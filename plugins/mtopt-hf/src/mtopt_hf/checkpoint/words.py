@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtcore.formats import IntElement
-from mtcore.numerics import QTensor
-from mtcore.numerics.pack import pack, unpack
+from mtcore.numerics import QTensor, pack, unpack
 
 WORD_BYTES = 4
 BOTH_SIGNS = 0x88

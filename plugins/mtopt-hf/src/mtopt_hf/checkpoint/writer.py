@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from mtcore.errors import ExportError
-from mtcore.export import Artifact, QuantizedModule, SourceFiles
-from mtcore.export.natural import natural_order
-from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
+from mtcore.export import DEFAULT_SHARD_BYTES, Artifact, QuantizedModule, SourceFiles, natural_order, write_tensors
 from mtcore.files import TensorSource, facts_of
 from mtcore.plan import Plan
 from mtopt_hf.checkpoint.dialect import Contents, Dialect

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mtcore.cli.command import Answer, Command
-from mtcore.cli.session import open_registry
-from mtcore.cli.settings import current_settings
+from mtcore.cli import Answer, Command, current_settings, open_registry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +36,7 @@ def convert_command(
     last place, where one dialect stores their reciprocal. The new files are read back and compared before they
     appear. What a dialect cannot hold is refused by layer and reason, and nothing is written.
     """
-    from mtcore.export.shards import DEFAULT_SHARD_BYTES
+    from mtcore.export import DEFAULT_SHARD_BYTES
     from mtcore.files import parse_bytes, write_json
     from mtopt_hf.convert.run import convert_checkpoint
 
@@ -54,7 +52,7 @@ def convert_command(
 
 
 def _draw(console: Console, done: Conversion) -> None:
-    from mtcore.cli.views import megabytes
+    from mtcore.cli import megabytes
 
     apart = max((max(proof.outer_ulps, proof.input_ulps) for proof in done.proofs), default=0)
     size = megabytes(done.exported.size_bytes)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from mtcore.errors import ModelError
 from mtcore.formats import WHOLE, TensorFormat
-from mtcore.formats.catalog import FP8_TILE, INT8_ROW
-from mtcore.formats.integers import int_block, int_block_asym
-from mtcore.recipe.setting import Mode
+from mtcore.formats.catalog import FP8_TILE, INT8_ROW, int_block, int_block_asym
+from mtcore.recipe import Mode
 from mtopt_hf.ct.spelling import SPELLINGS as CT
 from mtopt_hf.ct.spelling import Spelling as CtSpelling
 from mtopt_hf.formats import int_row, int_row_asym

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mtcore.errors import ModelError
 from mtcore.formats import IntElement, TensorFormat
-from mtcore.numerics import QParams, QTensor, pack
-from mtcore.numerics.pack import unpack
+from mtcore.numerics import QParams, QTensor, pack, unpack
 from mtopt_hf.autoawq.spelling import ORDER
 from mtopt_hf.checkpoint.layer import LayerValues
 from mtopt_hf.convert.formats import Formats

@@ -12,13 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from mtcore.errors import ExportError, ModelError, look_up
-from mtcore.export import Exported
-from mtcore.export.atomic import whole_directory
-from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
-from mtcore.export.spec import ExporterSpec
+from mtcore.export import DEFAULT_SHARD_BYTES, Exported, ExporterSpec, whole_directory, write_tensors
 from mtcore.numerics import QParams
-from mtcore.plan import ModulePlan, Plan, SlotPlan
-from mtcore.plan.plan import Coverage
+from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtopt_hf.autoawq.dialect import AWQ
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
 from mtopt_hf.checkpoint.layer import Layer, LayerValues

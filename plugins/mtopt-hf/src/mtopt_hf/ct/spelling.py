@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from mtcore.formats import TensorFormat
 from mtcore.formats.catalog import (
+    BLOCK_SIZES,
     FP8,
     FP8_ROW,
     FP8_RUN,
@@ -22,10 +24,11 @@ from mtcore.formats.catalog import (
     MXFP6_E2M3,
     MXFP8_E4M3,
     NVFP4,
+    WEIGHT_BITS,
+    int_block,
+    int_block_asym,
 )
-from mtcore.formats.integers import BLOCK_SIZES, WEIGHT_BITS, int_block, int_block_asym
-from mtcore.formats.tensor import TensorFormat
-from mtcore.recipe.setting import Mode
+from mtcore.recipe import Mode
 from mtopt_hf.formats import int_row, int_row_asym
 from mtopt_hf.same import same_when_stored
 

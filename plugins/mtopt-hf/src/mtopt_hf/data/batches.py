@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from mtcore.errors import CalibrationError
-from mtcore.flow.data_options import DataOptions
-from mtcore.flow.loaded import LoadedModel
+from mtcore.flow import DataOptions, LoadedModel
 from mtopt_hf.data.documents import documents
 from mtopt_hf.data.source import understand_data
 

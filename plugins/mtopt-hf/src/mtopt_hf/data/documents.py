@@ -11,8 +11,7 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 
 from mtcore.errors import CalibrationError
-from mtcore.flow.data_options import DataOptions
-from mtcore.flow.loaded import LoadedModel, Tokenizer
+from mtcore.flow import DataOptions, LoadedModel, Tokenizer
 from mtopt_hf.data.records import records
 from mtopt_hf.data.source import DataSource
 from mtopt_hf.data.text import text_pieces

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mtcore.export import Artifact
-from mtcore.export.shards import DEFAULT_SHARD_BYTES
+from mtcore.export import DEFAULT_SHARD_BYTES, Artifact
 from mtcore.plan import Plan
 from mtopt_hf import checkpoint
 from mtopt_hf.checkpoint.dialect import Contents, Description, Dialect

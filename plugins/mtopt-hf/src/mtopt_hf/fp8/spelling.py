@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mtcore.formats import TensorFormat
 from mtcore.formats.catalog import FP8_RUN, FP8_TILE
-from mtcore.formats.tensor import TensorFormat
-from mtcore.recipe.setting import Mode
+from mtcore.recipe import Mode
 
 
 @dataclass(frozen=True)

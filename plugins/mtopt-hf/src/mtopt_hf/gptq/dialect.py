@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtcore.export import Artifact
-from mtcore.export.shards import DEFAULT_SHARD_BYTES
+from mtcore.export import DEFAULT_SHARD_BYTES, Artifact
 from mtcore.formats import TensorFormat
 from mtcore.numerics import QTensor
 from mtcore.plan import Plan, SlotPlan

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from mtcore.formats.catalog import INT8_ROW
-from mtcore.formats.integers import BLOCK_SIZES, int_block, int_block_asym
-from mtcore.formats.tensor import TensorFormat
+from mtcore.formats import TensorFormat
+from mtcore.formats.catalog import BLOCK_SIZES, INT8_ROW, int_block, int_block_asym
 from mtopt_hf.formats import int_row, int_row_asym
 
 BITS = (2, 3, 4, 8)

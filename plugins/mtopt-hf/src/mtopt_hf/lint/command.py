@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mtcore.cli.command import Answer, Command
-from mtcore.cli.failures import FAILED
-from mtcore.cli.session import open_registry
+from mtcore.cli import FAILED, Answer, Command, open_registry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +58,7 @@ def lint_command(directory: str, wanted: tuple[str, ...], everything: bool) -> A
 
 def draw_report(console: Console, report: LintReport, *, everything: bool = False) -> None:
     """Prints what each client makes of the checkpoint, then the findings by rule."""
-    from mtcore.cli.views import print_table
+    from mtcore.cli import print_table
 
     rows = [
         (name, _verdict(report, name), reading.format, reading.how) for name, reading in report.readings.items()

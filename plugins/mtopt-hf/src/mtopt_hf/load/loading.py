@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtcore.flow.loaded import LoadedModel
+from mtcore.flow import LoadedModel
 from mtopt_hf.load.config_only import load_config_only
 from mtopt_hf.load.construct import example_inputs
 from mtopt_hf.load.directory import load_directory, quantized_as

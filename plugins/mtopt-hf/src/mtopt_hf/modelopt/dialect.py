@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtcore.export import Artifact
-from mtcore.export.shards import DEFAULT_SHARD_BYTES
+from mtcore.export import DEFAULT_SHARD_BYTES, Artifact
 from mtopt_hf import checkpoint
 from mtopt_hf.checkpoint.dialect import Dialect
 from mtopt_hf.modelopt.config import METHOD, describe

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from mtcore.formats import E4M3, FP32, PER_TENSOR, Block, IntElement, Scale, TensorFormat
 from mtcore.formats.catalog import (
+    BLOCK_SIZES,
     FP8,
     FP8_ROW,
     FP8_TILE,
@@ -21,11 +23,9 @@ from mtcore.formats.catalog import (
     MXFP8_E4M3,
     NVFP4,
     NVFP4_FP8,
+    int_block,
 )
-from mtcore.formats.element import E4M3, FP32, IntElement
-from mtcore.formats.integers import BLOCK_SIZES, int_block
-from mtcore.formats.tensor import PER_TENSOR, Block, Scale, TensorFormat
-from mtcore.recipe.setting import Mode
+from mtcore.recipe import Mode
 from mtopt_hf.formats import NVFP4_B32_FP8
 from mtopt_hf.same import same_when_stored
 

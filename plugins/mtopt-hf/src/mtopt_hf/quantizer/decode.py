@@ -12,7 +12,7 @@ from transformers.core_model_loading import ConversionOps
 
 from mtcore.errors import ModelError
 from mtcore.formats import PER_TENSOR, TensorFormat
-from mtcore.nn.views import spread_blocks
+from mtcore.nn import spread_blocks
 from mtcore.numerics import QParams, QTensor, dequantize
 from mtopt_hf.quantizer.amax import amax_of, outer_amax_of, scale_2_of
 from mtopt_hf.quantizer.groups import Group, group_of

@@ -9,9 +9,8 @@ from typing import Any
 
 from mtcore.errors import ModelError
 from mtcore.formats import TensorFormat
-from mtcore.formats.catalog import INT8_ROW
-from mtcore.formats.integers import INT8_ROW_FULL
-from mtcore.recipe.setting import Mode
+from mtcore.formats.catalog import INT8_ROW, INT8_ROW_FULL
+from mtcore.recipe import Mode
 from mtopt_hf.ct.spelling import SPELLINGS, Arguments
 
 _WEIGHT_KEYS = ("num_bits", "type", "strategy", "group_size", "symmetric", "block_structure")

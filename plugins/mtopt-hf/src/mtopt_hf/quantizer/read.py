@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mtcore.errors import ModelError
 from mtcore.formats import TensorFormat
-from mtcore.numerics import QParams, QTensor, pack
-from mtcore.numerics.pack import unpack
+from mtcore.numerics import QParams, QTensor, pack, unpack
 from mtopt_hf.quantizer.amax import scale_2_of
 
 COMPANIONS = (

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.errors import ModelError
-from mtcore.nn import QuantModule, TensorQuantizer, match_spec
-from mtcore.nn.spec import input_slot
+from mtcore.nn import QuantModule, TensorQuantizer, input_slot, match_spec
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtcore.plugins import default_registry
 from mtcore.quantization import apply_plan
