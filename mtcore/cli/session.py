@@ -64,7 +64,9 @@ def output_options(command: F) -> F:
                 help="Directory of the new checkpoint.",
             ),
             click.option(
-                "--dialect", default="compressed-tensors", show_default=True, help="How the checkpoint is written."
+                "--dialect",
+                help="How the checkpoint is written. [default: for each of the recipe's targets, or else "
+                "compressed-tensors]",
             ),
             click.option("--force", is_flag=True, help="Replace the output directory if it exists."),
         )

@@ -47,7 +47,8 @@ def export_artifact(
 
     Args:
         source: an artifact, or the directory of one (`mtopt quantize --dialect artifact`).
-        targets: names of dialects or of clients ("vllm"); each once.
+        targets: names of dialects or of clients ("vllm"); each once. Where there are none, those that the
+            artifact's recipe names.
         out: the directory of the checkpoint where there is one target; where there are several, each has its own
             in it, under the target's name.
         max_shard_bytes: size of a weight file; the dialect's own where None.
@@ -60,14 +61,16 @@ def export_artifact(
         keep the others from being written.
 
     Raises:
-        UnknownNameError: no such target. StateError: no such artifact. ExportError: `out` is in the way, the disk
-            is full. All but the last before anything is written.
+        UnknownNameError: no such target. StateError: no such artifact. ExportError: there is no target, `out` is
+            in the way, the disk is full. All but the last before anything is written.
     """
     registry = registry or default_registry()
     reporter = reporter or LoggingReporter()
     artifact = source if isinstance(source, Artifact) else open_artifact(Path(source))
     exporter = UnifiedExporter(registry.exporters)
-    names = tuple(dict.fromkeys(targets))
+    names = tuple(dict.fromkeys(targets)) or artifact.plan.targets
+    if not names:
+        raise ExportError(["no target is named, and the recipe of the artifact names none; name one (--to vllm)"])
     chosen = [exporter.target(artifact.plan, name, artifact.source) for name in names]
     places = {target.name: out if len(names) == 1 else out / target.name for target in chosen}
     for target in chosen:

@@ -14,6 +14,7 @@ from mtcore.calibration.residency import pages_dropped_after_use
 from mtcore.errors import CalibrationError, ModelError
 from mtcore.export import Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
+from mtcore.flow.destinations import Destinations, check_names
 from mtcore.flow.estimate import Estimate, estimate
 from mtcore.flow.evaluate import Evaluation, perplexity
 from mtcore.flow.experts import check_experts, more_batches
@@ -96,7 +97,7 @@ def plan_checkpoint(
 def plan_for_targets(
     source: str,
     recipe: Config,
-    targets: Sequence[str],
+    targets: Sequence[str] = (),
     *,
     dialect: str | None = None,
     data: DataOptions | None = None,
@@ -109,7 +110,7 @@ def plan_for_targets(
     there is nothing to rehearse.
 
     Args:
-        targets: dialects or clients.
+        targets: dialects or clients; where there are none, those of the recipe.
         dialect: see `plan_checkpoint`.
         data: how much calibration data there will be.
 
@@ -117,10 +118,13 @@ def plan_for_targets(
         UnknownNameError: no such target. ModelError, RecipeError: see `plan_checkpoint`.
     """
     run = RunUnderWay.of(registry, reporter, source, recipe)
+    config = load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
+    names = tuple(targets) or config.targets
+    check_names(names, run.registry.exporters, "" if targets else config.targets_origin)
     loaded = run.load(weights=False)
-    plan = run.plan(loaded, recipe, dialect=dialect)
+    plan = run.plan(loaded, config, dialect=dialect)
     with run.phase("rehearse"):
-        rehearsals = () if plan.errors else rehearse(loaded, plan, targets, run.registry)
+        rehearsals = () if plan.errors else rehearse(loaded, plan, names, run.registry)
         largest = max((rehearsal.size_bytes for rehearsal in rehearsals), default=0)
         return plan, rehearsals, estimate(loaded.model, plan, largest, data)
 
@@ -131,7 +135,7 @@ def quantize_checkpoint(
     out: str | Path,
     *,
     calib: str | Iterable[Any] | None = None,
-    dialect: str = "compressed-tensors",
+    dialect: str | None = None,
     data: DataOptions | None = None,
     registry: Registry | None = None,
     reporter: Reporter | None = None,
@@ -139,7 +143,7 @@ def quantize_checkpoint(
     layerwise: LayerwiseOptions | None = None,
     statistics: str | Path | None = None,
 ) -> RunSummary:
-    """Quantize a checkpoint and write it in a dialect.
+    """Quantize a checkpoint and write it for whom the recipe names, or in a dialect.
 
     Args:
         source: what the model loaders know: a directory, a GGUF file, a hub id.
@@ -147,7 +151,8 @@ def quantize_checkpoint(
         out: directory to write; it appears whole at the end, or not at all.
         calib: calibration data: a name that the plugins know (a file, a dataset), or an iterable of batches.
             Needed for static activation scales.
-        dialect: name of an exporter.
+        dialect: name of an exporter. Where None, each of the recipe's `targets` has its checkpoint: the only one
+            is `out`, several lie in it under their names. A recipe without targets means compressed-tensors.
         data: how much of the calibration data to use.
         layerwise: work block by block, with the weights in their files, and so that the same call goes on where a
             killed one was; None: on the whole model in memory.
@@ -168,10 +173,14 @@ def quantize_checkpoint(
     start = time.perf_counter()
     if layerwise is not None and statistics is not None:
         raise ModelError("a run block by block keeps its own results; leave out the directory of statistics")
-    exporter = UnifiedExporter(run.registry.exporters)
-    if layerwise is None or not is_unfinished(out):
-        exporter.check_target(dialect, out, overwrite=overwrite)
+    exporters = run.registry.exporters
     config = load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
+    goal = Destinations.of(config, dialect, out)
+    goal.check(
+        exporters,
+        overwrite=overwrite or (layerwise is not None and is_unfinished(out)),
+        blockwise=layerwise is not None,
+    )
     check_experts(
         config.experts,
         layerwise=layerwise is not None,
@@ -187,18 +196,19 @@ def quantize_checkpoint(
             store = open_store(statistics, loaded.model, None if calib is None else batches)
     with pages_dropped_after_use(loaded.model) if layerwise is not None else nullcontext():
         # block by block, each block proves its own
-        plan = run.plan(loaded, config, store, prove_folds=layerwise is None, dialect=dialect)
+        plan = run.plan(loaded, config, store, prove_folds=layerwise is None, dialect=goal.planned_for(exporters))
     raise_errors(plan)
-    exporter.check(plan, dialect, loaded.files)
+    exporter = UnifiedExporter(exporters)
+    dialects = goal.dialects(plan, exporter, loaded.files)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     told = None
     if layerwise is not None:
-        exported = quantize_blocks(
+        quantize_blocks(
             loaded,
             plan,
             batches,
             out,
-            dialect=dialect,
+            dialect=dialects[out],
             options=layerwise,
             registry=run.registry,
             reporter=run.reporter,
@@ -213,10 +223,9 @@ def quantize_checkpoint(
                 more = more_batches(calib, loaded, data or DataOptions(), batches, run.registry)
             artifact, told = run.quantize_whole(loaded, plan, None if calib is None else own, store, more)
             with run.phase("export"), nullcontext() if ranks is None else ranks.together():
-                if is_first():
-                    exporter.export(artifact, out, dialect, overwrite=overwrite)
-        exported = Exported.of(out)
-    return RunSummary(plan, exported, source_bytes, time.perf_counter() - start, told)
+                for place, chosen in dialects.items() if is_first() else ():
+                    exporter.export(artifact, place, chosen, overwrite=overwrite)
+    return RunSummary(plan, goal.written(), source_bytes, time.perf_counter() - start, told)
 
 
 def requantize_checkpoint(
@@ -225,7 +234,7 @@ def requantize_checkpoint(
     out: str | Path,
     *,
     statistics: str | Path,
-    dialect: str = "compressed-tensors",
+    dialect: str | None = None,
     registry: Registry | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,

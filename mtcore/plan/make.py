@@ -76,6 +76,7 @@ def make_plan(
         tuple(findings),
         coverage,
         config.experts,
+        config.targets,
         folds=trace.folds if trace is not None else (),
         shared_inputs=shared,
         streams=residual_streams(model, trace.symbols) if trace is not None else (),

@@ -128,7 +128,8 @@ class Coverage:
 class Plan:
     """Every module that holds parameters, with its decision and the rule that made it.
 
-    `experts`: what is done about those that the data hardly reach.
+    `experts`: what is done about those that the data hardly reach. `targets`: for whom the recipe says that the
+    checkpoints are.
 
     `folds`, for algorithms that scale channels, `streams`, for those that turn them along a residual stream, and
     `shared_inputs`, for values that are looked at once, are facts of the trace; they are not saved with the plan.
@@ -142,6 +143,7 @@ class Plan:
     findings: tuple[Finding, ...]
     coverage: Coverage
     experts: ExpertsSetting = field(default_factory=ExpertsSetting)
+    targets: tuple[str, ...] = ()
     folds: tuple[FoldGroup, ...] = field(default=(), compare=False, repr=False)
     shared_inputs: tuple[SharedInputGroup, ...] = field(default=(), compare=False, repr=False)
     streams: tuple[SymGroup, ...] = field(default=(), compare=False, repr=False)

@@ -26,6 +26,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in plan.findings],
         "coverage": asdict(plan.coverage),
         "experts": asdict(plan.experts),
+        "targets": list(plan.targets),
     }
 
 
@@ -47,6 +48,7 @@ def plan_from_dict(data: dict[str, Any]) -> Plan:
             findings=tuple(Finding(**finding) for finding in data["findings"]),
             coverage=Coverage(**data["coverage"]),
             experts=ExpertsSetting(**data.get("experts", {})),
+            targets=tuple(data.get("targets", ())),
         )
     except (KeyError, TypeError, AttributeError, ValueError, FormatError) as error:
         raise StateError(f"not a plan ({type(error).__name__}: {error})") from error

@@ -31,6 +31,7 @@ def to_dict(config: QuantizeConfig, *, formats: Mapping[str, TensorFormat]) -> d
         "algorithm": [_step(step) for step in config.algorithm],
         "max_unquantized": config.max_unquantized,
         **({} if config.experts == ExpertsSetting() else {"experts": _experts(config.experts)}),
+        **({"targets": list(config.targets)} if config.targets else {}),
     }
 
 
@@ -54,6 +55,8 @@ def to_yaml(config: QuantizeConfig, *, formats: Mapping[str, TensorFormat]) -> s
     lines.append(_block({"max_unquantized": config.max_unquantized}))
     if "experts" in data:
         lines.append(_comment(config.experts.origin) + _block({"experts": data["experts"]}))
+    if config.targets:
+        lines.append(_comment(config.targets_origin) + _block({"targets": data["targets"]}))
     lines += [_comment(f"note: {note}") for note in config.notes]
     return "".join(lines)
 

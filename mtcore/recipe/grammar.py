@@ -38,7 +38,8 @@ def _one_or_many(value: object) -> object:
 
 Slot = Annotated[SlotModel, BeforeValidator(_spell_out_slot)]
 Texts = Annotated[list[str], BeforeValidator(_one_or_many)]
-Globs = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_one_or_many), Field(min_length=1)]
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_one_or_many), Field(min_length=1)]
+Globs = Names
 
 
 class ModuleRule(_Model):
@@ -97,6 +98,7 @@ class RecipeModel(_Model):
     algorithm: Any = None
     max_unquantized: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     experts: ExpertsModel | None = None
+    targets: Names | None = None
 
 
 Rule = ModuleRule | QuantizerRule | IncludeRule | TogetherRule

@@ -40,7 +40,7 @@ def load_config(
 
     Raises:
         RecipeError: lists everything that is wrong, each line with its place and the nearest valid name.
-            Algorithms' names and options, and rules that match nothing, are checked by the planner.
+            Algorithms' names and options, targets' names, and rules that match nothing, are checked by the planner.
 
     Example:
         >>> from mtcore.formats import builtin_formats
@@ -70,6 +70,8 @@ def load_config(
         config = replace(config, max_unquantized=parts.guard.share, guard_origin=parts.guard.origin)
     if parts.experts is not None:
         config = replace(config, experts=parts.experts)
+    if parts.targets is not None:
+        config = replace(config, targets=parts.targets.names, targets_origin=parts.targets.origin)
     return config
 
 

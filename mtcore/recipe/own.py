@@ -8,7 +8,7 @@ from mtcore.recipe.algorithm import read_algorithm
 from mtcore.recipe.document import Document, KeyPath
 from mtcore.recipe.grammar import IncludeRule, RecipeModel, check, rule_model
 from mtcore.recipe.inline import read_formats
-from mtcore.recipe.parts import Guard, Parts, Scope
+from mtcore.recipe.parts import Guard, Parts, Scope, read_targets
 from mtcore.recipe.rule_reader import RuleReader
 from mtcore.recipe.setting import ExpertsSetting
 
@@ -51,6 +51,7 @@ def resolve_own(doc: Document, scope: Scope) -> Parts:
         algorithm=algorithm,
         guard=guard,
         experts=experts,
+        targets=read_targets(recipe.targets, doc) or parts.targets,
         formats=formats,
         notes=tuple(notes),
     )
@@ -63,6 +64,7 @@ def _merged(first: Parts, later: Parts) -> Parts:
         algorithm=first.algorithm if later.algorithm is None else later.algorithm,
         guard=later.guard or first.guard,
         experts=later.experts or first.experts,
+        targets=later.targets or first.targets,
         formats={**first.formats, **later.formats},
         notes=first.notes + later.notes,
     )

@@ -20,6 +20,21 @@ class Guard:
 
 
 @dataclass(frozen=True)
+class Targets:
+    """Dialects or clients for which the checkpoints are, each once, and who said it."""
+
+    names: tuple[str, ...]
+    origin: str
+
+
+def read_targets(names: list[str] | None, doc: Document) -> Targets | None:
+    """What a document says under `targets`, or None where it says nothing."""
+    if names is None:
+        return None
+    return Targets(tuple(dict.fromkeys(names)), doc.origin("targets", ("targets",)))
+
+
+@dataclass(frozen=True)
 class Parts:
     """What one recipe says, its includes merged in. None: it does not speak of this.
 
@@ -28,6 +43,7 @@ class Parts:
         algorithm: steps in order.
         guard: the coverage guard.
         experts: what is done about starved experts.
+        targets: for whom the checkpoints are.
         formats: that the recipe defines itself, by name.
         notes: what was accepted but has no effect.
     """
@@ -38,6 +54,7 @@ class Parts:
     algorithm: tuple[AlgorithmStep, ...] | None = None
     guard: Guard | None = None
     experts: ExpertsSetting | None = None
+    targets: Targets | None = None
     formats: Mapping[str, TensorFormat] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

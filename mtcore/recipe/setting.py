@@ -198,6 +198,8 @@ class QuantizeConfig:
         summary: one line for listings.
         guard_origin: where `max_unquantized` was said.
         experts: what is done about experts that the data hardly reach.
+        targets: dialects or clients for which the checkpoints are, in order; empty where the recipe names none.
+        targets_origin: where they were said.
         notes: what was accepted in the user's text but has no effect here, and why; one line each.
     """
 
@@ -208,4 +210,6 @@ class QuantizeConfig:
     summary: str = ""
     guard_origin: str = field(default="mtcore's default", compare=False)
     experts: ExpertsSetting = field(default_factory=ExpertsSetting)
+    targets: tuple[str, ...] = ()
+    targets_origin: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)

@@ -11,6 +11,7 @@ NVFP4 = {"num_bits": (2, 1), "block_sizes": {-1: 16, "type": "dynamic", "scale_b
 SOURCES = [
     *(spec.name for spec in builtin_recipes()),
     {"rules": []},
+    {"rules": [], "targets": ["vllm", "trtllm"]},
     {"rules": [], "experts": {"min_tokens": 64, "when_starved": "more_samples", "unseen": "siblings"}},
     {"rules": [{"weight": {"format": "fp8", "options": {"a": [1]}}, "type": "nn.Linear"}], "algorithm": []},
     {"rules": [{"quantizers": "*", "set": "nvfp4", "enable": False}, {"quantizers": "*mlp*", "enable": True}]},
@@ -28,7 +29,8 @@ def meaning(config):
     origins = {rule.origin: number for number, rule in enumerate(config.rules)}
     rules = [replace(rule, origin="") for rule in config.rules]
     statements = [list(origins).index(rule.origin) for rule in config.rules]
-    return config.name, config.summary, rules, statements, config.algorithm, config.max_unquantized, config.experts
+    single = (config.algorithm, config.max_unquantized, config.experts, config.targets)
+    return config.name, config.summary, rules, statements, *single
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)

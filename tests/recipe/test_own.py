@@ -183,3 +183,22 @@ def test_the_setting_of_experts_of_a_later_include_wins(load, tmp_path):
         (tmp_path / f"{name}.yaml").write_text(f"rules: []\nexperts: {{min_tokens: {tokens}}}\n")
     paths = [str(tmp_path / "first.yaml"), str(tmp_path / "second.yaml")]
     assert load({"include": paths, "rules": []}).experts.min_tokens == 5
+
+
+def test_targets_are_one_name_or_a_list_each_once_and_the_last_who_names_them_wins(load, tmp_path):
+    assert load({"rules": []}).targets == ()
+    config = load({"rules": [], "targets": "vllm"}, "targets=[hf, vllm, hf]")
+    assert config.targets == ("hf", "vllm")
+    assert config.targets_origin.startswith("targets of the given config, changed by override")
+    for name, targets in (("first", "[vllm]"), ("second", "trtllm")):
+        (tmp_path / f"{name}.yaml").write_text(f"rules: []\ntargets: {targets}\n")
+    paths = [str(tmp_path / "first.yaml"), str(tmp_path / "second.yaml")]
+    assert load({"include": paths, "rules": []}).targets == ("trtllm",)
+    assert load({"include": paths, "rules": [], "targets": "hf"}).targets == ("hf",)
+    assert load({"quant_cfg": {"*weight_quantizer": {"num_bits": 8}}, "targets": "vllm"}).targets == ("vllm",)
+
+
+@pytest.mark.parametrize("targets", [[], [""], {"vllm": 1}, 3])
+def test_targets_that_are_no_names_are_refused_with_their_place(load, targets):
+    with pytest.raises(RecipeError, match=r"the given config \(targets"):
+        load({"rules": [], "targets": targets})

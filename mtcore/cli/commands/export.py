@@ -32,9 +32,9 @@ REFUSED = 1
 @click.option(
     "--to",
     "targets",
-    required=True,
     metavar="NAME[,NAME…]",
-    help="Dialects (compressed-tensors, modelopt, …) or clients (vllm, trtllm, …), which stand for one.",
+    help="Dialects (compressed-tensors, modelopt, …) or clients (vllm, trtllm, …), which stand for one. "
+    "[default: the targets of the recipe]",
 )
 @click.option(
     "-o",
@@ -45,7 +45,7 @@ REFUSED = 1
 )
 @click.option("--max-shard-size", metavar="SIZE", help="Largest weight file, such as 5GB. [default: the dialect's]")
 @click.option("--force", is_flag=True, help="Replace output directories that exist.")
-def export(artifact: str, targets: str, out: Path, max_shard_size: str | None, force: bool) -> Answer:
+def export(artifact: str, targets: str | None, out: Path, max_shard_size: str | None, force: bool) -> Answer:
     """Write ARTIFACT, a directory made by `mtopt quantize MODEL --dialect artifact`, for other programs.
 
     Neither the model nor data are needed: one calibration serves every target. What a target folds, drops or
@@ -54,8 +54,8 @@ def export(artifact: str, targets: str, out: Path, max_shard_size: str | None, f
     from mtcore import flow
     from mtcore.files import parse_bytes
 
-    names = [name.strip() for name in targets.split(",") if name.strip()]
-    if not names:
+    names = [name.strip() for name in (targets or "").split(",") if name.strip()]
+    if targets is not None and not names:
         raise click.UsageError("--to names no target")
     reports = flow.export_artifact(
         artifact,

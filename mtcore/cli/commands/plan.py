@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     "targets",
     metavar="NAME[,NAME…]",
     default="",
-    help="Say whether these dialects or clients (vllm, trtllm, …) can be reached, and what the run will need.",
+    help="Say whether these dialects or clients (vllm, trtllm, …) can be reached, and what the run will need. "
+    "[default: the targets of the recipe]",
 )
 @click.option("--all", "every_module", is_flag=True, help="One line a module; do not fold identical layers.")
 def plan(
@@ -44,7 +45,7 @@ def plan(
 ) -> Answer:
     """Show what quantizing MODEL would do to which module, and why. Writes nothing.
 
-    With --to, the checkpoint of each target is written without values, in no place, and linted. The exit code is 1
+    With --to, or targets in the recipe, the checkpoint of each target is written without values, in no place, and linted. The exit code is 1
     where the plan has errors, that is, where `quantize` would refuse, or where a target cannot be reached.
     """
     from mtcore import flow
@@ -53,7 +54,7 @@ def plan(
     registry = open_registry()
     config = chosen_recipe(recipe, overrides, max_unquantized, registry)
     names = [name.strip() for name in targets.split(",") if name.strip()]
-    if names:
+    if names or (config.targets and dialect is None):
         return _with_targets(model, config, names, dialect, every_module=every_module)
     made = flow.plan_checkpoint(model, config, dialect=dialect, registry=registry, reporter=make_reporter())
 

@@ -57,7 +57,7 @@ def quantize(
     max_unquantized: float | None,
     calib: str | None,
     out: Path,
-    dialect: str,
+    dialect: str | None,
     layerwise: bool,
     max_memory: str | None,
     propagate: bool,
@@ -69,7 +69,8 @@ def quantize(
 ) -> Answer:
     """Quantize MODEL (a checkpoint directory, a GGUF file or a hub id) and write a checkpoint.
 
-    The checkpoint appears in its place only when it is complete. With --layerwise, the same command goes on where a
+    A recipe with `targets` gives a checkpoint for each of them, unless --dialect names one; several lie under their
+    names in the output directory. A checkpoint appears in its place only when it is complete. With --layerwise, the same command goes on where a
     killed one was.
     """
     from mtcore import flow

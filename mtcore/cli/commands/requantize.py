@@ -35,7 +35,7 @@ def requantize(
     max_unquantized: float | None,
     statistics: Path,
     out: Path,
-    dialect: str,
+    dialect: str | None,
     force: bool,
 ) -> Answer:
     """Quantize MODEL again from kept statistics; the result is that of `mtopt quantize` on the same data.

@@ -17,8 +17,8 @@ from mtcore.recipe.foreign.attributes import NO_EFFECT, ONLY_DEFAULT, Attributes
 from mtcore.recipe.foreign.element import UntranslatableError, in_two_stages, translate
 from mtcore.recipe.foreign.patterns import rewritten
 from mtcore.recipe.foreign.statements import Statement, statements_of
-from mtcore.recipe.grammar import check
-from mtcore.recipe.parts import Guard, Parts, Scope
+from mtcore.recipe.grammar import Names, check
+from mtcore.recipe.parts import Guard, Parts, Scope, read_targets
 from mtcore.recipe.setting import DEFAULT_MODE, Mode, SlotRule, SlotSetting, default_mode, mode_problem
 
 
@@ -28,7 +28,7 @@ def is_foreign(data: Plain) -> bool:
 
 
 class _Config(BaseModel):
-    """The top of a foreign configuration; `name`, `summary` and `max_unquantized` are ours."""
+    """The top of a foreign configuration; `name`, `summary`, `max_unquantized` and `targets` are ours."""
 
     model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
@@ -38,6 +38,7 @@ class _Config(BaseModel):
     name: str | None = None
     summary: str = ""
     max_unquantized: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    targets: Names | None = None
 
 
 def resolve_foreign(doc: Document, scope: Scope) -> Parts:
@@ -65,6 +66,7 @@ def resolve_foreign(doc: Document, scope: Scope) -> Parts:
         rules=tuple(_with_alternatives(translation.rules)),
         algorithm=algorithm,
         guard=guard,
+        targets=read_targets(config.targets, doc),
         notes=tuple(translation.notes),
     )
 

@@ -70,7 +70,7 @@ def reached(monkeypatch, registry, plan):
     needs = Estimate(10_000_000, 30_000_000, 5.0, 1.0, 16384, ("awq",))
 
     def plan_for_targets(source, recipe, targets, **options):
-        return plan, tuple(answers[name] for name in targets), needs
+        return plan, tuple(answers[name] for name in targets or recipe.targets), needs
 
     monkeypatch.setattr("mtcore.flow.plan_for_targets", plan_for_targets)
 
@@ -97,3 +97,15 @@ def test_json_has_targets_and_the_estimate_beside_the_plan(reached, plan, mtopt)
     assert [target["problems"] for target in found["targets"]] == [[], ["lm_head: it has no such format"]]
     assert found["estimate"]["seconds"] == 6.0
     assert found["recipe"] == plan_to_dict(plan)["recipe"]
+
+
+def test_the_targets_of_the_recipe_are_shown_without_being_asked_for(reached, mtopt):
+    shown = mtopt("plan", "somewhere", "--recipe", "nvfp4", "--set", "targets=[vllm, trtllm]")
+    assert "vllm (compressed-tensors): 2.5 MB in 1 files" in shown.out
+    assert "trtllm (modelopt): cannot be reached" in shown.out
+    assert "trtllm" not in mtopt("plan", "m", "--recipe", "nvfp4", "--set", "targets=trtllm", "--to", "vllm").out
+
+
+def test_a_dialect_on_the_line_goes_before_the_targets_of_the_recipe(asked, mtopt):
+    shown = mtopt("plan", "m", "--recipe", "nvfp4", "--set", "targets=vllm", "--dialect", "modelopt")
+    assert (shown.code, asked["dialect"]) == (0, "modelopt")

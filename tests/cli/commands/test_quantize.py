@@ -54,7 +54,7 @@ def test_the_directory_of_statistics_reaches_the_run(asked, mtopt):
 
 def test_what_the_line_leaves_out_keeps_its_default(asked, mtopt):
     mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
-    assert (asked["calib"], asked["dialect"], asked["overwrite"]) == (None, "compressed-tensors", False)
+    assert (asked["calib"], asked["dialect"], asked["overwrite"]) == (None, None, False)
     assert asked["data"] == DataOptions()
 
 
