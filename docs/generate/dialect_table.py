@@ -58,9 +58,13 @@ was [measured](clients-gpu.md).
 
 REST = """
 Beside linear layers, stacked experts are written one by one under the hub's names, each with scales of its own.
-An FP8 KV cache goes into compressed-tensors and modelopt, an NVFP4 one into modelopt. modelopt also carries
-scales of a layer's input (`pre_quant_scale`: NVFP4_AWQ, W4A16_AWQ, W4A8_AWQ, INT8) and low-rank branches
-(NVFP4_SVD).
+A KV cache in FP8 or NVFP4 goes into compressed-tensors and modelopt, always that of all layers. vLLM and SGLang
+run compressed-tensors' in FP8 only, and so are given NVFP4 in modelopt; transformers runs both. Queries beside the
+cache in its own format go into compressed-tensors, in FP8 into modelopt (`q_scale`, for vLLM). What else attention
+quantizes, such as the softmax, has no place in any dialect: it is left out, and `mtopt plan` says so.
+
+modelopt also carries scales of a layer's input (`pre_quant_scale`: NVFP4_AWQ, W4A16_AWQ, W4A8_AWQ, INT8) and
+low-rank branches (NVFP4_SVD).
 
 AutoAWQ and GPTQ store scales as fp16, which moves each weight by up to 2^-11 of itself; scales that fp16 cannot
 hold are refused with the layer. All other dialects store what the artifact holds, bit for bit, but for NVFP4 in

@@ -80,7 +80,7 @@ def plan_checkpoint(
 
     Args:
         dialect: of the checkpoint to be. It decides what layers may hold beside codes and scales (nothing, where
-            it is None), and what it cannot express is a finding of level "error".
+            it is None). What it cannot express is a finding of level "error"; what it folds or leaves out, a note.
 
     Raises:
         ModelError, RecipeError: the source or the recipe cannot be understood. Problems of the two together are
@@ -90,8 +90,10 @@ def plan_checkpoint(
     plan = run.plan(run.load(weights=False), recipe, dialect=dialect)
     if dialect is None:
         return plan
-    problems = run.registry.exporters[dialect].problems(plan)
-    return replace(plan, findings=(*plan.findings, *(Finding("error", "", problem) for problem in problems)))
+    target = UnifiedExporter(run.registry.exporters).target(plan, dialect)
+    problems = tuple(Finding("error", "", problem) for problem in target.problems)
+    notes = tuple(Finding("note", dialect, note) for note in target.notes)
+    return replace(plan, findings=(*plan.findings, *problems, *notes))
 
 
 def plan_for_targets(

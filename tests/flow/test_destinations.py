@@ -97,7 +97,7 @@ def test_directories_in_the_way_are_named_together(source, registry, tmp_path):
 
 
 def test_a_run_block_by_block_writes_one_checkpoint(source, registry, tmp_path):
-    with pytest.raises(CalibrationError, match="one for each of server, artifact.*--dialect artifact"):
+    with pytest.raises(CalibrationError, match=r"one for each of server, artifact.*--dialect artifact"):
         quantize_checkpoint(
             source,
             recipe("server", "artifact"),

@@ -14,12 +14,12 @@ from mtcore.testing.toy_blocks import SOURCE, ToyBlocksPlugin, ToyShape, write_t
 
 
 class Plain(ToyBlocksPlugin):
-    """The toy dialect, and one that holds codes and scales alone."""
+    """The toy dialect, and one that holds codes and scales alone, with a note."""
 
     @hookimpl
     def mtcore_exporters(self):
         (toy,) = super().mtcore_exporters()
-        return [toy, replace(toy, name="plain", holds=holds_nothing)]
+        return [toy, replace(toy, name="plain", holds=holds_nothing, notes=lambda plan: ("all is folded",))]
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +108,10 @@ def test_every_step_of_a_calibration_is_a_phase_for_plugins(source, tmp_path):
         "calibrate: mse done",
         "calibrate done",
     ]
+
+
+def test_what_the_dialect_folds_or_leaves_out_is_a_note_of_the_plan(source, registry):
+    plan = plan_checkpoint(source, recipe("max"), dialect="plain", registry=registry)
+    assert [(f.level, f.where) for f in plan.findings if f.message == "all is folded"] == [("note", "plain")]
+    other = plan_checkpoint(source, recipe("max"), registry=registry)
+    assert "all is folded" not in [f.message for f in other.findings]

@@ -45,8 +45,9 @@ def plan(
 ) -> Answer:
     """Show what quantizing MODEL would do to which module, and why. Writes nothing.
 
-    With --to, or targets in the recipe, the checkpoint of each target is written without values, in no place, and linted. The exit code is 1
-    where the plan has errors, that is, where `quantize` would refuse, or where a target cannot be reached.
+    With --to, or targets in the recipe, the checkpoint of each target is written without values, in no place, and
+    linted. The exit code is 1 where the plan has errors, that is, where `quantize` would refuse, or where a target
+    cannot be reached.
     """
     from mtcore import flow
     from mtcore.plan import plan_to_dict

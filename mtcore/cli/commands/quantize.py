@@ -70,8 +70,8 @@ def quantize(
     """Quantize MODEL (a checkpoint directory, a GGUF file or a hub id) and write a checkpoint.
 
     A recipe with `targets` gives a checkpoint for each of them, unless --dialect names one; several lie under their
-    names in the output directory. A checkpoint appears in its place only when it is complete. With --layerwise, the same command goes on where a
-    killed one was.
+    names in the output directory. A checkpoint appears in its place only when it is complete. With --layerwise, the
+    same command goes on where a killed one was.
     """
     from mtcore import flow
 

@@ -59,6 +59,7 @@ def exporters() -> Iterator[ExporterSpec]:
         summary="safetensors checkpoint with FP8 tiles and weight_scale_inv, as DeepSeek writes them",
         check=fp8.check_plan,
         write=fp8.write_checkpoint,
+        notes=fp8.notes,
         clients=(
             Client("trtllm", "TensorRT-LLM reads DeepSeek's checkpoints, which modelopt cannot hold", rank=1),
             Client("sglang", "SGLang reads DeepSeek's checkpoints", rank=1),

@@ -13,6 +13,7 @@ from mtcore.plan import Plan
 from mtopt_hf import checkpoint
 from mtopt_hf.autoawq.spelling import BITS, ORDER, SPELLINGS
 from mtopt_hf.checkpoint.alone import alone_problems, one_group_size
+from mtopt_hf.checkpoint.attention import attention_notes
 from mtopt_hf.checkpoint.dialect import Contents, Description, Dialect
 from mtopt_hf.checkpoint.halves import HALF_NOTE, halves
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
@@ -30,7 +31,7 @@ def check_plan(plan: Plan) -> Sequence[str]:
 
 def notes(plan: Plan) -> Sequence[str]:
     """What is written in another way than the plan says."""
-    return (HALF_NOTE,)
+    return (HALF_NOTE, *attention_notes(plan, NAME))
 
 
 def layer_tensors(layer: Layer, values: LayerValues) -> Mapping[str, Callable[[], Tensor]]:

@@ -2,7 +2,7 @@
 
 from mtopt_hf.checkpoint.dialect import Contents, Description, Dialect
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
-from mtopt_hf.checkpoint.pairs import Pair, cache_slots, pairs_of
+from mtopt_hf.checkpoint.pairs import Pair, pairs_of
 from mtopt_hf.checkpoint.problems import plan_problems
 from mtopt_hf.checkpoint.writer import checkpoint_tensors, source_problems, write_checkpoint
 
@@ -13,7 +13,6 @@ __all__ = [
     "Layer",
     "LayerValues",
     "Pair",
-    "cache_slots",
     "checkpoint_tensors",
     "pairs_of",
     "plan_problems",

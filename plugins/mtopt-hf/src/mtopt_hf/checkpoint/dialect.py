@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtcore.formats import TensorFormat
 from mtcore.numerics import QParams
+from mtopt_hf.checkpoint.attention import CacheForm
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 
 
@@ -22,6 +23,7 @@ class Contents:
         layers: quantized matrices.
         ignore: names of modules with a matrix that stays, in the file and in memory.
         cache: the format of keys and values, or None.
+        queries: classes of the modules whose queries are quantized beside them; empty where none are.
         dtype: of the weights before they were quantized.
         config: the model's own configuration.
     """
@@ -31,6 +33,7 @@ class Contents:
     cache: TensorFormat | None
     dtype: torch.dtype
     config: Mapping[str, Any]
+    queries: tuple[str, ...] = ()
 
     @property
     def dtype_key(self) -> str:
@@ -65,13 +68,13 @@ class Dialect:
         tensors: the tensors of a layer by local name, made when they are asked for. Called with values on the meta
             device too, to learn names, shapes and dtypes.
         describe: the JSON of a checkpoint with at least one quantized layer or cache.
-        cache_name: from an attention module and a slot, "k" or "v", to the name of the scale's tensor; not needed
-            where `check` refuses caches.
-        cache_scale: from calibrated scales of a cache to the tensor that is stored.
+        caches: the forms in which it holds keys and values.
+        cache_scale: from an attention module, a slot ("k", "v" or "q") and its calibrated scales to the name and
+            the tensor that are stored; not needed where there are no caches.
     """
 
     name: str
     tensors: Callable[[Layer, LayerValues], Mapping[str, Callable[[], Tensor]]]
     describe: Callable[[Contents], Description]
-    cache_name: Callable[[str, str], str] = _no_cache
-    cache_scale: Callable[[QParams], Tensor] = _no_cache
+    caches: tuple[CacheForm, ...] = ()
+    cache_scale: Callable[[str, str, QParams], tuple[str, Tensor]] = _no_cache

@@ -20,7 +20,7 @@ from torch import Tensor
 from mtcore.errors import ExportError
 from mtopt_hf.checkpoint.layer import Layer, cuts_blocks
 from mtopt_hf.checkpoint.pairs import Pair
-from mtopt_hf.checkpoint.problems import some
+from mtopt_hf.checkpoint.some import some
 from mtopt_hf.checkpoint.stacks import pieces_of
 
 WEIGHT = ".weight"

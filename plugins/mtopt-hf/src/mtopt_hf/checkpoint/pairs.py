@@ -1,16 +1,14 @@
-"""What a plan quantizes, as dialects see it: pairs of a weight and its input, and the cache of attention."""
+"""What a plan quantizes, as dialects see it: pairs of a weight and its input."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mtcore.nn import input_slot
-from mtcore.plan import ModulePlan, Plan, SlotPlan
+from mtcore.plan import ModulePlan, SlotPlan
 
-LINEAR, STACKED, ATTENTION = "nn.Linear", "experts", "attention"
+LINEAR, STACKED = "nn.Linear", "experts"
 """Kinds of modules, by their records, that a checkpoint has a place for."""
-
-CACHE_SLOTS = ("k", "v")
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,3 @@ def pairs_of(module: ModulePlan) -> tuple[Pair, ...]:
             rows, cols = shape[axis], shape[3 - axis]
             pairs.append(Pair(module, parameter, weight, given, rows, cols, shape[0], axis == 2))
     return tuple(pairs)
-
-
-def cache_slots(plan: Plan) -> tuple[tuple[ModulePlan, SlotPlan], ...]:
-    """Keys and values that attention quantizes, with the module that does."""
-    return tuple(
-        (module, slot)
-        for module in plan.quantized
-        if module.spec == ATTENTION
-        for slot in module.slots
-        if slot.slot in CACHE_SLOTS
-    )

@@ -14,10 +14,11 @@ from mtcore.errors import ExportError
 from mtcore.export import DEFAULT_SHARD_BYTES, Artifact, QuantizedModule, SourceFiles, natural_order, write_tensors
 from mtcore.files import TensorSource, facts_of
 from mtcore.plan import Plan
+from mtopt_hf.checkpoint.attention import cache_slots, query_slots
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
 from mtopt_hf.checkpoint.hub import WEIGHT, HubView, hub_view
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
-from mtopt_hf.checkpoint.pairs import LINEAR, Pair, cache_slots, pairs_of
+from mtopt_hf.checkpoint.pairs import LINEAR, Pair, pairs_of
 
 
 def write_checkpoint(
@@ -36,7 +37,7 @@ def write_checkpoint(
     view, cache = _view(artifact, dialect)
     files: Mapping[str, Any] = {}
     if artifact.modules:
-        described = dialect.describe(_contents(artifact, view))
+        described = dialect.describe(_contents(artifact, view, dialect))
         config |= described.config
         files = described.files
     write_tensors(_AllTensors(artifact, view, cache, dialect), folder, max_shard_bytes)
@@ -76,16 +77,17 @@ def _pairs(plan: Plan) -> tuple[Pair, ...]:
 
 
 def _cache_scales(artifact: Artifact, dialect: Dialect) -> dict[str, Tensor]:
-    """The scales of keys and values, by the dialect's names on modules in memory."""
-    found = {}
-    for module, slot in cache_slots(artifact.plan):
-        qparams = artifact.modules[module.name].activations.get(slot.slot)
-        if qparams is not None:
-            found[dialect.cache_name(module.name, slot.slot)] = dialect.cache_scale(qparams)
-    return found
+    """The scales of keys, values and queries, by the dialect's names on modules in memory."""
+    slots = (*cache_slots(artifact.plan), *query_slots(artifact.plan, dialect.caches))
+    found = [
+        dialect.cache_scale(module.name, slot.slot, qparams)
+        for module, slot in slots
+        if (qparams := artifact.modules[module.name].activations.get(slot.slot)) is not None
+    ]
+    return dict(found)
 
 
-def _contents(artifact: Artifact, view: HubView) -> Contents:
+def _contents(artifact: Artifact, view: HubView, dialect: Dialect) -> Contents:
     cached = cache_slots(artifact.plan)
     quantized = {name for layer in view.layers for name in (layer.name, layer.pair.module.name)}
     ignore = sorted(set(_unquantized(artifact, view)) - quantized, key=natural_order)
@@ -95,6 +97,7 @@ def _contents(artifact: Artifact, view: HubView) -> Contents:
         cached[0][1].format if cached else None,
         _dtype_of(artifact, view),
         artifact.source.config,
+        tuple(dict.fromkeys(module.type for module, _ in query_slots(artifact.plan, dialect.caches))),
     )
 
 

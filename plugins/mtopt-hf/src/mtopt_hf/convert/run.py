@@ -151,11 +151,11 @@ class _Target(Mapping[str, Tensor]):
             for local in dialect.tensors(layer, source.values(name).on_meta())
         }
         self._plain = source.plain_names()
-        self._caches = {
-            dialect.cache_name(attention, slot): dialect.cache_scale(QParams(source.cache, scale.reshape(1, 1)))
+        self._caches = dict(
+            dialect.cache_scale(attention, slot, QParams(source.cache, scale.reshape(1, 1)))
             for (attention, slot), scale in source.cache_scales().items()
             if source.cache is not None
-        }
+        )
 
     @property
     def contents(self) -> Contents:

@@ -136,7 +136,9 @@ class Source:
             return None
         if mapping(scheme).get("num_bits") == 8 or text(scheme).upper() == "FP8":
             return FP8
-        self.refused.append(f"config.json: no other dialect has the KV format {scheme!r}")
+        self.refused.append(
+            f"config.json: scales of a KV cache in {scheme!r} are not converted; export the artifact anew"
+        )
         return None
 
 

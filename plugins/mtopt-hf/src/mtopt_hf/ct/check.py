@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from mtcore.formats.catalog import FP8
 from mtcore.plan import Plan, SlotPlan
+from mtopt_hf.checkpoint.attention import attention_notes, cache_slots
 from mtopt_hf.checkpoint.pairs import Pair, pairs_of
-from mtopt_hf.checkpoint.problems import plan_problems, some
+from mtopt_hf.checkpoint.problems import plan_problems
+from mtopt_hf.checkpoint.some import some
 from mtopt_hf.ct.config import FLOATS_IN_BF16
 from mtopt_hf.ct.scheme import scheme_of
-from mtopt_hf.ct.spelling import CACHE_FORMATS, SPELLINGS, spelling_of
+from mtopt_hf.ct.spelling import CACHES, SPELLINGS, spelling_of
 
 DIALECT = "compressed-tensors"
 
 
 def check_plan(plan: Plan) -> Sequence[str]:
     """Problems of the plan, each with the modules that have it and what to do; empty if all can be written."""
-    return plan_problems(plan, DIALECT, _pair_problems, CACHE_FORMATS)
+    return plan_problems(plan, DIALECT, _pair_problems, CACHES)
 
 
 def notes(plan: Plan) -> Sequence[str]:
@@ -28,7 +31,7 @@ def notes(plan: Plan) -> Sequence[str]:
         found.append("outer scales of NVFP4 are stored as reciprocals: block scales may differ by 2 ulps")
     if layouts & FLOATS_IN_BF16:
         found.append("config.json names bfloat16, for transformers computes such weights in nothing else")
-    return found
+    return [*found, *attention_notes(plan, DIALECT, CACHES)]
 
 
 def client_problems(client: str, plan: Plan) -> Sequence[str]:
@@ -38,6 +41,10 @@ def client_problems(client: str, plan: Plan) -> Sequence[str]:
         for pair in pairs_of(module):
             for problem in _CLIENTS[client](pair):
                 found.setdefault(problem, []).append(module.name)
+    for module, slot in cache_slots(plan) if client in _SERVERS else ():
+        if slot.format != FP8:
+            problem = f"a KV cache of this dialect in fp8 only, not in {slot.format.name} ({slot.rule})"
+            found.setdefault(problem, []).append(module.name)
     return [f"{some(modules)}: {client}: {problem}" for problem, modules in found.items()]
 
 
@@ -75,6 +82,7 @@ def _transformers(pair: Pair) -> Iterator[str]:
         )
 
 
+_SERVERS = ("vllm", "sglang")
 _SERVED_BITS = (2, 3, 4, 8)
 
 _CLIENTS: Mapping[str, Callable[[Pair], Iterator[str]]] = {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mtopt_hf.checkpoint.dialect import Contents, Description
 from mtopt_hf.ct.scheme import Scheme, scheme_of
-from mtopt_hf.ct.spelling import Layout
+from mtopt_hf.ct.spelling import Arguments, Layout, cache_arguments
 
 METHOD = "compressed-tensors"
-CACHE_SCHEME = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
 
 FLOATS_IN_BF16: frozenset[Layout] = frozenset(
     {"nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp6-pack-quantized"}
@@ -31,19 +31,33 @@ def describe(contents: Contents) -> Description:
         members += dict.fromkeys((layer.pair.module.name, layer.name))
     targets = [["Linear"]] if len(groups) == 1 else [list(dict.fromkeys(names)) for _, names in groups.values()]
     layouts = {scheme.layout for scheme, _ in groups.values()}
+    cache = None if contents.cache is None else dict(cache_arguments(contents.cache))
+    of_layers = [scheme.to_json(names) for (scheme, _), names in zip(groups.values(), targets, strict=True)]
+    of_queries = [_query_group(name, cache) for name in contents.queries]
     quantization = {
         "quant_method": METHOD,
         "format": layouts.pop() if len(layouts) == 1 else "mixed-precision" if layouts else "dense",
         "quantization_status": "compressed",
-        "config_groups": {
-            f"group_{index}": scheme.to_json(names)
-            for index, ((scheme, _), names) in enumerate(zip(groups.values(), targets, strict=True))
-        },
+        "config_groups": {f"group_{index}": group for index, group in enumerate((*of_layers, *of_queries))},
         "ignore": list(contents.ignore),
-        "kv_cache_scheme": None if contents.cache is None else CACHE_SCHEME,
+        "kv_cache_scheme": cache,
         "global_compression_ratio": None,
     }
     return Description({**_dtype(contents), "quantization_config": quantization})
+
+
+def _query_group(attention: str, arguments: Arguments | None) -> Mapping[str, Any]:
+    """Queries: a group on the class of the attention, beside the scheme of the cache, which has the same arguments.
+
+    vLLM leaves out a group whose only target ends with "Attention", and takes the scales of queries from the file.
+    """
+    return {
+        "targets": [attention],
+        "weights": None,
+        "input_activations": arguments,
+        "output_activations": None,
+        "format": None,
+    }
 
 
 def _dtype(contents: Contents) -> Mapping[str, str]:

@@ -29,6 +29,7 @@ from mtcore.formats.catalog import (
     int_block_asym,
 )
 from mtcore.recipe import Mode
+from mtopt_hf.checkpoint.attention import CacheForm
 from mtopt_hf.formats import int_row, int_row_asym
 from mtopt_hf.same import same_when_stored
 
@@ -171,8 +172,8 @@ def _weight_integers() -> Iterator[Spelling]:
 
 SPELLINGS = tuple(_spellings())
 
-CACHE_FORMATS = (FP8,)
-"""Formats of keys and values that clients read in this dialect."""
+CACHES = (CacheForm(FP8, (FP8,)), CacheForm(NVFP4, (NVFP4,)))
+"""How clients read keys and values in this dialect; one scheme stands for them and for the queries beside them."""
 
 
 @cache
@@ -183,3 +184,10 @@ def spelling_of(fmt: TensorFormat) -> Spelling | None:
     scales. On which code an amax lands is the writer's business alone.
     """
     return next((spelling for spelling in SPELLINGS if same_when_stored(spelling.format, fmt)), None)
+
+
+def cache_arguments(fmt: TensorFormat) -> Arguments:
+    """The arguments of a cache in one of the formats of `CACHES`: those of an activation as fixed as can be."""
+    spelling = spelling_of(fmt)
+    assert spelling is not None
+    return spelling.activation["static" if "static" in spelling.activation else "dynamic_blocks"]

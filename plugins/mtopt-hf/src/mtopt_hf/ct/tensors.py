@@ -45,9 +45,11 @@ def divisor(scale_2: Tensor) -> Tensor:
     return (1.0 / scale_2.double()).float().reshape(1)
 
 
-def cache_scale(qparams: QParams) -> Tensor:
-    """The scale of keys or values, fp32 [1]."""
-    return qparams.scale.reshape(1)
+def cache_scale(attention: str, slot: str, qparams: QParams) -> tuple[str, Tensor]:
+    """The scale of keys, values or queries, fp32 [1]; of NVFP4 its divisor, for blocks have theirs at run time."""
+    if qparams.scale_2 is None:
+        return f"{attention}.{slot}_scale", qparams.scale.reshape(1)
+    return f"{attention}.{slot}_global_scale", divisor(qparams.scale_2)
 
 
 def _weight(q: QTensor, scheme: Scheme) -> Made:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mtcore.export import DEFAULT_SHARD_BYTES, Artifact
 from mtcore.plan import Plan
 from mtopt_hf import checkpoint
+from mtopt_hf.checkpoint.attention import attention_notes
 from mtopt_hf.checkpoint.dialect import Contents, Description, Dialect
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.checkpoint.pairs import Pair
@@ -23,6 +24,11 @@ NAME = "fp8"
 def check_plan(plan: Plan) -> Sequence[str]:
     """Problems of the plan, each with the modules that have it and what to do; empty if all can be written."""
     return plan_problems(plan, NAME, _pair_problems)
+
+
+def notes(plan: Plan) -> Sequence[str]:
+    """What is left out."""
+    return tuple(attention_notes(plan, NAME))
 
 
 def layer_tensors(layer: Layer, values: LayerValues) -> Mapping[str, Callable[[], Tensor]]:

@@ -16,6 +16,7 @@ from mtcore.numerics import QTensor
 from mtcore.plan import Plan, SlotPlan
 from mtopt_hf import checkpoint
 from mtopt_hf.checkpoint.alone import alone_problems, one_group_size
+from mtopt_hf.checkpoint.attention import attention_notes
 from mtopt_hf.checkpoint.dialect import Contents, Description, Dialect
 from mtopt_hf.checkpoint.halves import HALF_NOTE, halves
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
@@ -40,7 +41,7 @@ def check_plan(plan: Plan) -> Sequence[str]:
 
 def notes(plan: Plan) -> Sequence[str]:
     """What is written in another way than the plan says."""
-    return (HALF_NOTE,)
+    return (HALF_NOTE, *attention_notes(plan, NAME))
 
 
 def spelling_of(weight: SlotPlan) -> Spelling:

@@ -210,11 +210,19 @@ def _algo_scheme(algo: str, size: Any) -> Scheme:
     return Scheme(algo, {"group_size": group} if group else {})
 
 
+def is_of_attention(group: Mapping[str, Any]) -> bool:
+    """Whether a group of a configuration is on the queries of an attention class, as vLLM tells: by its name."""
+    targets = group.get("targets") or ()
+    return len(targets) == 1 and str(targets[0]).endswith("Attention") and not group.get("weights")
+
+
 def _compressed_tensors(body: Mapping[str, Any], file: str, word: str) -> Declared:
     outer = text(body.get("format"))
     groups = []
     for name, raw in mapping(body.get("config_groups")).items():
         group = mapping(raw)
+        if is_of_attention(group):
+            continue
         weights = mapping(group.get("weights"))
         inputs = group.get("input_activations")
         inputs = mapping(inputs) if isinstance(inputs, Mapping) and inputs else None

@@ -8,14 +8,10 @@ from mtcore.export import DEFAULT_SHARD_BYTES, Artifact
 from mtopt_hf import checkpoint
 from mtopt_hf.checkpoint.dialect import Dialect
 from mtopt_hf.modelopt.config import METHOD, describe
+from mtopt_hf.modelopt.spelling import CACHES
 from mtopt_hf.modelopt.tensors import cache_scale, layer_tensors
 
-
-def _cache_name(attention: str, slot: str) -> str:
-    return f"{attention}.{slot}_proj.{slot}_scale"
-
-
-MODELOPT = Dialect(METHOD, layer_tensors, describe, _cache_name, cache_scale)
+MODELOPT = Dialect(METHOD, layer_tensors, describe, CACHES, cache_scale)
 
 
 def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DEFAULT_SHARD_BYTES) -> None:

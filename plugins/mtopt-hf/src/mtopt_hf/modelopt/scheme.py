@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mtcore.plan import Extra, ModulePlan, Plan, SlotPlan
+from mtopt_hf.checkpoint.attention import attention_notes, query_slots
 from mtopt_hf.checkpoint.pairs import LINEAR, Pair, pairs_of
-from mtopt_hf.checkpoint.problems import plan_problems, some
-from mtopt_hf.modelopt.spelling import CACHE, CLIENTS_OF_EXTRAS, SPELLINGS, Spelling, spellings_of
+from mtopt_hf.checkpoint.problems import plan_problems
+from mtopt_hf.checkpoint.some import some
+from mtopt_hf.modelopt.spelling import CACHES, CLIENTS_OF_EXTRAS, SPELLINGS, Spelling, spellings_of
 
 DIALECT = "modelopt"
 
@@ -46,7 +48,7 @@ def holds(module: ModulePlan, extra: Extra) -> bool:
 
 def check_plan(plan: Plan) -> Sequence[str]:
     """Problems of the plan, each with the modules that have it and what to do; empty if all can be written."""
-    return plan_problems(plan, DIALECT, _pair_problems, tuple(CACHE.values()))
+    return plan_problems(plan, DIALECT, _pair_problems, CACHES)
 
 
 def client_problems(client: str, plan: Plan) -> Sequence[str]:
@@ -76,6 +78,9 @@ def notes(plan: Plan) -> Sequence[str]:
         found.append("fp8_pb_wo is called weight-only, but servers round its inputs to FP8 in runs of 128 as well")
     if any(spelling.smoothed for spelling in spelled):
         found.append("a pre_quant_scale of ones is added to layers without one, for TensorRT-LLM demands it")
+    found += attention_notes(plan, DIALECT, CACHES)
+    if query_slots(plan, CACHES):
+        found.append("scales of queries (q_scale) are for vLLM alone; TensorRT-LLM looks for none")
     if any(module.pre_quant_scale for module, _ in pairs):
         found.append("scales of inputs are rounded to the dtype of the weights, which clients demand")
     return found

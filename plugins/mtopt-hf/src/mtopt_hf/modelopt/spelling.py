@@ -26,6 +26,7 @@ from mtcore.formats.catalog import (
     int_block,
 )
 from mtcore.recipe import Mode
+from mtopt_hf.checkpoint.attention import CacheForm
 from mtopt_hf.formats import NVFP4_B32_FP8
 from mtopt_hf.same import same_when_stored
 
@@ -134,6 +135,9 @@ SPELLINGS = tuple(_spellings())
 
 CACHE = {"FP8": FP8, "NVFP4": NVFP4}
 """The values of `kv_cache_quant_algo`, with the format of keys and values."""
+
+CACHES = tuple(CacheForm(fmt, (FP8,)) for fmt in CACHE.values())
+"""Queries in FP8 have a scale that vLLM reads; Model-Optimizer writes none."""
 
 
 @cache

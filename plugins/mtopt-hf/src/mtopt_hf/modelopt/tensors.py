@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mtcore.numerics import QParams, QTensor
+from mtopt_hf.checkpoint.attention import QUERY
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.modelopt.scheme import spelling_of
 from mtopt_hf.modelopt.spelling import CACHE, Spelling
@@ -34,11 +35,17 @@ def layer_tensors(layer: Layer, values: LayerValues) -> Made:
     return {**_weight(values.weight, spelling), **_input(values.input), **_extras(values, spelling)}
 
 
-def cache_scale(qparams: QParams) -> Tensor:
-    """The scale of keys or values, fp32 []: amax / 448 in every format, which for NVFP4 is 6 of its outer scales.
+def cache_scale(attention: str, slot: str, qparams: QParams) -> tuple[str, Tensor]:
+    """The scale of keys, values or queries, fp32 []: amax / 448 in every format, for NVFP4 6 of its outer scales.
 
-    ModelOpt's exporter divides by the largest FP8 value whatever the cache's format.
+    ModelOpt's exporter divides by the largest FP8 value whatever the cache's format. It has none for queries: that
+    name is the one under which vLLM looks for it.
     """
+    place = attention if slot == QUERY else f"{attention}.{slot}_proj"
+    return f"{place}.{slot}_scale", _amax_scale(qparams)
+
+
+def _amax_scale(qparams: QParams) -> Tensor:
     if qparams.scale_2 is None:
         return qparams.scale.reshape(())
     amax = qparams.scale_2.double() * qparams.format.outer_target

@@ -12,6 +12,7 @@ from mtcore.formats import TensorFormat
 from mtcore.formats.catalog import INT8_ROW, INT8_ROW_FULL
 from mtcore.recipe import Mode
 from mtopt_hf.ct.spelling import SPELLINGS, Arguments
+from mtopt_hf.lint.config import is_of_attention
 
 _WEIGHT_KEYS = ("num_bits", "type", "strategy", "group_size", "symmetric", "block_structure")
 _INPUT_KEYS = (*_WEIGHT_KEYS, "dynamic")
@@ -45,13 +46,13 @@ class Group:
 
 
 def read_groups(config: Mapping[str, Any]) -> tuple[Group, ...]:
-    """The groups of a `quantization_config`.
+    """The groups of a `quantization_config` that speak of layers with weights.
 
     Raises:
         ModelError: a group uses arguments that mtcore has no format for.
     """
     groups = config.get("config_groups") or {}
-    return tuple(_group(name, group) for name, group in groups.items())
+    return tuple(_group(name, group) for name, group in groups.items() if not is_of_attention(group))
 
 
 def group_of(module: str, groups: Sequence[Group]) -> Group:

@@ -1,0 +1,19 @@
+"""Names in a message: the first ones, and how many more there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_SHOWN = 3  # modules named in one problem; a large model has thousands
+
+
+def some(names: Iterable[str]) -> str:
+    """The first names, each once, and how many more there are.
+
+    Example:
+        >>> some(["a", "b", "a", "c", "d"])
+        'a, b, c and 1 more'
+    """
+    known = list(dict.fromkeys(names))
+    more = len(known) - _SHOWN
+    return ", ".join(known[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
