@@ -114,7 +114,7 @@ class TensorQuantizer(QuantizerState):
             self.observer.update(matrix.detach())
         if not self.enabled or x.numel() == 0:
             return x if self._stays else self._put_back(matrix, x)
-        fake, qparams = self._rounded(x, matrix.detach())
+        fake, qparams = self._rounded(x, matrix.detach() if matrix.requires_grad else matrix)
         if torch.is_grad_enabled() and (matrix.requires_grad or self.learns_amax):
             qparams = qparams or self.qparams(x, matrix=matrix.detach())
             fake = with_gradient(matrix, fake, qparams, self.gradient, self.amax if self.learns_amax else None)
@@ -135,12 +135,13 @@ class TensorQuantizer(QuantizerState):
     def matrix(self, x: Tensor) -> Tensor:
         """What is rounded: x as the matrix [rows, cols] that the format speaks of, in its dtype; or in fp32, where
         it was scaled, rotated or shifted."""
+        buffers = self._buffers  # asked directly: by way of nn.Module each takes as long as a small kernel
         matrix = self.view.to_matrix(x)
-        if self.pre_quant_scale is not None:
-            matrix = matrix.float() * self.pre_quant_scale
+        if (scale := buffers["pre_quant_scale"]) is not None:
+            matrix = matrix.float() * scale
         if self.rotation is not None:
             matrix = self.rotation.forward(matrix.float())
-        return matrix if self.bias is None else matrix.float() - self.bias
+        return matrix if (bias := buffers["bias"]) is None else matrix.float() - bias
 
     def qparams(self, x: Tensor, *, matrix: Tensor | None = None) -> QParams:
         """The scales that `forward(x)` uses; `matrix` is `self.matrix(x)` where the caller has it.
@@ -241,7 +242,7 @@ class TensorQuantizer(QuantizerState):
         if kernel is not None and matrix.device.type == kernel.use.device.type:
             self._check_calibrated()
             amax = None if self.amax is None else self.amax.detach()
-            return kernel.kernel.run(matrix, amax, self.outer_amax, kernel.key), None
+            return kernel.kernel.run(matrix, amax, self._buffers["outer_amax"], kernel.key), None
         qparams = self.qparams(x, matrix=matrix)
         return fake_quantize(matrix, qparams), qparams
 
@@ -258,8 +259,8 @@ class TensorQuantizer(QuantizerState):
         return self.pre_quant_scale is None and (self.rotation is None or self.rotation.back)
 
     def _put_back(self, matrix: Tensor, like: Tensor) -> Tensor:
-        if self.bias is not None:
-            matrix = matrix.float() + self.bias
+        if (bias := self._buffers["bias"]) is not None:
+            matrix = matrix.float() + bias
         if self.rotation is not None and self.rotation.back:
             matrix = self.rotation.backward(matrix.float())
-        return self.view.from_matrix(matrix.to(like.dtype), like)
+        return self.view.from_matrix(matrix if matrix.dtype == like.dtype else matrix.to(like.dtype), like)

@@ -51,7 +51,7 @@ class TokenView:
 
     def from_matrix(self, matrix: Tensor, like: Tensor) -> Tensor:
         if not self._moves(like):
-            return matrix.reshape(like.shape)
+            return matrix if like.dim() == 2 else matrix.reshape(like.shape)
         return matrix.reshape(self.arranged(like).shape).movedim(-1, self.feature_axis)
 
     def _moves(self, x: Tensor) -> bool:

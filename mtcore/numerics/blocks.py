@@ -25,6 +25,8 @@ def weight_matrix(weight: Tensor, channel_axis: int = 0) -> Tensor:
 
 def token_matrix(x: Tensor) -> Tensor:
     """View an activation [..., features] as [tokens, features]; a scalar as [1, 1]."""
+    if x.dim() == 2:
+        return x
     return x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
 
 

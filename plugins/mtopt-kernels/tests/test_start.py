@@ -14,7 +14,7 @@ from mtcore.formats.catalog import FP8, INT4_B128, INT8_ROW, NVFP4
 from mtopt_kernels import launch
 from mtopt_kernels import start as starting
 from mtopt_kernels.kernels.blocks import blocks_kernel
-from mtopt_kernels.kernels.rectangles import rectangles_kernel
+from mtopt_kernels.kernels.rectangles import parted_kernel, rectangles_kernel
 
 
 class Driver:
@@ -45,10 +45,11 @@ def gpu(monkeypatch, tmp_path):
     fake = Driver()
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(starting, "_COMPILED", {})
+    monkeypatch.setattr(launch, "_AGAIN", {})
     monkeypatch.setattr(launch, "start", starting.start_directly)
     monkeypatch.setattr(driver, "_active", fake)
     yield fake
-    for kernel in (rectangles_kernel, blocks_kernel):
+    for kernel in (rectangles_kernel, parted_kernel, blocks_kernel):
         for cache, *_ in kernel.device_caches.values():
             for compiled in cache.values():
                 compiled.module = None  # newer Tritons unload it when it goes, with a driver that is not there
@@ -59,9 +60,9 @@ def gpu(monkeypatch, tmp_path):
 def test_the_second_start_skips_triton_and_tells_the_driver_the_same(gpu, monkeypatch, fmt):
     x, outer = torch.randn(64, 4096).bfloat16(), torch.ones(())
     amax = torch.ones(fmt.block.grid(64, 4096))
-    launch.fake_quantize(x, amax, outer, format_key(fmt))
+    launch.quantize(x, amax, outer, format_key(fmt))
     monkeypatch.setattr(JITFunction, "run", lambda *_, **__: pytest.fail("Triton's own start"))
-    launch.fake_quantize(x, amax, outer, format_key(fmt))
+    launch.quantize(x, amax, outer, format_key(fmt))
     first, second = gpu.started
     assert len(first) == len(second)
     for ours, tritons in zip(second, first, strict=True):
@@ -69,6 +70,52 @@ def test_the_second_start_skips_triton_and_tells_the_driver_the_same(gpu, monkey
             assert (ours is tritons) or (ours.shape, ours.dtype) == (tritons.shape, tritons.dtype)
         elif not isinstance(tritons, triton.compiler.compiler.LazyDict):
             assert ours == tritons
+
+
+@pytest.mark.parametrize("fmt", [FP8, NVFP4, INT4_B128, INT8_ROW], ids=lambda fmt: fmt.name)
+def test_rounding_again_works_nothing_out_and_tells_the_driver_the_same_with_addresses(gpu, monkeypatch, fmt):
+    one, other = (torch.randn(64, 4096).bfloat16() for _ in range(2))
+    amax, outer, key = torch.ones(fmt.block.grid(64, 4096)), torch.ones(()), format_key(fmt)
+    launch.fake_quantize(one, amax, outer, key)
+    monkeypatch.setattr(launch, "start", lambda *_, **__: pytest.fail("worked out again"))
+    out = launch.fake_quantize(other, amax, outer, key)
+    first, second = gpu.started
+    replaced = {place: tensor for place, tensor in enumerate(first) if isinstance(tensor, torch.Tensor)}
+    addresses = {amax.data_ptr(), outer.data_ptr(), other.data_ptr(), out.data_ptr()}
+    assert {second[place] for place in replaced} <= addresses
+    assert {other.data_ptr(), out.data_ptr(), amax.data_ptr()} <= {second[place] for place in replaced}
+    hooks = slice(6, 9)  # what is told to profilers
+    assert second[hooks] == (None, None, None)
+    kept = [place for place in range(len(first)) if place not in replaced and place not in range(6, 9)]
+    assert [first[place] for place in kept] == [second[place] for place in kept]
+
+
+def test_other_kinds_of_tensors_are_looked_at_again(gpu):
+    x, key = torch.randn(64, 4096).bfloat16(), format_key(INT8_ROW)
+    for matrix in (x, x[:, 1:], x.float(), x[:32], x[::2]):
+        launch.fake_quantize(matrix, None, None, key)
+    assert len(launch._AGAIN) == 5
+
+
+def test_a_start_that_touches_other_tensors_is_not_made_again(gpu):
+    x, key = torch.randn(64, 4096).bfloat16(), format_key(INT8_ROW)
+    for _ in range(2):
+        launch.fake_quantize(x.t(), None, None, key)  # works on a copy
+    assert list(launch._AGAIN.values()) == [None]
+    assert len(gpu.started) == 2
+
+
+def test_a_profiler_is_told_by_triton(gpu):
+    x, key = torch.randn(64, 4096).bfloat16(), format_key(INT8_ROW)
+    told = []
+    hook = triton.knobs.runtime.launch_enter_hook
+    launch.fake_quantize(x, None, None, key)
+    hook.add(told.append)
+    try:
+        launch.fake_quantize(x, None, None, key)
+    finally:
+        hook.remove(told.append)
+    assert gpu.started[1][7] is hook
 
 
 def test_arguments_that_triton_compiles_differently_are_of_different_kinds():

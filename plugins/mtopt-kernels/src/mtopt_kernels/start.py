@@ -2,19 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
+from triton.runtime import driver
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 _COMPILED: dict[tuple[Any, ...], Any] = {}
 """Compiled kernels by kernel, device, warps and the kinds of their arguments."""
 
 
-def start(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> None:
+KNOWN_TRITONS = ("3.6", "3.9")
+"""Versions whose compiled kernels were seen to be started as `Started.again` does."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A start that was made, to be made again with other tensors of the same kinds.
+
+    Attributes:
+        compiled: what Triton made of the kernel; None where it was not started on a GPU.
+        programs, arguments: of the start; tensors that `again` is to replace are their places among its own.
+        places: (place in arguments, place among the tensors given to `again`).
+    """
+
+    compiled: Any
+    programs: int
+    arguments: tuple[Any, ...]
+    places: tuple[tuple[int, int], ...] = ()
+
+    def of(self, tensors: Sequence[Tensor | None]) -> Started | None:
+        """The start as one of these tensors; None where it reads or writes others, or cannot be made again."""
+        if self.compiled is None or triton.__version__[:3] not in KNOWN_TRITONS:
+            return None
+        places = []
+        for place, argument in enumerate(self.arguments):
+            if isinstance(argument, Tensor):
+                same = [number for number, tensor in enumerate(tensors) if tensor is argument]
+                if not same:
+                    return None
+                places.append((place, same[0]))
+        arguments = tuple(0 if isinstance(argument, Tensor) else argument for argument in self.arguments)
+        return Started(self.compiled, self.programs, arguments, tuple(places))
+
+    def again(self, *tensors: Tensor | None, device: int) -> bool:
+        """Start once more, with addresses for tensors and nothing looked at again.
+
+        Returns:
+            Whether it was: not where another device is the current one, and not while a profiler listens, which
+            Triton itself must tell.
+        """
+        if device != driver.active.get_current_device() or triton.knobs.runtime.launch_enter_hook.calls:
+            return False
+        arguments = list(self.arguments)
+        for place, number in self.places:
+            arguments[place] = tensors[number].data_ptr()  # type: ignore[union-attr]
+        compiled, stream = self.compiled, driver.active.get_current_stream(device)
+        compiled.run(
+            self.programs, 1, 1, stream, compiled.function, compiled.packed_metadata, None, None, None, *arguments
+        )
+        return True
+
+
+def start(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> Started:
     """Run `programs` programs of a Triton kernel on the device of its first argument, a tensor or its descriptor.
 
     Triton examines every argument at every launch, which takes longer than many a kernel runs. What it compiles
@@ -25,22 +80,23 @@ def start(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool =
     device = _device_of(arguments[0])
     if device.type != "cuda":  # in the interpreter, or written down by `mtopt_kernels.ahead`
         kernel[(programs,)](*arguments, num_warps=warps, **_options(early))
-    elif device.index == torch.cuda.current_device():
-        start_directly(kernel, programs, *arguments, warps=warps, early=early)
-    else:
-        with torch.cuda.device(device):
-            start_directly(kernel, programs, *arguments, warps=warps, early=early)
+        return Started(None, programs, arguments)
+    if device.index == torch.cuda.current_device():
+        return start_directly(kernel, programs, *arguments, warps=warps, early=early)
+    with torch.cuda.device(device):
+        return start_directly(kernel, programs, *arguments, warps=warps, early=early)
 
 
-def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> None:
+def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> Started:
     """`start` on the current device."""
     device = _device_of(arguments[0])
     key = (kernel, device.index, warps, *map(_kind, arguments, _constant_places(kernel)))
     compiled = _COMPILED.get(key)
     if compiled is None or triton.knobs.runtime.launch_enter_hook.calls:  # a profiler's
-        _COMPILED[key] = kernel[(programs,)](*arguments, num_warps=warps, **_options(early))
+        compiled = _COMPILED[key] = kernel[(programs,)](*arguments, num_warps=warps, **_options(early))
     else:
         compiled[(programs, 1, 1)](*arguments)
+    return Started(compiled, programs, arguments)
 
 
 def _options(early: bool) -> dict[str, bool]:

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mtcore.backends import Use
+from mtcore.backends import Use, format_key, reference
 from mtcore.formats import builtin_formats
 from mtcore.testing import KernelContract
+from mtcore.testing.compare import assert_same_bits
+from mtcore.testing.formats import sample
 from mtopt_kernels import launch, specs
 
 NAMES = ("fp8", "fp8_row", "fp8_128x128", "nvfp4", "mxfp8_e5m2", "mxfp4_half_up", "mxint8_floor", "int4_b128_full")
@@ -43,3 +45,19 @@ class TestStreaming(KernelContract):
     @pytest.fixture
     def fmt(self, name):
         return FORMATS[name]
+
+
+@pytest.mark.parametrize("op", ["fake_quantize", "quantize"])
+@pytest.mark.parametrize("name", ["fp8_row", "int8_row_full"])
+@pytest.mark.parametrize("bad", [1.0, float("nan"), float("inf")])
+def test_long_rows_are_read_in_parts_and_end_as_in_the_reference(op, name, bad):
+    x = sample((3, 9001), torch.bfloat16)
+    x[2, 9000] = bad
+    key = format_key(FORMATS[name])
+    found, expected = getattr(launch, op)(x, None, None, key), getattr(reference, op)(x, None, None, key)
+    for ours, theirs in zip(as_tuple(found), as_tuple(expected), strict=True):
+        assert_same_bits(ours, theirs, f"{op} {name}")
+
+
+def as_tuple(results):
+    return results if isinstance(results, tuple) else (results,)
