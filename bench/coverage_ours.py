@@ -14,10 +14,10 @@ from coverage_client import logits
 from torch import Tensor
 
 from mtcore.flow import LoadedModel, export_model, load_checkpoint
-from mtcore.nn import QuantModule
 from mtcore.plan import ModulePlan, Plan
 from mtcore.plugins import default_registry
-from mtcore.quantization import apply_plan, plan_model, quantized_of
+from mtcore.quantization import apply_plan, plan_model
+from mtopt_hf.as_client import compute_as_transformers
 from mtopt_hf.quantizer import registered
 from mtopt_hf.quiet import quiet_transformers
 
@@ -53,7 +53,7 @@ def quantize(loaded: Any, case: Case, recipe: str, out: Path) -> tuple[dict[str,
     model = apply_plan(loaded.model, plan, [inputs])
     export_model(model, out, source=loaded.files)
     ours = logits(model, inputs)
-    _compute_as_transformers(model)
+    compute_as_transformers(model)
     return {"mtopt_hf": ours, "transformers": logits(model, inputs)}, facts
 
 
@@ -96,20 +96,6 @@ def _told(plan: Plan) -> dict[str, Any]:
         size = sum(torch.Size(shape).numel() for _, shape in module.shapes if len(shape) > 1)
         counts["quantized" if module.quantized else module.reason] += size
     return {reason: size for reason, size in counts.items() if size}
-
-
-def _compute_as_transformers(model: torch.nn.Module) -> None:
-    """It rounds NVFP4 weights to bf16, and does not quantize what goes into merged experts."""
-    for planned in quantized_of(model).plan.quantized:
-        module = model.get_submodule(planned.name)
-        assert isinstance(module, QuantModule)
-        module.fold_weights()
-        for slot, quantizer in module.quantizers():
-            if quantizer.is_weight and quantizer.format.outer is not None:
-                weight = module.weight_of(slot)
-                weight.data.copy_(weight.data.bfloat16())
-            elif planned.spec == "experts":
-                quantizer.disable()
 
 
 def quiet() -> Any:

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from mtcore.formats.element import E4M3, FP32, INT8, IntElement
 from mtcore.formats.tensor import PER_ROW, PER_TENSOR, Block, Scale, TensorFormat
 
-INT8_TENSOR = TensorFormat("int8", INT8, (Scale(FP32, PER_TENSOR),), summary="8-bit integers, one scale a tensor")
+INT8_TENSOR = TensorFormat(
+    "int8",
+    IntElement(8),
+    (Scale(FP32, PER_TENSOR),),
+    summary="8-bit integers, one scale a tensor, amax / 127, codes down to -128",
+)
+"""For activations: a static scale leaves values beyond its amax, and what serves them (vLLM, TensorRT) saturates at
+-128. Weights have rows, whose codes keep to -127, for kernels that want a symmetric range."""
 INT8_ROW = TensorFormat(
     "int8_row",
     INT8,

@@ -204,10 +204,18 @@ def test_tiny_blocks_beside_large_ones_are_not_flushed():
 
 @pytest.mark.parametrize("fmt", [INT8_TENSOR, FP8, FP8_ROW, NVFP4], ids=lambda f: f.name)
 def test_a_static_amax_saturates_what_lies_beyond(fmt):
-    x = torch.tensor([[1.0, -100.0] * 8])
+    x = torch.tensor([[1.0, 100.0] * 4 + [1.0, -100.0] * 4])
     amax = torch.full(fmt.block.grid(1, 16), 2.0)
     fake = fake_quantize(x, qparams_from_amax(amax, fmt, outer_amax=torch.tensor(2.0)))
-    assert fake.abs().max() == pytest.approx(2.0, rel=1e-6)
+    assert fake.max() == pytest.approx(2.0, rel=1e-6)
+    assert fake.min() == pytest.approx(2.0 * fmt.element.min / fmt.target, rel=1e-6)
+
+
+def test_int8_with_one_scale_saturates_as_its_servers_do_and_rows_keep_a_symmetric_range():
+    x = torch.tensor([[-100.0, 100.0]])
+    for fmt, low in ((INT8_TENSOR, -128), (INT8_ROW, -127)):
+        coded = quantize(x, qparams_from_amax(torch.full((1, 1), 2.0), fmt))
+        assert coded.qdata.tolist() == [[low, 127]]
 
 
 def test_two_level_scales_without_the_outer_amax_are_refused():

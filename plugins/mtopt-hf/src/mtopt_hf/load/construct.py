@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import CompressedTensorsConfig, GenerationMixin, PreTrainedModel
 
 from mtcore.errors import ModelError
 from mtopt_hf.load.model_class import model_class
@@ -71,6 +72,9 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
     rounds the scales. In fp32 that is what `mtcore.numerics.dequantize` gives, bit for bit; NVFP4 weights are
     rounded to bf16 in between. Inputs are quantized and dequantized in each forward, in the dtype of the model.
 
+    Weights with zero points are decoded while they are loaded (`dequantize=True`): otherwise transformers 5.23
+    expects the zero points unpacked, and refuses the packed ones that compressed-tensors itself writes.
+
     Args:
         folder: a checkpoint directory.
         dtype: to compute in; "auto" is that of config.json.
@@ -78,7 +82,13 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
     Raises:
         ModelError: transformers cannot open it.
     """
-    model: Any = construct_model(str(folder), read_json(folder / "config.json"), dtype=dtype)
+    config = read_json(folder / "config.json")
+    if _has_zero_points(config):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="You passed `quantization_config`")  # as its own docs tell to
+            decoded = CompressedTensorsConfig(dequantize=True)
+            return construct_model(str(folder), config, dtype=dtype, quantization_config=decoded)
+    model: Any = construct_model(str(folder), config, dtype=dtype)
     if not hasattr(getattr(model, "hf_quantizer", None), "compressor"):
         raise ModelError(f"{folder}: this is no compressed-tensors checkpoint")
     model.hf_quantizer.compressor.decompress_model(model)  # the library would do it in the first forward
@@ -89,6 +99,12 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
             weight.data = weight.data.to(model.dtype)
     result: PreTrainedModel = model
     return result
+
+
+def _has_zero_points(config: Mapping[str, Any]) -> bool:
+    """Whether any weights of a compressed-tensors configuration are asymmetric."""
+    groups = (config.get("quantization_config") or {}).get("config_groups") or {}
+    return any((group.get("weights") or {}).get("symmetric") is False for group in groups.values())
 
 
 def example_inputs(model: PreTrainedModel) -> dict[str, Any]:
