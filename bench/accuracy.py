@@ -40,6 +40,7 @@ FP8, FP8_ROW, INT8, NVFP4, NVFP4_WEIGHTS, INT4 = EVERY
 SMOOTH = {"method": "smoothquant", "size": "rms"}
 LOGITS = {"method": "autoround", "scope": "model", "norms": 0.02, "direction": "signed"}
 BLOCKS = {"method": "autoround", "direction": "signed", "steps": 100}
+OUTPUTS = {"method": "svdquant", "strong": "outputs"}
 ALGORITHMS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "gptq": ("gptq", EVERY),
     "smoothquant (rms), gptq": ([SMOOTH, "gptq"], (INT8, NVFP4, NVFP4_WEIGHTS, INT4)),
@@ -54,7 +55,9 @@ ALGORITHMS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "awq lite": ("awq", EVERY),
     "awq clip": ({"method": "awq", "variant": "clip"}, (NVFP4, NVFP4_WEIGHTS, INT4)),
     "local_hessian": ("local_hessian", EVERY),
-    "svdquant": ("svdquant", (NVFP4,)),
+    "svdquant": ("svdquant", (NVFP4, NVFP4_WEIGHTS, INT4)),
+    "svdquant (outputs)": (OUTPUTS, (NVFP4, NVFP4_WEIGHTS, INT4)),
+    "smoothquant (rms), svdquant (outputs)": ([SMOOTH, OUTPUTS], (NVFP4, NVFP4_WEIGHTS, INT4)),
     "mse": ("mse", EVERY),
     "smoothquant (rms)": (SMOOTH, EVERY),
     "smoothquant": ("smoothquant", EVERY),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
@@ -38,6 +39,19 @@ def choose_amax(
     else:
         cost = quadratic(fmt.block, hessian)
     return search_amax(weight, fmt, amax, outer, cost)
+
+
+@dataclass(frozen=True)
+class BlockScales:
+    """`choose_amax` for one block of columns at a time, from values that already make good for earlier errors."""
+
+    format: TensorFormat
+    how: ScaleChoice
+
+    def __call__(self, values: Tensor, hessian: Tensor, outer: Tensor | None) -> Tensor:
+        """Values [rows, wide] and the block's part of H → fp32 [grid rows, 1]."""
+        values = values.contiguous()
+        return choose_amax(values, self.format, block_amax(values, self.format.block), outer, hessian, self.how)
 
 
 def search_amax(weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor | None, cost: BlockError) -> Tensor:

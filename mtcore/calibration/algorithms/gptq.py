@@ -6,14 +6,14 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
 from mtcore.calibration.math import corrected_weight, descend, gptq
+from mtcore.calibration.math.replay import Replay
 from mtcore.calibration.products import InputProducts
 from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers, weight_of
-from mtcore.calibration.scales import ScaleChoice, choose_amax, refuse_transformed
+from mtcore.calibration.scales import BlockScales, ScaleChoice, choose_amax, refuse_transformed
 from mtcore.calibration.sequential import walk_blocks
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, joined
@@ -70,10 +70,11 @@ def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
     quantizers = dict(planned_quantizers(run))
     refuse_transformed(quantizers, "gptq")
     run_max(run, MaxOptions())
+    replay = Replay()  # layers of one shape share their graphs
 
     def round_group(names: tuple[str, ...], products: InputProducts) -> None:
         for together in _same_scales(quantizers, names):
-            _round_weights(run, options, quantizers, together, products)
+            _round_weights(run, options, quantizers, together, products, replay)
 
     if options.sequential == "none":
         run.statistics.need(wanted(run, options) or {})
@@ -137,7 +138,12 @@ def _same_outer(one: TensorQuantizer, other: TensorQuantizer) -> bool:
 
 
 def _round_weights(
-    run: CalibrationRun, options: GptqOptions, quantizers: Quantizers, names: list[str], products: InputProducts
+    run: CalibrationRun,
+    options: GptqOptions,
+    quantizers: Quantizers,
+    names: list[str],
+    products: InputProducts,
+    replay: Replay,
 ) -> None:
     """Round the weights of layers that read one input, one under the other: rows do not touch each other."""
     quantizer = quantizers[names[0], "weight"]
@@ -154,11 +160,6 @@ def _round_weights(
     )
     amax = choose_amax(target, fmt, amax, outer, hessian, options.scales)
 
-    def estimate(values: Tensor, where: slice) -> Tensor:
-        values = values.contiguous()
-        own = hessian[where, where]
-        return choose_amax(values, fmt, block_amax(values, fmt.block), outer, own, options.scales)
-
     blocked = fmt.block.cols != WHOLE and options.order != "importance"
     rounded = gptq(
         target,
@@ -169,7 +170,8 @@ def _round_weights(
         order=options.order,
         damping=options.damping,
         step=options.step,
-        estimate=estimate if options.estimate and blocked else None,
+        estimate=BlockScales(fmt, options.scales) if options.estimate and blocked else None,
+        replay=replay,
     )
     values = rounded.weight
     if options.passes:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mtcore.calibration.math.columns import ColumnRounding
+from mtcore.calibration.math.columns import multipliers_by_row
+from mtcore.calibration.math.errors import diagonal_blocks
 from mtcore.calibration.math.factors import inverse_factor
+from mtcore.calibration.math.gptq_steps import BlockOrder, Estimate, EstimatingStep, FixedStep, steps
+from mtcore.calibration.math.replay import Replay
 from mtcore.errors import FormatError
 from mtcore.formats import WHOLE, TensorFormat
 from mtcore.numerics import qparams_from_amax
@@ -18,9 +20,6 @@ from mtcore.numerics import qparams_from_amax
 Order = Literal["given", "importance", "blocks"]
 """In which order columns are rounded: as they stand; by falling diagonal of H (act-order); or the same block by
 block, so that a block's columns stay together and its scales can be estimated when its turn comes."""
-
-Estimate = Callable[[Tensor, slice], Tensor]
-"""From the present values [rows, wide] of one block of columns, and where it stands, to its amax [grid rows, 1]."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ def gptq(
     damping: float = 0.01,
     step: int = 128,
     estimate: Estimate | None = None,
+    replay: Replay | None = None,
 ) -> RoundedWeight:
     """Round a weight so that tr((Q - W) H (Q - W)ᵀ) is small.
 
@@ -59,10 +59,11 @@ def gptq(
         outer_amax: fp32 [], for two-level formats.
         order: see `Order`.
         damping: this share of the mean of H's diagonal is added to the diagonal.
-        step: columns after which the rest of the matrix is brought up to date.
+        step: columns after which the rest of the matrix is brought up to date; with `estimate`, whole blocks.
         estimate: finds the scales of a block of columns when its turn comes, from values that already make good
             for earlier errors; needs order "blocks" or "given" and a format with blocks along columns. Where None,
             `amax` stays.
+        replay: runs the steps; kept from call to call it spares a GPU most launches.
 
     Raises:
         CalibrationError: H is not finite, or no damping makes it positive definite.
@@ -75,36 +76,29 @@ def gptq(
             f"format {fmt.name!r}, order {order!r}: scales can be estimated on the way only where the columns of a "
             "block are rounded together (order blocks or given, and a format with blocks along the columns)"
         )
-    importance = hessian.diagonal()
-    columns = column_order(importance, wide, order)
+    columns = column_order(hessian.diagonal(), wide, order)
     factor = inverse_factor(hessian[columns][:, columns], damping).to(weight.dtype)
-    columns_list: list[int] = columns.tolist()
-    pivots: list[float] = factor.diagonal().tolist()
     work = weight.T[columns].contiguous()  # one row a column, in the order of the work
     done = torch.empty_like(work)
     amax = amax.clone()
-    column = ColumnRounding(qparams_from_amax(amax, fmt, outer_amax), rows, cols)
-    seen = -1
-    for start in range(0, cols, step):
-        stop = min(start + step, cols)
-        errors = torch.empty_like(work[start:stop])
-        for i in range(start, stop):
-            group = columns_list[i] // wide
-            if estimate is not None and group != seen:
-                where = slice(group * wide, min(group * wide + wide, cols))
-                present = _present(work, errors, factor, start, i, stop, i + where.stop - where.start)
-                unsorted = torch.empty_like(present)
-                unsorted[columns[i : i + len(present)] - where.start] = present
-                amax[:, group : group + 1] = estimate(unsorted.T, where)
-                column = ColumnRounding(qparams_from_amax(amax, fmt, outer_amax), rows, cols)
-                seen = group
-            rounded = column(work[i], columns_list[i])
-            error = (work[i] - rounded) / pivots[i]
-            done[i] = rounded
-            errors[i - start] = error
-            if i + 1 < stop:
-                work[i + 1 : stop].addr_(factor[i, i + 1 : stop], error, alpha=-1)
-        work[stop:] -= factor[start:stop, stop:].T @ errors
+    outer = () if outer_amax is None else (outer_amax,)
+    replay = Replay() if replay is None else replay
+    if estimate is None:
+        multipliers = multipliers_by_row(qparams_from_amax(amax, fmt, outer_amax), rows, cols)[columns // wide]
+        sizes: tuple[int, ...] = (1,) * cols
+    else:
+        blocks = BlockOrder.of(columns, wide)
+        hessians, sizes = diagonal_blocks(hessian, wide)[blocks.groups], blocks.sizes
+    for part, within in steps(sizes, step):
+        now, own = work[part], factor[part, part]
+        if estimate is None:
+            done[part], errors = replay(FixedStep(fmt), now, own, multipliers[part], *outer)
+        else:
+            todo = EstimatingStep(fmt, estimate, sizes[within])
+            places = blocks.places[part] - part.start
+            done[part], errors, found = replay(todo, now, own, hessians[within], places, *outer)
+            amax[:, blocks.groups[within]] = found
+        work[part.stop :] -= factor[part, part.stop :].T @ errors
     result = torch.empty_like(work)
     result[columns] = done
     return RoundedWeight(result.T.contiguous(), amax)
@@ -128,12 +122,3 @@ def column_order(importance: Tensor, wide: int, order: Order) -> Tensor:
     totals.index_add_(0, group, importance.double())
     rank = totals.argsort(descending=True, stable=True).argsort()
     return falling[rank[group[falling]].argsort(stable=True)]
-
-
-def _present(work: Tensor, errors: Tensor, factor: Tensor, start: int, i: int, stop: int, end: int) -> Tensor:
-    """Columns i … end of the work, with the errors of columns start … i made good for in all of them."""
-    inside = work[i : min(stop, end)]
-    if end <= stop:
-        return inside
-    beyond = work[stop:end] - factor[start:i, stop:end].T @ errors[: i - start]
-    return torch.cat((inside, beyond))

@@ -59,7 +59,8 @@ def scaled_amax(amax: Tensor, start: float, stop: float, step: float) -> Tensor:
     if not (0 < start <= stop and step > 0 and math.isfinite(stop)):
         raise ValueError(f"a search from {start} to {stop} in steps of {step}: 0 < start ≤ stop and step > 0")
     count = int((stop - start) / step + 1e-9) + 1
-    multiples = torch.tensor([1.0, *(start + step * i for i in range(count))], device=amax.device)
+    steps = torch.arange(count, dtype=torch.float64, device=amax.device) * step + start
+    multiples = torch.cat((torch.ones_like(steps[:1]), steps)).float()  # on the device, nothing is copied to it
     return amax * multiples[:, None, None]
 
 
@@ -89,9 +90,8 @@ def swept_amax(
     codes = qparams.scale.view(torch.uint8).to(torch.int16)
     largest = max(code for code in range(2**element.bits) if element.value_of(code) == element.max)
     smallest = 0 if isinstance(element, PowerOfTwoElement) else 1
-    offsets = torch.tensor(
-        [*range(-1, -below - 1, -1), *range(1, above + 1)], dtype=torch.int16, device=amax.device
-    )
+    lower = torch.arange(-1, -below - 1, -1, dtype=torch.int16, device=amax.device)
+    offsets = torch.cat((lower, torch.arange(1, above + 1, dtype=torch.int16, device=amax.device)))
     moved = (codes + offsets[:, None, None]).clamp(smallest, largest).to(torch.uint8)
     scales = decode(moved.view(qparams.scale.dtype), element)
     found = torch.where(amax > 0, _amax_of(scales, fmt, qparams.scale_2), amax)

@@ -6,6 +6,7 @@ import torch
 from mtcore.calibration.math.errors import output_error, squares
 from mtcore.calibration.math.factors import damped
 from mtcore.calibration.math.gptq import column_order, gptq
+from mtcore.calibration.math.gptq_steps import BlockOrder
 from mtcore.calibration.math.scale_search import best_amax, scaled_amax
 from mtcore.errors import CalibrationError, FormatError
 from mtcore.numerics import block_amax, fake_quantize, qparams_from_amax, quantize, tensor_amax
@@ -79,39 +80,53 @@ def test_scales_can_be_estimated_on_the_way(formats, layer, order, cols):
     amax, _ = scales(weight, fmt)
     seen = []
 
-    def estimate(values, where):
-        seen.append((where.start, values.shape))
+    def estimate(values, own, outer):
+        seen.append((own.shape, values.shape))
         found = scaled_amax(block_amax(values, fmt.block), 0.6, 1.0, 0.05)
         return best_amax(values, fmt, found, squares(fmt.block))
 
     found = gptq(weight, hessian, fmt, amax, order=order, estimate=estimate, step=24)
-    assert sorted(seen) == [(s, (32, min(32, cols - s))) for s in range(0, cols, 32)]
+    wides = [min(32, cols - s) for s in range(0, cols, 32)]
+    assert sorted(seen) == sorted(((wide, wide), (32, wide)) for wide in wides)
     assert torch.equal(fake_quantize(found.weight, qparams_from_amax(found.amax, fmt)), found.weight)
     fixed = gptq(weight, hessian, fmt, amax, order=order)
     assert output_error(found.weight - weight, hessian) < output_error(fixed.weight - weight, hessian)
 
 
-def test_an_estimate_sees_the_values_that_fixed_scales_would_round(formats, layer):
+@pytest.mark.parametrize("step", [20, 32, 96])
+def test_an_estimate_sees_the_values_that_fixed_scales_would_round(formats, layer, step):
     """With an estimate that returns the scales it was given, nothing changes: the values shown are up to date."""
     fmt = formats["int4_b32"]
     weight, _, hessian = layer(8, 96)
     amax, _ = scales(weight, fmt)
-    plain = gptq(weight, hessian, fmt, amax, order="blocks", step=20)
+    order = BlockOrder.of(column_order(hessian.diagonal(), 32, "blocks"), 32).groups.tolist()
+    plain = gptq(weight, hessian, fmt, amax, order="blocks", step=32)
+    coming = iter(order)
     same = gptq(
-        weight, hessian, fmt, amax, order="blocks", step=20, estimate=lambda _, w: amax[:, w.start // 32, None]
+        weight, hessian, fmt, amax, order="blocks", step=step, estimate=lambda *_: amax[:, next(coming), None]
     )
-    assert torch.equal(plain.weight, same.weight)
+    assert (plain.weight != same.weight).float().mean() <= 0.01  # steps are summed in another order
     first = []
+    gptq(
+        weight, hessian, fmt, amax, order="given", step=step, estimate=lambda v, *_: first.append(v) or amax[:, :1]
+    )
+    assert torch.equal(first[0], weight[:, :32])
+
+
+def test_an_estimate_sees_its_blocks_part_of_the_hessian(formats, layer):
+    fmt = formats["int4_b32"]
+    weight, _, hessian = layer(8, 72)
+    parts = []
     gptq(
         weight,
         hessian,
         fmt,
-        amax,
+        scales(weight, fmt)[0],
         order="given",
-        step=20,
-        estimate=lambda v, w: first.append(v) or block_amax(v, fmt.block),
+        estimate=lambda v, own, _: parts.append(own) or block_amax(v, fmt.block),
     )
-    assert torch.equal(first[0], weight[:, :32])
+    for start, own in zip((0, 32, 64), parts, strict=True):
+        assert torch.equal(own, hessian[start : start + 32, start : start + 32])
 
 
 def test_the_result_does_not_depend_on_the_step(formats, layer):
