@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.text import Text
 
-from mtcore.cli.fold import fold_names, skeleton
 from mtcore.cli.views import print_table
 from mtcore.files import show_bytes
+from mtcore.plan.fold import fold_names, folded, skeleton
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtcore.plan.plan import Finding, ModulePlan, Plan, ScaleGroup, SlotPlan
+    from mtcore.plan.plan import ModulePlan, Plan, ScaleGroup, SlotPlan
 
 T = TypeVar("T")
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -29,13 +30,13 @@ def draw_plan(console: Console, plan: Plan, *, every_module: bool = False) -> No
 
 
 def draw_findings(console: Console, plan: Plan, *, notes: bool = False) -> None:
-    """Prints what a user should know before the run, one line each; notes are only counted unless asked for."""
-    hidden = 0
-    for finding in plan.findings:
-        if finding.level == "note" and not notes:
-            hidden += 1
-        else:
-            console.print(_line(finding), soft_wrap=True)
+    """Prints what a user should know before the run; with `notes`, every one of them."""
+    shown = [finding for finding in plan.findings if notes or finding.level != "note"]
+    hidden = len(plan.findings) - len(shown)
+    for level, same in groupby(shown, key=lambda finding: finding.level):
+        told = [(finding.where, finding.message) for finding in same]
+        for where, message in told if notes else folded(told):
+            console.print(_line(level, where, message), soft_wrap=True)
     if hidden:
         console.print(f"[dim]{hidden} notes; `mtopt plan --all` shows them[/]")
 
@@ -126,6 +127,5 @@ def _grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
     return list(groups.values())
 
 
-def _line(finding: Finding) -> Text:
-    where = f"{finding.where}: " if finding.where else ""
-    return Text.assemble((finding.level, _STYLE[finding.level]), f" {where}{finding.message}")
+def _line(level: str, where: str, message: str) -> Text:
+    return Text.assemble((level, _STYLE[level]), f" {where}: {message}" if where else f" {message}")

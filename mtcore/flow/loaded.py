@@ -35,6 +35,7 @@ class LoadedModel:
         files: configuration and files that an exporter writes beside the weights.
         example_inputs: keyword arguments of one small forward, for the trace; empty: to be guessed.
         loader: name of the plugin that loaded it.
+        predicts_next: whether it is a causal language model: perplexity is asked of no other.
         quantized_as: how the checkpoint is quantized already, or None; such a model can be run but not planned.
     """
 
@@ -44,6 +45,7 @@ class LoadedModel:
     files: SourceFiles = field(default_factory=SourceFiles)
     example_inputs: dict[str, Any] = field(default_factory=dict)
     loader: str = ""
+    predicts_next: bool = True
     quantized_as: str | None = None
 
     @property

@@ -282,6 +282,9 @@ def evaluate_checkpoint(
     """
     run = RunUnderWay.of(registry, reporter, source)
     loaded = run.load()
+    if not loaded.predicts_next:
+        kind = type(loaded.model).__name__
+        raise ModelError(f"{source}: {kind} is no causal language model, and perplexity is of those only")
     widen_on_cpu(loaded.model)
     batches = run.registry.calibration_batches(text, loaded, data or DataOptions())
     with run.registry.phase(run.facts, "evaluate"):

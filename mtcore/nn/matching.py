@@ -13,10 +13,15 @@ from mtcore.nn.spec import QuantModuleSpec
 
 @dataclass(frozen=True)
 class Match:
-    """The record for a module, or None and the reason why there is none."""
+    """The record for a module, or None and the reason why there is none.
+
+    `kin`: the record of the nearest base class, where only its forward was overridden: rules that leave such
+    layers alone mean this one too.
+    """
 
     spec: QuantModuleSpec | None
     reason: str
+    kin: QuantModuleSpec | None = None
 
 
 def type_key(module: nn.Module) -> str:
@@ -41,5 +46,6 @@ def match_spec(module: nn.Module, specs: Iterable[QuantModuleSpec]) -> Match:
         if base in by_type:
             if type(module).forward is base.forward:
                 return Match(by_type[base], "")
-            return Match(None, f"{type(module).__name__} overrides the forward of {by_type[base].name}")
+            kin = by_type[base]
+            return Match(None, f"{type(module).__name__} overrides the forward of {kin.name}", kin)
     return Match(None, f"no quantized form of {type_key(module)} is registered")

@@ -12,26 +12,35 @@ _SHOWN = 10
 """How many of the largest left-out weights a message lists."""
 
 
+_RANK = {"quantized": 2, "explained": 1, "unexplained": 0}
+
+
 def measure_coverage(model: nn.Module, modules: Sequence[ModulePlan]) -> Coverage:
     """Count matrix-weight elements; a parameter that several modules hold counts once, quantized if anywhere."""
-    rank = {"quantized": 2, "explained": 1, "unexplained": 0}
+    best = _best(model, modules).values()
+    sizes = {state: sum(size for size, s in best if s == state) for state in _RANK}
+    return Coverage(sum(sizes.values()), sizes["quantized"], sizes["unexplained"])
+
+
+def _best(model: nn.Module, modules: Sequence[ModulePlan]) -> dict[int, tuple[int, str]]:
+    """By identity of a parameter: its elements, and the best that happens to it in any module that holds it."""
     best: dict[int, tuple[int, str]] = {}
     for planned, parameter, size, key in _matrix_weights(model, modules):
         state = _state(planned, parameter)
-        if key not in best or rank[state] > rank[best[key][1]]:
+        if key not in best or _RANK[state] > _RANK[best[key][1]]:
             best[key] = (size, state)
-    sizes = {state: sum(size for size, s in best.values() if s == state) for state in rank}
-    return Coverage(sum(sizes.values()), sizes["quantized"], sizes["unexplained"])
+    return best
 
 
 def coverage_findings(
     model: nn.Module, modules: Sequence[ModulePlan], coverage: Coverage, limit: float
 ) -> Iterable[Finding]:
     """Weights that nobody decided about: a warning each if they are few, one error if they exceed the limit."""
+    best = _best(model, modules)
     left = [
         (size, planned, parameter)
-        for planned, parameter, size, _ in _matrix_weights(model, modules)
-        if _state(planned, parameter) == "unexplained"
+        for planned, parameter, size, key in _matrix_weights(model, modules)
+        if best[key][1] == "unexplained"
     ]
     left.sort(key=lambda item: (-item[0], item[1].name))
     for size, planned, parameter in left[:_SHOWN]:

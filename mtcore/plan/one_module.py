@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -38,10 +38,11 @@ def plan_module(
     if match.spec is not None:
         slots, reason, by_rule = _plan_slots(name, key, match.spec, tuple(parameters), facts, book)
     else:
-        decisions = [book.decide(name, parameter, is_weight=True, module_type=key) for parameter in parameters]
-        off = [d.rule for d in decisions if d.rule is not None and not d.rule.enable]
-        if off and len(off) == len(decisions):
-            reason, by_rule = f"left as it is by {off[-1].origin}", True
+        keys = (key,) if match.kin is None else (key, match.kin.name)
+        left = [_left(name, parameters, one, book) for one in keys]
+        origin = next((found for found in left if found is not None), None)
+        if origin is not None:
+            reason, by_rule = f"left as it is by {origin}", True
     if not parameters and not slots:
         return None
     spec = match.spec.name if match.spec is not None else None
@@ -49,6 +50,13 @@ def plan_module(
     return ModulePlan(
         name, type(module).__name__, spec, shapes, tuple(slots), reason, by_rule, tuple(facts.items())
     )
+
+
+def _left(name: str, parameters: Iterable[str], key: str, book: RuleBook) -> str | None:
+    """The origin of a rule that leaves all of a module's parameters as they are, or None."""
+    decisions = [book.decide(name, parameter, is_weight=True, module_type=key) for parameter in parameters]
+    off = [decision.rule for decision in decisions if decision.rule is not None and not decision.rule.enable]
+    return off[-1].origin if off and len(off) == len(decisions) else None
 
 
 def _plan_slots(

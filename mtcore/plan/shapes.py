@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from mtcore.nn import QuantModuleSpec
+from mtcore.plan.fold import leave_out
 from mtcore.plan.plan import Finding, ModulePlan
 
 
@@ -24,5 +25,5 @@ def shape_findings(planned: ModulePlan, module: nn.Module, spec: QuantModuleSpec
                 "error",
                 planned.name,
                 f"{cols} input features are not a multiple of block {wide} "
-                f"(format {slot.format.name}, {slot.rule}); exclude it with a rule that skips it",
+                f"(format {slot.format.name}, {slot.rule}); {leave_out([planned.name])}",
             )

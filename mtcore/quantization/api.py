@@ -15,7 +15,7 @@ from mtcore.calibration.run import Resolved, StepPhase, no_phase
 from mtcore.errors import PlanError, TraceError, look_up
 from mtcore.export import Artifact, SourceFiles
 from mtcore.nn import QuantizerState
-from mtcore.plan import Holds, Plan, holds_nothing, make_plan
+from mtcore.plan import Holds, Plan, folded, holds_nothing, make_plan
 from mtcore.plugins import Registry, default_registry
 from mtcore.quantization.attached import Quantized, attach, detach, is_quantized, quantized_of
 from mtcore.quantization.collect import collect_artifact
@@ -129,7 +129,8 @@ def raise_errors(plan: Plan) -> None:
         PlanError: there are some.
     """
     if plan.errors:
-        raise PlanError([f"{finding.where}: {finding.message}" for finding in plan.errors])
+        found = folded((finding.where, finding.message) for finding in plan.errors)
+        raise PlanError([f"{where}: {message}" for where, message in found])
 
 
 def plan_model(

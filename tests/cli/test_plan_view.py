@@ -80,6 +80,14 @@ def test_groups_whose_slots_differ_do_not_share_a_row():
     assert [row[1:3] for row in group_rows(groups, every_module=False)] == [("1", "weight, input"), ("1", "weight")]
 
 
+def test_one_finding_of_many_layers_is_one_line_unless_all_are_asked_for(plan, drawn):
+    many = tuple(Finding("warning", f"layers.{number}.up", "is odd") for number in range(40))
+    noted = dataclasses.replace(plan, findings=many)
+    assert drawn(noted).count("is odd") == 1
+    assert "warning layers.[0-39].up: is odd" in drawn(noted)
+    assert drawn(noted, every_module=True).count("is odd") == 40
+
+
 def test_notes_are_counted_and_shown_on_request(plan, drawn):
     noted = dataclasses.replace(plan, findings=(Finding("note", "rule #7", "matches nothing"),) * 3)
     assert "matches nothing" not in drawn(noted)

@@ -87,10 +87,10 @@ def test_of_alternatives_one_must_match(model, formats, specs):
 def test_blocks_that_do_not_divide_the_weight_are_errors_with_module_size_format_and_rule(specs, make_config):
     plan = make_plan(nn.Sequential(nn.Linear(1000, 4), nn.Linear(8, 4)), make_config({W: "nvfp4"}), specs)
     assert messages(plan, "error") == [
-        "0: 1000 input features are not a multiple of block 16 (format nvfp4, rule #1); exclude it with a rule "
-        "that skips it",
-        "1: 8 input features are not a multiple of block 16 (format nvfp4, rule #1); exclude it with a rule "
-        "that skips it",
+        "0: 1000 input features are not a multiple of block 16 (format nvfp4, rule #1); leave it out: "
+        "--set 'rules.+={modules: [\"0\"], skip: true}'",
+        "1: 8 input features are not a multiple of block 16 (format nvfp4, rule #1); leave it out: "
+        "--set 'rules.+={modules: [\"1\"], skip: true}'",
     ]
 
 
@@ -144,3 +144,26 @@ def test_modules_that_the_example_never_called_are_reported(specs, make_config):
     model = Aside()
     plan = make_plan(model, make_config({W: "fp8"}), specs, analyze(model, torch.ones(1, 16)))
     assert messages(plan, "warning") == ["aside: is quantized but was not called by the example inputs"]
+
+
+class Scaled(nn.Embedding):
+    def forward(self, ids):
+        return super().forward(ids) * 8
+
+
+def test_a_rule_on_a_type_speaks_of_subclasses_with_a_forward_of_their_own_too(specs, formats):
+    model = nn.ModuleDict({"embed": Scaled(64, 8), "up": nn.Linear(8, 8, bias=False)})
+    on = SlotRule(W, SlotSetting(formats["fp8"], "static"), True, "rule #1")
+    off = SlotRule("*", None, False, "rule #2", module_type="nn.Embedding")
+    plan = make_plan(model, QuantizeConfig("test", (on, off)), specs)
+    assert plan["embed"].by_rule
+    assert plan["embed"].reason == "left as it is by rule #2"
+    assert plan.errors == ()
+
+
+def test_a_tied_weight_that_a_rule_explains_in_one_place_is_not_listed_as_left_out(specs, make_config):
+    model = nn.ModuleDict({"embed": Scaled(64, 8), "lm_head": nn.Linear(8, 64, bias=False)})
+    model["lm_head"].weight = model["embed"].weight
+    plan = make_plan(model, make_config({W: "fp8", "lm_head.*": None}), specs)
+    assert not [finding for finding in plan.findings if "unquantized" in finding.message]
+    assert plan.coverage.unexplained == 0

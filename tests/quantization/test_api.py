@@ -177,6 +177,17 @@ def test_problems_of_recipe_and_plan_come_before_any_change(registry):
     assert not any(isinstance(module, TensorQuantizer) for module in model.modules())
 
 
+def test_one_problem_of_many_layers_is_one_line_with_the_rule_that_leaves_them_out():
+    model = nn.Sequential(*(nn.ModuleDict({"up": nn.Linear(20, 8)}) for _ in range(40)))
+    with pytest.raises(PlanError) as caught:
+        quantize(nn.ModuleDict({"layers": model}), {"rules": [{"weight": "nvfp4"}], "algorithm": "max"})
+    assert str(caught.value) == (
+        "layers.[0-39].up: 20 input features are not a multiple of block 16 (format nvfp4, rule #1 of the given "
+        "config); "
+        "leave it out: --set 'rules.+={modules: [\"layers.*.up\"], skip: true}'"
+    )
+
+
 def test_inputs_that_the_model_fails_on_are_an_error_of_the_trace(registry):
     with pytest.raises(TraceError, match="fails on the example inputs"):
         quantize(Net(), "fp8", [torch.ones(1, 7)], registry=registry)

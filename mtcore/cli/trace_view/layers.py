@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from mtcore.cli.fold import fold_names, skeleton
 from mtcore.cli.trace_view.groups import Group, Member, groups_of
+from mtcore.plan.fold import fold_names, skeleton
 
 if TYPE_CHECKING:
     from mtcore.trace import TraceReport

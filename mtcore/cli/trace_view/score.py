@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mtcore.cli.fold import fold_names, skeleton
 from mtcore.cli.trace_view.groups import LANES, SHARED, Group, Member
 from mtcore.cli.trace_view.layers import Layer, Layers, fold_groups, sort_into_layers, together
+from mtcore.plan.fold import fold_names, skeleton
 
 if TYPE_CHECKING:
     from mtcore.flow import CheckpointTrace

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mtcore.cli.fold import fold_names, skeleton
 from mtcore.cli.trace_view.groups import DIVIDED, Group, Member
 from mtcore.cli.trace_view.layers import together
+from mtcore.plan.fold import fold_names, skeleton
 
 if TYPE_CHECKING:
     from mtcore.flow import CheckpointTrace

@@ -49,6 +49,8 @@ def test_part_of_a_name_is_more_than_meant_in_vllm_alone():
         ("re:nothing", False),
         ("lm_head", False),
         ("transformer.layers.0.mlp.up_proj", True),
+        (f"model.{UP}", True),  # a name in memory, one level deeper
+        ("decoder.embed_tokens", True),  # a tied one is in no file
     ],
 )
 def test_an_entry_that_matches_nothing_is_known(entry, expected):

@@ -75,6 +75,47 @@ def test_with_code_it_runs_and_the_files_go_with_the_result(own, tmp_path, monke
     assert (tmp_path / "out" / "own_model.py").read_text() == CODE
 
 
+TOKENIZER = """
+from transformers import PreTrainedTokenizerFast
+
+
+class OwnTokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+def test_code_of_a_tokenizer_runs_only_where_the_user_says_so(llama_copy, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    (llama_copy / "own_tokenizer.py").write_text(TOKENIZER)
+    settings = json.loads((llama_copy / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "OwnTokenizer"
+    settings["auto_map"] = {"AutoTokenizer": [None, "own_tokenizer.OwnTokenizer"]}
+    (llama_copy / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=f"tokenizer is defined by code .* say with-code:{llama_copy}"):
+        load_checkpoint(str(llama_copy))
+    loaded = load_checkpoint(f"with-code:{llama_copy}")
+    assert type(loaded.tokenizer.wrapped).__name__ == "OwnTokenizer"
+
+
+@pytest.mark.parametrize("code", [False, True])
+def test_python_files_are_fetched_from_the_hub_only_where_the_user_says_so(own, monkeypatch, tmp_path, code):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    asked = []
+
+    def fetch(name, allow_patterns):
+        asked.extend(allow_patterns)
+        return str(own)
+
+    monkeypatch.setattr("mtopt_hf.load.hub.snapshot_download", fetch)
+    if code:
+        load_checkpoint("with-code:acme/own")
+    else:
+        with pytest.raises(ModelError, match="defined by code in the checkpoint, which is not run"):
+            load_checkpoint("acme/own")
+    assert ("*.py" in asked) is code
+    assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in asked)
+
+
 def test_with_code_goes_before_a_directory_or_a_name_only(own):
     with pytest.raises(ModelError, match="goes before a directory or a name on the hub"):
         load_checkpoint(f"with-code:config:{own}")

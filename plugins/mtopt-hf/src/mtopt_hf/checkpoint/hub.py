@@ -20,7 +20,7 @@ from torch import Tensor
 from mtcore.errors import ExportError
 from mtopt_hf.checkpoint.layer import Layer, cuts_blocks
 from mtopt_hf.checkpoint.pairs import Pair
-from mtopt_hf.checkpoint.some import some
+from mtopt_hf.checkpoint.some import some, with_remedy
 from mtopt_hf.checkpoint.stacks import pieces_of
 
 WEIGHT = ".weight"
@@ -87,7 +87,7 @@ def hub_view(
             why = f"on the hub its rows lie in two tensors, and a block of {fmt.name} would be cut; exclude it"
             problems.setdefault(why, []).append(layer.pair.module.name)
     if problems:
-        raise ExportError([f"{some(names)}: {why}" for why, names in problems.items()])
+        raise ExportError([f"{some(names)}: {with_remedy(why, names)}" for why, names in problems.items()])
     return HubView(_revert(skeleton, kept), tuple(layers), {name: names[name] for name in others})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from mtcore.plan import ModulePlan, Plan
 from mtopt_hf.checkpoint.attention import ATTENTION, CacheForm, attention_problems
 from mtopt_hf.checkpoint.pairs import LINEAR, STACKED, Pair, pairs_of
-from mtopt_hf.checkpoint.some import some
+from mtopt_hf.checkpoint.some import some, with_remedy
 
 PairProblems = Callable[[Pair], Iterable[str]]
 
@@ -27,7 +27,7 @@ def plan_problems(
     for module in plan.quantized:
         for problem in _module_problems(module, dialect, pair_problems):
             found.setdefault(problem, []).append(module.name)
-    alone = [f"{some(modules)}: {problem}" for problem, modules in found.items()]
+    alone = [f"{some(modules)}: {with_remedy(problem, modules)}" for problem, modules in found.items()]
     return [*alone, *attention_problems(plan, dialect, caches)]
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mtcore.plan import leave_out
+
+_EXCLUDE = "exclude it"
+
 _SHOWN = 3  # modules named in one problem; a large model has thousands
 
 
@@ -17,3 +21,8 @@ def some(names: Iterable[str]) -> str:
     known = list(dict.fromkeys(names))
     more = len(known) - _SHOWN
     return ", ".join(known[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def with_remedy(problem: str, modules: Iterable[str]) -> str:
+    """A problem that ends in "exclude it", with the rule that does."""
+    return problem.removesuffix(_EXCLUDE) + leave_out(modules) if problem.endswith(_EXCLUDE) else problem

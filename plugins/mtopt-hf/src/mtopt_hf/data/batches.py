@@ -12,6 +12,7 @@ from mtcore.errors import CalibrationError
 from mtcore.flow import DataOptions, LoadedModel
 from mtopt_hf.data.documents import documents
 from mtopt_hf.data.source import understand_data
+from mtopt_hf.data.tensors import tensor_batches
 
 
 def calibration_batches(source: str, loaded: LoadedModel, options: DataOptions) -> list[dict[str, Any]]:
@@ -27,14 +28,17 @@ def calibration_batches(source: str, loaded: LoadedModel, options: DataOptions) 
 
     Returns:
         dicts of `input_ids`, int64 [≤ batch_size, length], and `use_cache=False`. Every position is data, so there
-        is no attention mask.
+        is no attention mask. An encoder-decoder also gets `decoder_input_ids`: the same ids, shifted by its start
+        token. A file of tensors that bear other names gives what it holds, see `tensor_batches`.
 
     Raises:
         CalibrationError: the data cannot be read, or are too few: it says how many there are and how many are
             needed.
     """
     _check(options)
-    data = understand_data(source, options.format)
+    data = understand_data(source, options.format, options.field)
+    if data.kind == "tensors":
+        return tensor_batches(data.path, loaded, options)
     bos = None if data.kind == "ids" or loaded.tokenizer is None else loaded.tokenizer.bos_id
     body = options.length - (bos is not None)
     needed = options.samples * body
@@ -46,7 +50,17 @@ def calibration_batches(source: str, loaded: LoadedModel, options: DataOptions) 
     _check_vocabulary(rows, source, loaded)
     if bos is not None:
         rows = torch.cat((torch.full((options.samples, 1), bos), rows), dim=1)
-    return [{"input_ids": batch, "use_cache": False} for batch in torch.split(rows, options.batch_size)]
+    batches = torch.split(rows, options.batch_size)
+    return [{"input_ids": ids, **_decoder_side(ids, loaded), "use_cache": False} for ids in batches]
+
+
+def _decoder_side(ids: Tensor, loaded: LoadedModel) -> dict[str, Tensor]:
+    """What the decoder of an encoder-decoder reads: the same text, one position later, after its start token."""
+    if "decoder_input_ids" not in loaded.example_inputs:
+        return {}
+    config: Any = loaded.model.config
+    start = next((t for t in (config.decoder_start_token_id, config.pad_token_id) if t is not None), 0)
+    return {"decoder_input_ids": torch.cat((torch.full_like(ids[:, :1], start), ids[:, :-1]), dim=1)}
 
 
 def _drawn(ids: list[int], body: int, options: DataOptions) -> Tensor:

@@ -36,7 +36,8 @@ def documents(source: DataSource, loaded: LoadedModel, options: DataOptions) -> 
     tokenizer = loaded.tokenizer
     if tokenizer is None:
         raise CalibrationError(
-            f"{loaded.source}: this model has no tokenizer, so text cannot become its input; give token ids"
+            f"{loaded.source}: this model has no tokenizer, so text cannot become its input; give token ids, or a "
+            "safetensors file whose tensors bear the names of its forward's arguments, a sample a row"
         )
     if source.kind == "text":
         if options.chat:

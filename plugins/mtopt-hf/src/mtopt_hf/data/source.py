@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mtcore.errors import CalibrationError
+from mtopt_hf.data.tensors import holds_arguments
 
-Kind = Literal["text", "jsonl", "parquet", "ids", "dataset"]
-"""text: one UTF-8 file. jsonl, parquet: records with a field. ids: token ids. dataset: a name that the `datasets`
-library knows."""
+Kind = Literal["text", "jsonl", "parquet", "ids", "tensors", "dataset"]
+"""text: one UTF-8 file. jsonl, parquet: records with a field. ids: token ids. tensors: named
+arguments of the forward. dataset: a name that the `datasets` library knows."""
 
 DATASET_PREFIX = "datasets:"
 _BY_SUFFIX: dict[str, Kind] = {
@@ -34,11 +35,13 @@ class DataSource:
         return Path(self.name).expanduser()
 
 
-def understand_data(source: str, wanted: str = "auto") -> DataSource:
+def understand_data(source: str, wanted: str = "auto", field: str | None = None) -> DataSource:
     """What `source` means.
 
     Args:
         wanted: a kind, or "auto": `datasets:NAME` is a dataset, a file is what its suffix says, any other a text.
+            A safetensors file is tensors where it holds others than `input_ids`.
+        field: the tensor that holds token ids, where a user names one.
 
     Raises:
         CalibrationError: no such kind; or no such file, and how a dataset would be named.
@@ -58,5 +61,8 @@ def understand_data(source: str, wanted: str = "auto") -> DataSource:
         what = "is a directory, not a file" if found.path.is_dir() else "no such file"
         raise CalibrationError(f"{source}: {what} (a dataset is named {DATASET_PREFIX}NAME)")
     if wanted == "auto":
-        return DataSource(_BY_SUFFIX.get(found.path.suffix.lower(), "text"), source)
+        suffix = found.path.suffix.lower()
+        if suffix == ".safetensors" and field is None and holds_arguments(found.path):
+            return DataSource("tensors", source)
+        return DataSource(_BY_SUFFIX.get(suffix, "text"), source)
     return DataSource(wanted, source)  # type: ignore[arg-type]  # checked above

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from mtopt_hf.lint.config import Declared, matches
-from mtopt_hf.lint.names import FUSED_NAMES
+from mtopt_hf.lint.names import FUSED_NAMES, is_embedding
 
 Ignores = Callable[[Declared, str], bool]
 
@@ -81,5 +81,7 @@ def any_match(says: Declared, entry: str, modules: Mapping[str, object]) -> bool
         return True
     if says.method == "compressed-tensors":  # a writer may list names in memory as well, which begin otherwise
         tail = ".".join(entry.split(".")[-3:])
-        return any(module.endswith(f".{tail}") for module in modules)
+        inner = ".".join(entry.split(".")[1:])
+        known = any(module.endswith(f".{tail}") or (module == inner and "." in inner) for module in modules)
+        return known or is_embedding(entry)  # a tied one is in no file, and nobody would quantize it
     return any(entry in module for module in modules)

@@ -78,7 +78,8 @@ FUSED_NAMES = {
 
 _EMBEDDING = re.compile(r"(^|\.)(embed\w*|\w*embeddings?|\w*embedding\w*|wte|wpe|shared|embed_tokens\w*)$")
 _ROUTER = re.compile(r"(^|\.)(gate|router|router\.\w+|shared_expert_gate|gate_fn)$")
-_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output_layer|score)$")
+_HEAD = re.compile(r"(^|\.)(lm_head(\.decoder)?|predictions\.decoder|embed_out|output_layer|score)$|^proj_out$")
+_CROSS = re.compile(r"(^|\.)(encoder_attn|EncDecAttention|\w*cross_?att\w*)$", re.IGNORECASE)
 _NORM = re.compile(r"norm|(^|\.)ln_\w+$|layer_?norm", re.IGNORECASE)
 _EXPERT = re.compile(r"^(.*\bexperts)\.(\d+)\.(.+)$")
 
@@ -103,6 +104,16 @@ def is_router(module: str) -> bool:
 
 def is_head(module: str) -> bool:
     return bool(_HEAD.search(module))
+
+
+def joined_in(parent: str) -> tuple[tuple[str, ...], ...]:
+    """`FUSED` for the layers of one module: queries of a cross attention read another value, and stay alone.
+
+    Example:
+        >>> joined_in("model.decoder.layers.0.encoder_attn")[0], joined_in("model.layers.0.self_attn")[0]
+        (('k_proj', 'v_proj'), ('q_proj', 'k_proj', 'v_proj'))
+    """
+    return (FUSED[0][1:], *FUSED[1:]) if _CROSS.search(parent) else FUSED
 
 
 def is_norm(module: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mtcore.lint import Checkpoint, TensorInfo
 from mtopt_hf.lint.config import Declared, Scheme, declared
 from mtopt_hf.lint.layouts import Layout, layout_of
-from mtopt_hf.lint.names import FUSED, PARTS, QUANTIZED_BY, is_embedding, is_head, is_norm, is_router
+from mtopt_hf.lint.names import PARTS, QUANTIZED_BY, is_embedding, is_head, is_norm, is_router, joined_in
 
 _CODES = ("U8", "I8", "I32", "F8_E4M3", "F8_E5M2", "F4")
 
@@ -93,7 +93,7 @@ def _view(checkpoint: Checkpoint) -> View:
 def _fused(modules: Mapping[str, Module]) -> Iterator[tuple[Module, ...]]:
     for name in modules:
         parent, dot, local = name.rpartition(".")
-        for names in FUSED:
+        for names in joined_in(parent):
             if local == names[0]:
                 members = tuple(modules[key] for part in names if (key := f"{parent}{dot}{part}") in modules)
                 if len(members) > 1:

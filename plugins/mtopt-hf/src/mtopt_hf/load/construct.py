@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Collection, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import CompressedTensorsConfig, GenerationMixin, PreTrainedModel
+from transformers import CompressedTensorsConfig, PreTrainedModel
 
 from mtcore.errors import ModelError
 from mtopt_hf.load.model_class import model_class
@@ -107,22 +106,10 @@ def _has_zero_points(config: Mapping[str, Any]) -> bool:
     return any((group.get("weights") or {}).get("symmetric") is False for group in groups.values())
 
 
-def example_inputs(model: PreTrainedModel) -> dict[str, Any]:
-    """Arguments of one small forward: eight different token ids int64 [1, 8], and no cache where there is one.
-
-    An encoder-decoder gets them on both sides. Of a multimodal model the language part alone runs. Empty where the
-    model takes no tokens: then the trace has to be given an input.
-    """
-    embedding: Any = model.get_input_embeddings()
-    taken = inspect.signature(model.forward).parameters
-    if getattr(embedding, "weight", None) is None or "input_ids" not in taken:
-        return {}
-    vocabulary = int(embedding.weight.shape[0])
-    step = max(1, vocabulary // 9)
-    ids = (torch.arange(1, 9) * step % vocabulary).unsqueeze(0)
-    both = {"decoder_input_ids": ids} if "decoder_input_ids" in taken else {}
-    cache = {"use_cache": False} if "use_cache" in taken or isinstance(model, GenerationMixin) else {}
-    return {"input_ids": ids, **both, **cache}
+def predicts_next(model: PreTrainedModel) -> bool:
+    """Whether logits at a position are of the next token, given the tokens before it and nothing else."""
+    config: Any = model.config
+    return model.can_generate() and not config.is_encoder_decoder
 
 
 def _names(keys: Collection[Any]) -> list[str]:

@@ -56,7 +56,7 @@ def load_directory(
     else:
         model = open_quantized(folder)
     files = {**companions(folder), **({file.name: file for file in folder.glob("*.py")} if code else {})}
-    return model, load_tokenizer(folder), SourceFiles(config=config, files=files)
+    return model, load_tokenizer(folder, code=code), SourceFiles(config=config, files=files)
 
 
 def read_config(folder: Path, *, code: bool = False) -> dict[str, Any]:
@@ -96,17 +96,22 @@ def companions(folder: Path) -> Mapping[str, Path]:
     return found | {f"additional_chat_templates/{file.name}": file for file in templates}
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of a directory, or None where it has none.
+def load_tokenizer(folder: Path, *, code: bool = False) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a directory, or None where it has none; `code`: whether Python files there may run.
 
     Raises:
-        ModelError: its files are damaged.
+        ModelError: its files are damaged, or it would need code of its own.
     """
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         return None
     try:
-        tokenizer: PreTrainedTokenizerBase = TokenizerLoader.from_pretrained(folder, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = TokenizerLoader.from_pretrained(folder, trust_remote_code=code)
     except Exception as error:  # the tokenizers library raises bare Exception for damaged files
+        if not code and "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{folder}: its tokenizer is defined by code in the checkpoint, which is not run; "
+                f"if you trust it, say {CODE_PREFIX}{folder}"
+            ) from error
         raise ModelError(f"{folder}: its tokenizer cannot be opened: {first_line(error)}") from error
     return tokenizer
 

@@ -10,17 +10,18 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from mtcore.errors import ModelError
 from mtopt_hf.load.directory import COMPANIONS, CONFIG
 
-_WANTED = [CONFIG, "*.safetensors", "*.safetensors.index.json", *COMPANIONS]
+_WANTED = [CONFIG, "*.safetensors", "*.safetensors.index.json", *COMPANIONS, "additional_chat_templates/*.jinja"]
+_CODE = ["*.py"]
 
 
-def fetch_model(name: str) -> Path:
-    """The directory of a model on the hub, without code and without pickle files.
+def fetch_model(name: str, *, code: bool = False) -> Path:
+    """The directory of a model on the hub, without pickle files, and without Python files unless `code` is true.
 
     Raises:
         ModelError: it is not there, may not be read, or the hub cannot be reached.
     """
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
+        return Path(snapshot_download(name, allow_patterns=_WANTED + _CODE if code else _WANTED))
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"{name}: no such directory or file, and as the name of a model on the hub it cannot be fetched: "

@@ -1,11 +1,12 @@
-"""The loader behind `mtcore_load_model`: any source that transformers can open as a causal language model."""
+"""The loader behind `mtcore_load_model`: any source that transformers can open."""
 
 from __future__ import annotations
 
 from mtcore.flow import LoadedModel
 from mtopt_hf.load.config_only import load_config_only
-from mtopt_hf.load.construct import example_inputs
+from mtopt_hf.load.construct import predicts_next
 from mtopt_hf.load.directory import load_directory, quantized_as
+from mtopt_hf.load.example import example_inputs
 from mtopt_hf.load.gguf_file import load_gguf
 from mtopt_hf.load.hub import fetch_model
 from mtopt_hf.load.source import ConfigOnly, Directory, GgufFile, HubName, understand_source
@@ -37,7 +38,7 @@ def load_model(source: str) -> LoadedModel | None:
             case Directory(path, code):
                 model, tokenizer, files = load_directory(path, code=code)
             case HubName(name, code):
-                model, tokenizer, files = load_directory(fetch_model(name), code=code)
+                model, tokenizer, files = load_directory(fetch_model(name, code=code), code=code)
             case GgufFile(path):
                 model, tokenizer, files = load_gguf(path)
     return LoadedModel(
@@ -46,6 +47,7 @@ def load_model(source: str) -> LoadedModel | None:
         tokenizer=None if tokenizer is None else HfTokenizer(tokenizer),
         files=files,
         example_inputs=example_inputs(model),
+        predicts_next=predicts_next(model),
         loader=LOADER,
         quantized_as=quantized_as(files.config),
     )

@@ -1,6 +1,6 @@
 """Folding of names that differ only in their numbers."""
 
-from mtcore.cli.fold import fold_names, skeleton
+from mtcore.plan.fold import fold_names, skeleton
 
 
 def test_numbers_that_stand_alone_are_left_out_of_a_skeleton():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
+_INNER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+"""Of a layer in a list; a number at an end may be all that tells a module from its neighbours."""
 _NUMBER = re.compile(r"(?<![^._\[])\d+(?![^._\]])")
 
 
@@ -35,6 +37,30 @@ def fold_names(names: Sequence[str]) -> str:
     full = prod(len(set(axis)) for axis in set(axes)) == len(set(numbers))
     spans = iter(_span(sorted(set(axis))) if full else "*" for axis in axes)
     return _NUMBER.sub(lambda _: next(spans), names[0])
+
+
+def folded(findings: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(name, message) pairs; those of one message whose names differ only in their numbers become one.
+
+    Example:
+        >>> folded([("layers.0.up", "too narrow"), ("layers.1.up", "too narrow"), ("head", "too narrow")])
+        [('layers.[0-1].up', 'too narrow'), ('head', 'too narrow')]
+    """
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, message in findings:
+        names.setdefault((skeleton(name), message), []).append(name)
+    return [(fold_names(same), message) for (_, message), same in names.items()]
+
+
+def leave_out(names: Iterable[str]) -> str:
+    """What a user adds to a recipe to leave these modules as they are, and their like in other layers.
+
+    Example:
+        >>> leave_out(["layers.0.up", "layers.1.up"])
+        'leave it out: --set \'rules.+={modules: ["layers.*.up"], skip: true}\''
+    """
+    patterns = ", ".join(dict.fromkeys(f'"{_INNER_NUMBER.sub("*", name)}"' for name in names))
+    return f"leave it out: --set 'rules.+={{modules: [{patterns}], skip: true}}'"
 
 
 def _span(values: Sequence[int]) -> str:
