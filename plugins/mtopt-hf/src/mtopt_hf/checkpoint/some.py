@@ -1,4 +1,4 @@
-"""Names in a message: the first ones, and how many more there are."""
+"""Names in a message: the first ones, how many more there are, and the rule that leaves them out."""
 
 from __future__ import annotations
 
