@@ -18,6 +18,7 @@ from mtcore.flow.run import (
     quantize_checkpoint,
     requantize_checkpoint,
 )
+from mtcore.flow.tensor_inputs import forward_arguments, read_inputs
 from mtcore.flow.trace import CheckpointTrace, trace_checkpoint
 
 __all__ = [
@@ -37,11 +38,13 @@ __all__ = [
     "evaluate_checkpoint",
     "export_artifact",
     "export_model",
+    "forward_arguments",
     "load_checkpoint",
     "perplexity",
     "plan_checkpoint",
     "plan_for_targets",
     "quantize_checkpoint",
+    "read_inputs",
     "requantize_checkpoint",
     "trace_checkpoint",
 ]

@@ -11,9 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mtcore.errors import CalibrationError
-from mtcore.flow.data_options import DataOptions
-from mtcore.flow.loaded import LoadedModel
-from mtcore.flow.tensor_inputs import forward_arguments, read_inputs
+from mtcore.flow import DataOptions, LoadedModel, forward_arguments, read_inputs
 
 IDS = "input_ids"
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
