@@ -29,9 +29,9 @@ def write_tensors(
 ) -> dict[str, str]:
     """Write `tensors` in the natural order of their names; the same tensors give the same bytes.
 
-    A shard holds at most `max_shard_bytes`, or a single tensor that is larger. A mapping that makes its tensors
-    when it is asked never holds two of them. A shard appears whole; one that is there already, from a run that was
-    interrupted, is kept.
+    A shard holds at most `max_shard_bytes`, or a single tensor that is larger. Of a mapping that makes its tensors
+    when it is asked, a few are held at a time; see `save_tensors`. A shard appears whole; one that is there
+    already, from a run that was interrupted, is kept.
 
     Returns:
         The file of each tensor, by its name.

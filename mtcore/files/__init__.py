@@ -1,7 +1,7 @@
 """Files that are larger than memory, and files that are whole after a crash."""
 
 from mtcore.files.memory import parse_bytes, peak_bytes, resident_bytes, show_bytes, trim_memory
-from mtcore.files.pages import drop_pages, fetch_pages, in_file
+from mtcore.files.pages import drop_pages, fetch_pages, in_file, read_once
 from mtcore.files.tensors import TensorFile, TensorSource, facts_of, save_tensors
 from mtcore.files.whole import sync_directory, whole_file, write_json
 
@@ -14,6 +14,7 @@ __all__ = [
     "in_file",
     "parse_bytes",
     "peak_bytes",
+    "read_once",
     "resident_bytes",
     "save_tensors",
     "show_bytes",

@@ -7,6 +7,7 @@ import functools
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,22 @@ def in_file(tensor: Tensor) -> bool:
     return False
 
 
+def fetch_pages(tensor: Tensor) -> bool:
+    """Read a tensor that lies in a mapped file into memory at once, quicker than page by page as it is used.
+
+    Other tensors are left alone, and all of them by systems that cannot do it.
+
+    Returns:
+        Whether it lies in a file.
+    """
+    found = in_file(tensor)
+    if found:
+        first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        size = tensor.data_ptr() + tensor.nbytes - first
+        _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), _POPULATE_READ)
+    return found
+
+
 def drop_pages(tensor: Tensor) -> None:
     """Give back the memory of a tensor that lies in a mapped file; the next access reads the file again.
 
@@ -43,8 +60,12 @@ def drop_pages(tensor: Tensor) -> None:
     Raises:
         OSError: the system refuses.
     """
-    if not in_file(tensor):
-        return
+    if in_file(tensor):
+        drop_fetched(tensor)
+
+
+def drop_fetched(tensor: Tensor) -> None:
+    """`drop_pages` of a tensor of which `fetch_pages` said that it lies in a file."""
     first, end = tensor.data_ptr() // mmap.PAGESIZE, -(-(tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE)
     for start, stop in _runs(_unwritten(first, end - first)):
         address, size = (first + start) * mmap.PAGESIZE, (stop - start) * mmap.PAGESIZE
@@ -53,15 +74,15 @@ def drop_pages(tensor: Tensor) -> None:
             raise OSError(code, os.strerror(code))
 
 
-def fetch_pages(tensor: Tensor) -> None:
-    """Read a tensor that lies in a mapped file into memory at once, quicker than page by page as it is used.
-
-    Other tensors are left alone, and all of them by systems that cannot do it.
-    """
-    if in_file(tensor):
-        first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-        size = tensor.data_ptr() + tensor.nbytes - first
-        _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), _POPULATE_READ)
+@contextmanager
+def read_once(tensor: Tensor) -> Iterator[Tensor]:
+    """Give a tensor that the body reads whole, and nobody soon after: its pages are fetched, and given back."""
+    fetched = fetch_pages(tensor)
+    try:
+        yield tensor
+    finally:
+        if fetched:
+            drop_fetched(tensor)
 
 
 def _unwritten(first: int, count: int) -> NDArray[np.bool_]:

@@ -6,16 +6,20 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from mtcore.errors import StateError
-from mtcore.files.pages import drop_pages, fetch_pages
-from mtcore.files.whole import whole_file
+from mtcore.files.ahead import HELD_BYTES, made_ahead
+from mtcore.files.pages import drop_fetched, drop_pages, fetch_pages
+from mtcore.files.whole import begin_flush, whole_file
+
+FLUSH_BYTES = 16 << 20
+"""Bytes after which the disk begins with them."""
 
 _NAMES = {
     torch.float64: "F64",
@@ -63,10 +67,10 @@ def save_tensors(
 ) -> None:
     """Write some tensors of a mapping as a safetensors file that appears whole.
 
-    Each tensor is asked for its values once, and let go of at once: a mapping that makes or reads its tensors when
-    asked never holds two of them. One that is no `TensorSource` is asked for its shape as well. The same tensors
-    give the same bytes. One on the meta device becomes a hole, so that the file has its size and takes no place on
-    the disk.
+    Each tensor is asked for its values once, in a thread that works while those before are written, and let go of
+    at once: a mapping that makes or reads its tensors when asked holds three of them and `HELD_BYTES`, or a single
+    larger one. One that is no `TensorSource` is asked for its shape as well. The same tensors give the same bytes.
+    One on the meta device becomes a hole, so that the file has its size and takes no place on the disk.
 
     Raises:
         OSError: the disk is full, say.
@@ -84,17 +88,39 @@ def save_tensors(
         entries[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
     header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
-    with whole_file(path) as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        for name, dtype, shape in order:
+    sizes = [dtype.itemsize * shape.numel() for _, dtype, shape in order]
+
+    def values(number: int) -> tuple[Tensor, bool]:
+        name = order[number][0]
+        try:
             tensor = tensors[name].detach()
-            if tensor.is_meta:
-                file.seek(dtype.itemsize * shape.numel(), os.SEEK_CUR)
-                continue
-            fetch_pages(tensor)
-            file.write(memoryview(_bytes(tensor)))
-            drop_pages(tensor)
+            tensor = tensor if tensor.is_meta else tensor.cpu().contiguous()
+            return tensor, fetch_pages(tensor)
+        except Exception as error:
+            error.add_note(f"while {name} was made for {path}")
+            raise
+
+    with whole_file(path) as file, made_ahead(sizes, values, held_bytes=HELD_BYTES) as made:
+        file.write(struct.pack("<Q", len(header)) + header)
+        _write_all(file, made, sizes)
         file.truncate(8 + len(header) + end)
+
+
+def _write_all(file: IO[bytes], made: Iterator[tuple[Tensor, bool]], sizes: Sequence[int]) -> None:
+    """Write tensors, of which it is known whether they lie in a file; those on the meta device become holes."""
+    flushed = 0
+    for size in sizes:
+        tensor, fetched = next(made)
+        if tensor.is_meta:
+            file.seek(size, os.SEEK_CUR)
+        else:
+            file.write(memoryview(_bytes(tensor)))
+        if fetched:
+            drop_fetched(tensor)
+        del tensor
+        if file.tell() - flushed >= FLUSH_BYTES:
+            begin_flush(file, flushed, file.tell())
+            flushed = file.tell()
 
 
 class TensorFile(Mapping[str, Tensor]):
@@ -138,4 +164,4 @@ class TensorFile(Mapping[str, Tensor]):
 
 
 def _bytes(tensor: Tensor) -> Any:
-    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return tensor.reshape(-1).view(torch.uint8).numpy()

@@ -2,7 +2,7 @@
 
 import torch
 
-from mtcore.files import TensorFile, drop_pages, fetch_pages, in_file, resident_bytes, save_tensors
+from mtcore.files import TensorFile, drop_pages, fetch_pages, in_file, read_once, resident_bytes, save_tensors
 
 
 def test_memory_of_a_mapped_tensor_is_given_back_and_read_again(tmp_path):
@@ -46,6 +46,18 @@ def test_fetched_pages_hold_the_files_values_and_other_tensors_are_left_alone(tm
     values = torch.arange(50_000, dtype=torch.int32)
     save_tensors(tmp_path / "file", ["a"], {"a": values})
     mapped = TensorFile(tmp_path / "file")["a"]
-    for tensor in (mapped, values, torch.empty(0)):
-        fetch_pages(tensor)
+    assert [fetch_pages(tensor) for tensor in (mapped, values, torch.empty(0))] == [True, False, False]
     assert torch.equal(mapped, values)
+
+
+def test_what_is_read_once_takes_memory_while_it_is_read(tmp_path):
+    big = {"w": torch.arange(8 << 20, dtype=torch.int32)}  # 32 MiB
+    save_tensors(tmp_path / "f", big, big)
+    view = TensorFile(tmp_path / "f")["w"]
+    before = resident_bytes()
+    with read_once(view) as given:
+        assert given is view
+        assert resident_bytes() - before > 30 << 20
+    assert resident_bytes() - before < 4 << 20
+    with read_once(big["w"]) as given:
+        assert int(given[-1]) == (8 << 20) - 1

@@ -7,7 +7,8 @@ import safetensors.torch
 import torch
 
 from mtcore.errors import StateError
-from mtcore.files import TensorFile, save_tensors
+from mtcore.files import TensorFile, TensorSource, save_tensors
+from mtcore.files.ahead import AHEAD
 
 TENSORS = {
     "wide": torch.arange(6.0, dtype=torch.float64).reshape(2, 3),
@@ -35,18 +36,61 @@ def test_views_of_a_file_are_its_tensors(tmp_path):
     assert all(file[name].dtype == t.dtype and torch.equal(file[name], t) for name, t in TENSORS.items())
 
 
-def test_a_mapping_that_makes_its_tensors_holds_one_at_a_time(tmp_path):
-    alive = []
+class Made(dict):
+    """Makes its tensors when asked, and knows how many of them were alive at once."""
 
-    class Made(dict):
+    def __init__(self, elements):
+        self._elements, self._alive, self.most = elements, weakref.WeakSet(), 0
+
+    def __getitem__(self, name):
+        tensor = torch.full((self._elements,), float(name))
+        self._alive.add(tensor)
+        self.most = max(self.most, len(self._alive))
+        return tensor
+
+
+def test_of_a_mapping_that_makes_its_tensors_a_few_are_held(tmp_path):
+    made, names = Made(100), [str(number) for number in range(30)]
+    save_tensors(tmp_path / "f", names, made)
+    assert [float(TensorFile(tmp_path / "f")[name][0]) for name in names] == list(range(30))
+    assert made.most <= 2 + AHEAD  # one that is written, those ahead, and one whose shape is asked for
+
+
+def test_of_tensors_that_are_large_together_one_is_held_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("mtcore.files.tensors.HELD_BYTES", 500)
+    made = Made(100)  # 400 bytes each
+    save_tensors(tmp_path / "f", ["1", "2", "3", "4", "5"], made)
+    assert made.most == 1
+
+
+def test_an_error_while_a_tensor_is_made_names_it_and_leaves_nothing(tmp_path):
+    class Broken(TensorSource):
+        def facts(self, name):
+            return torch.float32, torch.Size([2])
+
         def __getitem__(self, name):
-            assert not any(ref() is not None for ref in alive)
-            tensor = torch.full((100,), float(name))
-            alive.append(weakref.ref(tensor))
-            return tensor
+            if name == "b":
+                raise StateError("its file is gone")
+            return torch.zeros(2)
 
-    save_tensors(tmp_path / "f", ["1", "2", "3"], Made())
-    assert [TensorFile(tmp_path / "f")[name][0].item() for name in ("1", "2", "3")] == [1.0, 2.0, 3.0]
+        def __iter__(self):
+            return iter("abc")
+
+        def __len__(self):
+            return 3
+
+    with pytest.raises(StateError, match="its file is gone") as caught:
+        save_tensors(tmp_path / "f", "abc", Broken())
+    assert caught.value.__notes__ == [f"while b was made for {tmp_path / 'f'}"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_larger_than_what_is_flushed_at_once_has_the_bytes_of_the_library(tmp_path, monkeypatch):
+    monkeypatch.setattr("mtcore.files.tensors.FLUSH_BYTES", 1000)
+    tensors = {f"{number:02}": torch.full((400,), number, dtype=torch.uint8) for number in range(20)}
+    save_tensors(tmp_path / "ours", tensors, tensors)
+    safetensors.torch.save_file(tensors, tmp_path / "theirs")
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 @pytest.mark.parametrize("keep", [0, 5, 40, -1])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtcore.files import whole_file, write_json
+from mtcore.files import whole, whole_file, write_json
 
 
 def test_a_file_appears_when_it_is_done(tmp_path):
@@ -25,3 +25,14 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         fail()
     assert (tmp_path / "f").read_text() == '{\n "a": 1\n}\n'
     assert list(tmp_path.iterdir()) == [tmp_path / "f"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_file_whose_flush_began_early_is_as_it_was_written(tmp_path, monkeypatch, known):
+    if not known:
+        monkeypatch.setattr(whole, "_sync_file_range", lambda: None)
+    with whole_file(tmp_path / "f") as file:
+        file.write(b"a" * 10_000)
+        whole.begin_flush(file, 0, 10_000)
+        file.write(b"b")
+    assert (tmp_path / "f").read_bytes() == b"a" * 10_000 + b"b"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mtcore.export import DEFAULT_SHARD_BYTES, Artifact
+from mtcore.numerics import QTensor
 from mtcore.plan import Plan
 from mtopt_hf import checkpoint
 from mtopt_hf.autoawq.spelling import BITS, ORDER, SPELLINGS
@@ -17,9 +17,10 @@ from mtopt_hf.checkpoint.attention import attention_notes
 from mtopt_hf.checkpoint.dialect import Contents, Description, Dialect
 from mtopt_hf.checkpoint.halves import HALF_NOTE, halves
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
+from mtopt_hf.checkpoint.nibbles import turned
 from mtopt_hf.checkpoint.pairs import Pair
 from mtopt_hf.checkpoint.problems import plan_problems
-from mtopt_hf.checkpoint.words import unsigned_codes, unsigned_zeros
+from mtopt_hf.checkpoint.words import turned_words, unsigned_zeros, words
 
 NAME = "awq"
 
@@ -43,8 +44,8 @@ def layer_tensors(layer: Layer, values: LayerValues) -> Mapping[str, Callable[[]
     """
     q = values.weight
     return {
-        "qweight": lambda: _interleaved(unsigned_codes(q)),
-        "qzeros": lambda: _interleaved(unsigned_zeros(q)),
+        "qweight": lambda: turned_words(q, ORDER),
+        "qzeros": lambda: _turned_zeros(q),
         "scales": lambda: halves(q.qparams.scale, layer.name).t().contiguous(),
     }
 
@@ -70,11 +71,9 @@ def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DE
     checkpoint.write_checkpoint(artifact, folder, AWQ, max_shard_bytes)
 
 
-def _interleaved(codes: Tensor) -> Tensor:
-    """Codes uint8 [o, n] as int32 [n, o/8]: byte k of a word holds outputs ORDER[2k] and ORDER[2k + 1] of eight."""
-    pairs = zip(ORDER[0::2], ORDER[1::2], strict=True)
-    in_bytes = [codes[low :: len(ORDER)] | (codes[high :: len(ORDER)] << BITS) for low, high in pairs]
-    return torch.stack(in_bytes, dim=-1).flatten(1).view(torch.int32).t().contiguous()
+def _turned_zeros(q: QTensor) -> Tensor:
+    zeros = unsigned_zeros(q)
+    return turned(words(zeros, BITS), ORDER)[: zeros.shape[1]]
 
 
 def _pair_problems(pair: Pair) -> Iterator[str]:

@@ -22,7 +22,7 @@ from mtopt_hf.checkpoint.halves import HALF_NOTE, halves
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.checkpoint.pairs import Pair, pairs_of
 from mtopt_hf.checkpoint.problems import plan_problems
-from mtopt_hf.checkpoint.words import packed_words, unsigned_zeros, words
+from mtopt_hf.checkpoint.words import standing_words, unsigned_zeros, words
 from mtopt_hf.gptq.spelling import SPELLINGS, Spelling
 from mtopt_hf.same import same_when_stored
 
@@ -64,7 +64,7 @@ def layer_tensors(layer: Layer, values: LayerValues) -> Mapping[str, Callable[[]
     q, spelling = values.weight, spelling_of(layer.weight)
     off = 1 if spelling.version == "gptq" else 0
     return {
-        "qweight": lambda: packed_words(q).t().contiguous(),
+        "qweight": lambda: standing_words(q),
         "qzeros": lambda: words((unsigned_zeros(q) - off).t(), spelling.bits),
         "scales": lambda: halves(q.qparams.scale, layer.name).t().contiguous(),
         "g_idx": lambda: _groups(q, spelling),

@@ -11,6 +11,7 @@ from torch import Tensor
 from mtcore.numerics import QParams, QTensor
 from mtopt_hf.checkpoint.attention import QUERY
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
+from mtopt_hf.checkpoint.words import paired_rows
 from mtopt_hf.modelopt.scheme import spelling_of
 from mtopt_hf.modelopt.spelling import CACHE, Spelling
 
@@ -54,7 +55,7 @@ def _amax_scale(qparams: QParams) -> Tensor:
 
 def _weight(q: QTensor, spelling: Spelling) -> Made:
     qparams = q.qparams
-    codes = partial(_paired_rows, q) if spelling.layout == "int4" else lambda: q.qdata
+    codes = partial(paired_rows, q) if spelling.layout == "int4" else lambda: q.qdata
     made: dict[str, Callable[[], Tensor]] = {"weight": codes, "weight_scale": partial(_scale, qparams, spelling)}
     scale_2 = qparams.scale_2
     if scale_2 is not None:
@@ -91,10 +92,3 @@ def _extras(values: LayerValues, spelling: Spelling) -> Made:
     if branch is not None:
         made |= {"svdquant_lora_a": lambda: branch.down, "svdquant_lora_b": lambda: branch.up}
     return made
-
-
-def _paired_rows(q: QTensor) -> Tensor:
-    """Codes of 4 bits [o, i] as bytes [o/2, i]: row 2r in the low bits, row 2r + 1 in the high bits."""
-    even, odd = q.qdata[0::2], q.qdata[1::2]  # two neighbouring columns in each byte
-    columns = torch.stack(((even & 15) | (odd << 4), (even >> 4) | (odd & 0xF0)), dim=-1)
-    return columns.flatten(1)[:, : q.cols]
