@@ -3,8 +3,9 @@
 from mtcore.calibration.builtin import builtin_algorithms
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.loop import Data, ForwardLoop, as_forward_loop, calibration_mode, forward_batch
+from mtcore.calibration.options import OptionHelp, options_help
 from mtcore.calibration.ranks import Ranks, data_parallel
-from mtcore.calibration.run import resolve_algorithms, run_algorithms
+from mtcore.calibration.run import find_algorithm, resolve_algorithms, run_algorithms
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Statistics, TensorStatistics
 from mtcore.calibration.summary import CalibrationSummary, LayerSummary
@@ -17,6 +18,7 @@ __all__ = [
     "ForwardLoop",
     "LayerSummary",
     "Needs",
+    "OptionHelp",
     "ParameterEdits",
     "Ranks",
     "Statistics",
@@ -25,7 +27,9 @@ __all__ = [
     "builtin_algorithms",
     "calibration_mode",
     "data_parallel",
+    "find_algorithm",
     "forward_batch",
+    "options_help",
     "resolve_algorithms",
     "run_algorithms",
 ]

@@ -23,6 +23,7 @@ from mtcore.calibration.experts import (
     starved_experts,
     starved_lines,
 )
+from mtcore.calibration.options import option_problems
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
 from mtcore.calibration.statistics import Needs, Site, Statistics, Wanted, joined
@@ -32,6 +33,7 @@ from mtcore.errors import CalibrationError, RecipeError, UnknownNameError, look_
 from mtcore.nn.quant_experts import EXPERT_ROWS
 from mtcore.nn.sharded import is_sharded
 from mtcore.plan import Plan
+from mtcore.recipe.foreign import spelled_here
 from mtcore.recipe.setting import AlgorithmStep
 
 LOG = logging.getLogger(__name__)
@@ -48,6 +50,22 @@ def no_phase(name: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def find_algorithm(name: str, algorithms: Mapping[str, AlgorithmSpec]) -> AlgorithmSpec:
+    """The algorithm of that name.
+
+    Raises:
+        UnknownNameError: there is none; for a name that other tools use, the message says what it is here.
+    """
+    try:
+        return look_up("algorithm", name, algorithms)
+    except UnknownNameError as error:
+        here = spelled_here(name)
+        if here is None:
+            raise
+        hint = f"Here it is {here}" + (f". {error.hint}" if error.hint else "")
+        raise UnknownNameError(error.kind, name, error.known, hint) from None
+
+
 def resolve_algorithms(
     steps: Sequence[AlgorithmStep], algorithms: Mapping[str, AlgorithmSpec]
 ) -> tuple[tuple[AlgorithmSpec, BaseModel], ...]:
@@ -60,16 +78,15 @@ def resolve_algorithms(
     resolved = []
     for number, step in enumerate(steps):
         try:
-            spec = look_up("algorithm", step.method, algorithms)
+            spec = find_algorithm(step.method, algorithms)
         except UnknownNameError as error:
             problems.append(str(error))
             continue
         try:
             resolved.append((spec, spec.options.model_validate(dict(step.options))))
         except ValidationError as error:
-            for item in error.errors():
-                place = ".".join(map(str, item["loc"]))
-                problems.append(f"algorithm #{number + 1} ({step.method}): option {place!r}: {item['msg']}")
+            found = option_problems(spec.options, error)
+            problems += [f"algorithm #{number + 1} ({step.method}): {problem}" for problem in found]
     if problems:
         raise RecipeError(problems)
     return tuple(resolved)

@@ -68,7 +68,8 @@ class AlgorithmSpec:
         name: what a recipe writes: "max".
         summary: one line for listings.
         options: pydantic model of its options; unknown keys are refused, so that a misspelling is found while
-            planning.
+            planning. `mtopt algorithms NAME` shows each with its limits, its default and its meaning: the field's
+            `description`, or a line `name: meaning` of the docstring.
         needs_data: whether this plan cannot be calibrated without data.
         run: the driver.
         statistics: what it wants to know of which values; asked on the converted model, before any data runs, so
@@ -79,6 +80,9 @@ class AlgorithmSpec:
             are quantized, give them.
         folds: whether the driver scales parameters through the plan's folds; these are proven on the model then,
             before any weight changes.
+        cost: what it takes, in one line, for listings: runs of the data, searches, memory.
+        linear_only: whether it treats the weights of linear layers alone, so that all others (stacked experts,
+            convolutions, embeddings) get what `max` gives them; the plan of a recipe names these.
         plan: what it adds to a plan, from the plan with its proven folds, the options, and what the target can
             hold beside codes: scales that stay on layers (`ModulePlan.pre_quant_scale`), low-rank branches
             (`ModulePlan.low_rank`), and findings that say so. None: nothing.
@@ -93,6 +97,8 @@ class AlgorithmSpec:
     sequential: bool = False
     folds: bool = False
     plan: Callable[[Plan, Any, Holds], Plan] | None = None
+    cost: str = ""
+    linear_only: bool = False
 
 
 Batches = Iterable[Any]

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mtcore.cli.commands.algorithms import algorithms
 from mtcore.cli.commands.evaluate import evaluate
 from mtcore.cli.commands.export import export
 from mtcore.cli.commands.formats import formats
@@ -35,7 +36,10 @@ def mtopt() -> None:
     """Quantize any PyTorch model for the runtime that serves it."""
 
 
-for command in (quantize, requantize, export, plan, trace, evaluate, formats, recipes, plugins, new_plugin):
+for command in (
+    *(quantize, requantize, export, plan, trace, evaluate),
+    *(formats, algorithms, recipes, plugins, new_plugin),
+):
     mtopt.add_command(command)
 
 

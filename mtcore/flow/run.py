@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtcore.calibration import CalibrationSummary
+from mtcore.calibration import CalibrationSummary, resolve_algorithms
 from mtcore.calibration.residency import pages_dropped_after_use
 from mtcore.errors import CalibrationError, ModelError
 from mtcore.export import Exported, UnifiedExporter
@@ -177,6 +177,7 @@ def quantize_checkpoint(
         raise ModelError("a run block by block keeps its own results; leave out the directory of statistics")
     exporters = run.registry.exporters
     config = load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
+    resolve_algorithms(config.algorithm, run.registry.algorithms)  # a misspelt option is told before a long load
     goal = Destinations.of(config, dialect, out)
     goal.check(
         exporters,

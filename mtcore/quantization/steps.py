@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from mtcore.calibration import resolve_algorithms
+from torch import nn
+
+from mtcore.calibration import AlgorithmSpec, resolve_algorithms
 from mtcore.plan import Finding, Holds, Plan
 from mtcore.plugins import Registry
 
@@ -12,20 +15,59 @@ from mtcore.plugins import Registry
 def with_steps(plan: Plan, registry: Registry, holds: Holds) -> Plan:
     """The plan with what its steps add, one after the other; see `AlgorithmSpec.plan`.
 
+    A step that would undo one before it is a finding of level "error"; weights that a step does not treat are one
+    of level "warning".
+
     Args:
         holds: what the target of the run can hold beside codes and scales.
 
     Raises:
         RecipeError: an unknown algorithm, or bad options.
     """
+    rounded = ""
     for spec, options in resolve_algorithms(plan.algorithm, registry.algorithms):
-        split = next((module.name for module in plan.quantized if module.low_rank), None)
-        if split is not None and (spec.folds or spec.plan is not None):
-            message = (
-                f"{spec.name} scales or splits weights, but {split} has a low-rank branch from an earlier step, "
-                "which it would not reach; put the step with the branch after it"
-            )
-            plan = replace(plan, findings=(*plan.findings, Finding("error", "algorithm", message)))
+        undone = _undone(plan, spec, rounded)
+        if undone:
+            plan = replace(plan, findings=(*plan.findings, Finding("error", "algorithm", undone)))
         elif spec.plan is not None:
             plan = spec.plan(plan, options, holds)
+        plan = replace(plan, findings=(*plan.findings, *_not_treated(plan, spec, registry)))
+        rounded = spec.name if spec.sequential else rounded
     return plan
+
+
+def _undone(plan: Plan, spec: AlgorithmSpec, rounded: str) -> str:
+    """What a step that scales or splits weights would undo of the steps before it; empty where it undoes nothing.
+
+    Args:
+        rounded: the step before it that rounded weights, if any.
+    """
+    if not spec.folds and spec.plan is None:
+        return ""
+    split = next((module.name for module in plan.quantized if module.low_rank), None)
+    if split is not None:
+        return (
+            f"{spec.name} scales or splits weights, but {split} has a low-rank branch from an earlier step, "
+            "which it would not reach; put the step with the branch after it"
+        )
+    if rounded:
+        return (
+            f"{spec.name} scales or splits weights, and {rounded} before it has rounded them, which would be lost; "
+            f"put {rounded} after it"
+        )
+    return ""
+
+
+def _not_treated(plan: Plan, spec: AlgorithmSpec, registry: Registry) -> Iterator[Finding]:
+    """The weights that an algorithm for linear layers leaves to `max`."""
+    left = [
+        f"{module.name}.{slot.slot}".lstrip(".")
+        for module in (plan.quantized if spec.linear_only else ())
+        if module.spec is not None and not issubclass(registry.quant_modules[module.spec].original, nn.Linear)
+        for slot in module.slots
+        if slot.slot in dict(module.shapes)
+    ]
+    if left:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        message = f"{spec.name} treats linear layers; {', '.join(left[:3])}{more} get the scales of max"
+        yield Finding("warning", "algorithm", message)

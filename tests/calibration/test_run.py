@@ -15,7 +15,7 @@ def test_unknown_names_and_bad_options_are_reported_together_with_the_nearest_na
         resolve_algorithms(steps, {"max": MAX})
     assert len(caught.value.problems) == 2
     assert "Did you mean 'max'?" in caught.value.problems[0]
-    assert "algorithm #2 (max): option 'alpha'" in caught.value.problems[1]
+    assert "algorithm #2 (max): no option named 'alpha'. Known: four_over_six" in caught.value.problems[1]
 
 
 def test_an_unknown_algorithm_tells_of_a_plugin_that_failed():

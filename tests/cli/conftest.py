@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mtcore.calibration import builtin_algorithms
 from mtcore.cli.main import run
 from mtcore.formats import builtin_formats
 from mtcore.plan.plan import Coverage, Finding, ModulePlan, Plan, ScaleGroup, SlotPlan
@@ -36,6 +37,7 @@ def registry(monkeypatch):
     fake = SimpleNamespace(
         formats={fmt.name: fmt for fmt in builtin_formats()},
         recipes={recipe.name: recipe for recipe in builtin_recipes()},
+        algorithms={spec.name: spec for spec in builtin_algorithms()},
     )
     monkeypatch.setattr("mtcore.plugins.default_registry", lambda: fake)
     return fake

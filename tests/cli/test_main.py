@@ -11,6 +11,7 @@ from mtcore.cli.main import run
 
 HELP_LIMIT_S = 0.5
 COMMANDS = (
+    "algorithms",
     "eval",
     "export",
     "formats",

@@ -280,4 +280,6 @@ AUTOROUND = AlgorithmSpec(
     needs_data,
     run_autoround,
     sequential=True,
+    cost="training: steps forwards and backwards of every block (or of the model) and its memory; the slowest",
+    linear_only=True,
 )

@@ -177,4 +177,6 @@ AWQ = AlgorithmSpec(
     wanted,
     folds=True,
     plan=planned,
+    cost="one run of the data, and 40 roundings of rows of every weight; to clip, also Σ x xᵀ of every input",
+    linear_only=True,
 )

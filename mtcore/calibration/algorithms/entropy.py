@@ -45,5 +45,10 @@ def decide(options: EntropyOptions, quantizer: TensorQuantizer, statistics: Tens
 
 
 ENTROPY = range_algorithm(
-    "entropy", "cut activations off where quantizing loses least information", EntropyOptions, decide, histogram
+    "entropy",
+    "cut activations off where quantizing loses least information (KL divergence of histograms)",
+    EntropyOptions,
+    decide,
+    histogram,
+    cost="one run of the data, with a histogram of every activation, and a search over cut-offs on the CPU",
 )

@@ -27,7 +27,8 @@ from mtcore.plan import Plan
 class GptqOptions(BaseModel):
     """Options of `gptq`.
 
-    order: in which order columns are rounded, see `mtcore.calibration.math.gptq`.
+    order: in which order columns are rounded: as "given"; by "importance", the largest diagonal of H first
+        (act-order; every scale is then chosen before the first rounding); or "blocks" of a scale by importance.
     damping: share of the mean of H's diagonal that is added to it.
     step: columns after which the rest of the matrix is brought up to date.
     scales: how scales are chosen: "max"; "mse", least squared error; "hessian", least error of the block's outputs.
@@ -194,4 +195,6 @@ GPTQ = AlgorithmSpec(
     run_gptq,
     wanted,
     sequential=True,
+    cost="several runs of the data, block by block, with Σ x xᵀ of one block",
+    linear_only=True,
 )

@@ -15,7 +15,12 @@ from mtcore.nn import TensorQuantizer
 
 
 class HeadroomOptions(BaseModel):
-    """Options of `headroom`, see `mtcore.calibration.math.headroom_amax`."""
+    """Options of `headroom`, see `mtcore.calibration.math.headroom_amax`.
+
+    anchor: percentile of the blocks' magnitudes: these small blocks must keep a scale of full precision.
+    upper: percentile of the blocks' magnitudes below which nothing is cut off.
+    spread: ratio of the largest to the least magnitude that the block scales hold at full precision.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,5 +52,10 @@ def needs(quantizer: TensorQuantizer) -> Needs:
 
 
 HEADROOM = range_algorithm(
-    "headroom", "outer activation scales with room for values that were not seen", HeadroomOptions, decide, needs
+    "headroom",
+    "outer activation scales (NVFP4) with room for values that were not seen",
+    HeadroomOptions,
+    decide,
+    needs,
+    cost="one run of the data, with a histogram of the blocks of every activation",
 )

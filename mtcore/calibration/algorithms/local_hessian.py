@@ -63,4 +63,6 @@ LOCAL_HESSIAN = AlgorithmSpec(
     needs_data,
     run_local_hessian,
     wanted,
+    cost="one run of the data with Σ x xᵀ of every input (fp32, of all layers), and some 40 roundings of weights",
+    linear_only=True,
 )

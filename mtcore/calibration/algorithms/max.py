@@ -180,5 +180,11 @@ def _set_tensor_amax(quantizer: TensorQuantizer, amax: Tensor) -> None:
 
 
 MAX = AlgorithmSpec(
-    "max", "the largest magnitude maps onto the largest code", MaxOptions, needs_data, run_max, wanted
+    "max",
+    "the largest magnitude maps onto the largest code",
+    MaxOptions,
+    needs_data,
+    run_max,
+    wanted,
+    cost="one run of the data; none where no activation has a fixed scale",
 )

@@ -131,4 +131,12 @@ def _needs(options: MseOptions) -> Needs:
     return Needs(sample=options.sample)
 
 
-MSE = AlgorithmSpec("mse", "scales under which the squared error is least", MseOptions, needs_data, run_mse, wanted)
+MSE = AlgorithmSpec(
+    "mse",
+    "scales under which the squared error is least",
+    MseOptions,
+    needs_data,
+    run_mse,
+    wanted,
+    cost="one run of the data, and some 40 roundings of every weight and of a sample of every activation",
+)

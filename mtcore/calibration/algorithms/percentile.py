@@ -13,7 +13,10 @@ from mtcore.nn import TensorQuantizer
 
 
 class PercentileOptions(BaseModel):
-    """Options of `percentile`: the share of magnitudes that must fit, in percent."""
+    """Options of `percentile`.
+
+    percentile: share of an activation's magnitudes that must fit, in percent; the rest is cut off.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,5 +32,10 @@ def decide(options: PercentileOptions, quantizer: TensorQuantizer, statistics: T
 
 
 PERCENTILE = range_algorithm(
-    "percentile", "cut activations off so that a share of their values fits", PercentileOptions, decide, histogram
+    "percentile",
+    "cut activations off so that a share of their values fits",
+    PercentileOptions,
+    decide,
+    histogram,
+    cost="one run of the data, with a histogram of every activation",
 )

@@ -19,7 +19,13 @@ Range = Callable[[Any, TensorQuantizer, TensorStatistics], Amaxes]
 
 
 def range_algorithm(
-    name: str, summary: str, options: type[BaseModel], decide: Range, needs: Callable[[TensorQuantizer], Needs]
+    name: str,
+    summary: str,
+    options: type[BaseModel],
+    decide: Range,
+    needs: Callable[[TensorQuantizer], Needs],
+    *,
+    cost: str = "",
 ) -> AlgorithmSpec:
     """The record of an algorithm that sets the amax of every activation whose scales are fixed beforehand.
 
@@ -40,7 +46,7 @@ def range_algorithm(
         set_activations(run, quantizers, partial(decide, chosen))
         set_weights(run, quantizers)
 
-    return AlgorithmSpec(name, summary, options, needs_data, run_ranges, wanted)
+    return AlgorithmSpec(name, summary, options, needs_data, run_ranges, wanted, cost=cost)
 
 
 def histogram(quantizer: TensorQuantizer) -> Needs:

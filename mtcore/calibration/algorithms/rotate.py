@@ -163,4 +163,5 @@ ROTATE = AlgorithmSpec(
     needs_data,
     run_rotate,
     folds=True,
+    cost="a forward of the first batch for every rotation that is proved, and one run of the data",
 )

@@ -95,4 +95,6 @@ SMOOTHQUANT = AlgorithmSpec(
     wanted,
     folds=True,
     plan=planned,
+    cost="one run of the data",
+    linear_only=True,
 )

@@ -140,4 +140,6 @@ SVDQUANT = AlgorithmSpec(
     run_svdquant,
     wanted,
     plan=planned,
+    cost="one run of the data, and a singular value decomposition of every weight; the branch costs size and time",
+    linear_only=True,
 )

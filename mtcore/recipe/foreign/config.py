@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,7 @@ from mtcore.formats import TensorFormat
 from mtcore.recipe.algorithm import read_algorithm
 from mtcore.recipe.document import Document, KeyPath, Plain
 from mtcore.recipe.expand import kinds_reached, rules_for
+from mtcore.recipe.foreign.algorithms import translated
 from mtcore.recipe.foreign.attributes import NO_EFFECT, ONLY_DEFAULT, Attributes, is_default
 from mtcore.recipe.foreign.element import UntranslatableError, in_two_stages, translate
 from mtcore.recipe.foreign.patterns import rewritten
@@ -59,7 +61,11 @@ def resolve_foreign(doc: Document, scope: Scope) -> Parts:
         guard = Guard(config.max_unquantized, doc.origin("max_unquantized", ("max_unquantized",)))
     algorithm = None
     if "algorithm" in config.model_fields_set:
-        algorithm = read_algorithm(config.algorithm, ("algorithm",), doc, scope.problems)
+        algorithm = tuple(
+            meant
+            for step in read_algorithm(config.algorithm, ("algorithm",), doc, scope.problems)
+            for meant in translated(step, translation.note, partial(translation.problem, ("algorithm",)))
+        )
     return Parts(
         name=config.name or "",
         summary=config.summary,

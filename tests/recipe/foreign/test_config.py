@@ -214,7 +214,7 @@ def test_a_foreign_file_and_a_foreign_include_work_too(load, decide, tmp_path):
     config = load(tmp_path / "mine.yaml")
     assert str(decide(config, "a", "weight")) == "nvfp4 (static)"
     assert decide(config, "lm_head", "weight") is None
-    assert config.algorithm[0].options == {"alpha_step": 0.1}
+    assert config.algorithm[0].options == {"variant": "lite", "grid": 10}
     assert config.rules[0].origin == "quant_cfg entry #2 ('*weight_quantizer') of mo.yaml, line 3"
 
 

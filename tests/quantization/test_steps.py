@@ -1,0 +1,41 @@
+"""The plan says beforehand which steps undo each other, and which weights a step does not treat."""
+
+import pytest
+import torch
+from torch import nn
+
+from mtcore.quantization import plan_model
+
+BATCH = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+
+
+class Stacked(nn.Module):
+    """A linear layer, and stacked experts that all read its output."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(16, 16)
+        self.experts = nn.Parameter(torch.randn(4, 16, 16))
+
+    def forward(self, x):
+        x = self.fc(x)
+        return sum(nn.functional.linear(x, self.experts[expert]) for expert in range(4))
+
+
+def findings(model, algorithm, level):
+    plan = plan_model(model, {"rules": [{"weight": "int8_row"}], "algorithm": algorithm}, inputs=BATCH)
+    return [finding.message for finding in plan.findings if finding.level == level and finding.where == "algorithm"]
+
+
+@pytest.mark.parametrize("later", ["smoothquant", "awq", "rotate", "svdquant"])
+def test_a_step_that_would_undo_rounding_is_refused_before_the_run(later):
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+    told = findings(model, ["gptq", later], "error")
+    assert any(f"{later} scales or splits weights, and gptq before it has rounded them" in text for text in told)
+    assert not any("has rounded" in text for text in findings(model, [later, "gptq"], "error"))
+
+
+def test_weights_that_a_step_does_not_treat_are_named_in_the_plan():
+    told = findings(Stacked(), "gptq", "warning")
+    assert told == ["gptq treats linear layers; experts get the scales of max"]
+    assert findings(Stacked(), "mse", "warning") == []
