@@ -18,9 +18,7 @@ from typing import Any
 
 from accuracy_setup import GOALS, Row, Subject, add_options, measure_all, open_subject, seconds_of
 
-from mtcore.plan import make_plan
-from mtcore.quantization import apply_plan, undo
-from mtcore.recipe import load_config
+from mtcore.quantization import apply_plan, plan_model, undo
 from mtcore.trace import TraceReport
 
 TOOL = "mtcore"
@@ -50,6 +48,8 @@ ALGORITHMS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "autoround (logits, 60 steps, norms fixed)": ({**LOGITS, "steps": 60, "norms": 0.0}, (FP8,)),
     "smoothquant (rms), autoround (blocks, 100 steps)": ([SMOOTH, BLOCKS], (NVFP4, INT4)),
     "autoround (blocks, 100 steps)": (BLOCKS, (FP8,)),
+    "svdquant (outputs), gptq": ([OUTPUTS, "gptq"], (NVFP4, NVFP4_WEIGHTS, INT4)),
+    "smoothquant (rms), svdquant (outputs), autoround (blocks, 100 steps)": ([SMOOTH, OUTPUTS, BLOCKS], (NVFP4,)),
     "awq full": ({"method": "awq", "variant": "full"}, EVERY),
     "awq lite, 1024 tokens": ({"method": "awq", "sample": 1024}, EVERY),
     "awq lite": ("awq", EVERY),
@@ -57,7 +57,7 @@ ALGORITHMS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "local_hessian": ("local_hessian", EVERY),
     "svdquant": ("svdquant", (NVFP4, NVFP4_WEIGHTS, INT4)),
     "svdquant (outputs)": (OUTPUTS, (NVFP4, NVFP4_WEIGHTS, INT4)),
-    "smoothquant (rms), svdquant (outputs)": ([SMOOTH, OUTPUTS], (NVFP4, NVFP4_WEIGHTS, INT4)),
+    "smoothquant (rms), svdquant (outputs)": ([SMOOTH, OUTPUTS], (NVFP4, NVFP4_WEIGHTS)),
     "mse": ("mse", EVERY),
     "smoothquant (rms)": (SMOOTH, EVERY),
     "smoothquant": ("smoothquant", EVERY),
@@ -72,8 +72,7 @@ def measure(subject: Subject, trace: TraceReport, row: Row, algorithm: Any) -> R
     rule = {"weight": weight, **({"input": activation} if activation else {})}
     recipe = {"rules": [rule, {"include": "base_exclusions"}], "algorithm": algorithm}
     registry = subject.registry
-    config = load_config(recipe, formats=registry.formats, recipes=registry.recipes)
-    plan = make_plan(subject.model, config, registry.quant_modules, trace)
+    plan = plan_model(subject.model, recipe, registry=registry, trace=trace, prove_folds=False)
     seconds, quantized = seconds_of(
         lambda: apply_plan(subject.model, plan, subject.calibration, registry=registry), subject.device
     )

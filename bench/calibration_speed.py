@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,9 @@ OURS: dict[str, Any] = {
 }  # fmt: skip
 FORWARDS = 5
 """Plain forwards over all batches that are timed beside every calibration; their median counts."""
+
+MARK = "row: "
+"""Begins the lines of a tool's process that hold a row, among whatever the tool prints."""
 
 MODELOPT = {
     "FP8 max": "FP8_DEFAULT_CFG",
@@ -173,7 +176,7 @@ def fill(
     row.ratio = statistics.median(ratios)
 
 
-def ours(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[Row]:
+def ours(size: dict[str, int], device: str, runs: int, only: list[str]) -> Iterator[Row]:
     import mtcore
     from mtcore.quantization import apply_plan, plan_model
 
@@ -187,14 +190,12 @@ def ours(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[
 
         return prepare
 
-    return [
-        measure("mtcore", mtcore.__version__, name, size, device, runs, quantize(name))
-        for name in OURS
-        if name in only
-    ]
+    for name in OURS:
+        if name in only:
+            yield measure("mtcore", mtcore.__version__, name, size, device, runs, quantize(name))
 
 
-def modelopt(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[Row]:
+def modelopt(size: dict[str, int], device: str, runs: int, only: list[str]) -> Iterator[Row]:
     import modelopt as package
     import modelopt.torch.quantization as mtq
 
@@ -202,14 +203,12 @@ def modelopt(size: dict[str, int], device: str, runs: int, only: list[str]) -> l
         config = getattr(mtq, MODELOPT[recipe])
         return lambda model, batches, row: lambda: mtq.quantize(model, config, lambda m: plain_forward(m, batches))
 
-    return [
-        measure("Model-Optimizer", package.__version__, name, size, device, runs, quantize(name))
-        for name in MODELOPT
-        if name in only
-    ]
+    for name in MODELOPT:
+        if name in only:
+            yield measure("Model-Optimizer", package.__version__, name, size, device, runs, quantize(name))
 
 
-def llmcompressor(size: dict[str, int], device: str, runs: int, only: list[str]) -> list[Row]:
+def llmcompressor(size: dict[str, int], device: str, runs: int, only: list[str]) -> Iterator[Row]:
     import llmcompressor as package
     from llmcompressor import oneshot
     from llmcompressor.modifiers.quantization import QuantizationModifier
@@ -238,28 +237,32 @@ def llmcompressor(size: dict[str, int], device: str, runs: int, only: list[str])
 
         return prepare
 
-    return [
-        measure("llm-compressor", package.__version__, name, size, device, runs, quantize(name))
-        for name in recipes
-        if name in only
-    ]
+    for name in recipes:
+        if name in only:
+            yield measure("llm-compressor", package.__version__, name, size, device, runs, quantize(name))
 
 
 TOOLS = {"mtcore": ours, "modelopt": modelopt, "llmcompressor": llmcompressor}
 
 
-def ask(tool: str, options: argparse.Namespace) -> list[Row]:
-    """The rows of a tool, measured in a process of its own; one row with its error where it fails."""
+def ask(tool: str, options: argparse.Namespace) -> Iterator[Row]:
+    """The rows of a tool, measured in a process of its own, as they come; one row with its error where it fails."""
     python, path = getattr(options, tool, sys.executable), getattr(options, f"{tool}_path", None)
     line = [python, __file__, "--tool", tool, "--size", options.size, "--device", options.device]
     line += ["--runs", str(options.runs), "--only", *options.only]
     environment = dict(os.environ) if path is None else {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(line, capture_output=True, text=True, env=environment)
-    print(done.stderr[-2000:], file=sys.stderr)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return [Row(tool, "", "", 0.0, 0.0, error=reason)]
-    return [Row(**row) for row in json.loads(done.stdout.strip().splitlines()[-1])]
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=said, text=True, env=environment)
+        assert process.stdout is not None
+        for text in process.stdout:
+            if text.startswith(MARK):
+                yield Row(**json.loads(text.removeprefix(MARK)))
+        failed = process.wait()
+        said.seek(0)
+        errors = said.read()
+    print(errors[-2000:], file=sys.stderr)
+    if failed:
+        yield Row(tool, "", "", 0.0, 0.0, error=(errors.strip().splitlines() or ["no message"])[-1])
 
 
 def table(rows: list[Row]) -> str:
@@ -296,27 +299,28 @@ def main() -> None:
     parser.add_argument("--llmcompressor", default=sys.executable, help="an interpreter that has it")
     parser.add_argument("--modelopt-path", help="a folder with it, the only entry of its PYTHONPATH")
     parser.add_argument("--llmcompressor-path", help="a folder with it, the only entry of its PYTHONPATH")
-    parser.add_argument("--show", type=Path, help="print the table of a results file")
+    parser.add_argument("--show", type=Path, nargs="+", help="print the table of results files")
     parser.add_argument("--tool", help="measure this one, in this process")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     if options.show:
-        known = json.loads(options.show.read_text())
-        print(f"{known['machine']}\n\n{table([Row(**row) for row in known['rows']])}")
+        known = [json.loads(path.read_text()) for path in options.show]
+        print(f"{known[0]['machine']}\n\n{table([Row(**row) for one in known for row in one['rows']])}")
         return
     if options.tool:
-        rows = TOOLS[options.tool](SIZES[options.size], options.device, options.runs, options.only)
-        print(json.dumps([asdict(row) for row in rows]))
+        for row in TOOLS[options.tool](SIZES[options.size], options.device, options.runs, options.only):
+            print(f"{MARK}{json.dumps(asdict(row))}", flush=True)
         return
-    rows = []
-    for tool in options.tools:
-        rows += ask(tool, options)
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU, CPU seconds"
     head = f"{device}, torch {torch.__version__}, size {options.size}, median of {options.runs}"
+    rows = []
+    for row in (row for tool in options.tools for row in ask(tool, options)):
+        rows.append(row)
+        if options.json:  # as it grows, so that a run that is stopped keeps what it has
+            content = {"machine": head, "rows": [asdict(one) for one in rows]}
+            options.json.write_text(json.dumps(content, indent=1) + "\n")
     print(f"{head}\n\n{table(rows)}")
-    if options.json:
-        options.json.write_text(json.dumps({"machine": head, "rows": [asdict(row) for row in rows]}, indent=1))
     if options.markdown:
         options.markdown.write_text(f"{head}\n\n{table(rows)}\n")
 

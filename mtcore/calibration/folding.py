@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.spec import CalibrationRun
 from mtcore.trace import FoldGroup, Slices
+from mtcore.trace.slices import whole_range
 
 _AT_ONCE = 2**24
 """Elements of a parameter that are scaled together: 64 MiB of fp32."""
@@ -59,7 +60,9 @@ class ScaledInput:
         known: list[tuple[Tensor, Tensor]] = []
         found: dict[str, Tensor] = {}
         for name, channels in self.consumers.items():
-            same = next((columns for other, columns in known if torch.equal(channels, other)), None)
+            same = next(
+                (columns for other, columns in known if channels is other or torch.equal(channels, other)), None
+            )
             if same is None:
                 same = scales if is_range(channels, len(scales)) else scales[channels.to(scales.device)]
                 known.append((channels, same))
@@ -170,7 +173,8 @@ def is_range(numbers: Tensor, size: int) -> bool:
         >>> is_range(torch.tensor([0, 1, 2]), 3), is_range(torch.tensor([0, 2, 1]), 3)
         (True, False)
     """
-    return len(numbers) == size and bool((numbers.numpy() == np.arange(size)).all())
+    every = whole_range(size)
+    return numbers is every or (len(numbers) == size and np.array_equal(numbers.numpy(), every.numpy()))
 
 
 def _along(flat: Tensor, axes: tuple[int, ...], sizes: list[int], dims: int) -> Tensor:
@@ -182,6 +186,8 @@ def _along(flat: Tensor, axes: tuple[int, ...], sizes: list[int], dims: int) -> 
 
 def _by_column(side: Slices, cols: int) -> Tensor | None:
     """The channel of every column, or None where some column has none."""
+    if is_range(side.places, cols):
+        return side.channel_numbers
     channels = np.full(cols, -1)  # torch would wake all its threads for this
     channels[side.places.numpy()] = side.channel_numbers.numpy()
     return None if (channels < 0).any() else torch.from_numpy(channels)

@@ -56,8 +56,9 @@ class CalibrationRun:
         loop = self.forward_loop
         if loop is None:
             return Statistics(None)
-        root = self.model.get_submodule(self.blocks[0].name) if self.blocks else self.model
-        return Statistics(lambda wanted: gather(self.model, loop, wanted, self.plan.shared_inputs, root))
+        model, shared = self.model, self.plan.shared_inputs  # of no use to hold `self`: a cycle keeps samples alive
+        root = model.get_submodule(self.blocks[0].name) if self.blocks else model
+        return Statistics(lambda wanted: gather(model, loop, wanted, shared, root))
 
 
 @dataclass(frozen=True)

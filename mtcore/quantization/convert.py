@@ -19,6 +19,7 @@ from mtcore.nn import (
     WeightSlot,
 )
 from mtcore.nn.sharded import is_sharded
+from mtcore.nn.walk import modules_by_name, modules_of
 from mtcore.plan import ModulePlan, Plan, SlotPlan
 from mtcore.quantization.fast_paths import close_fast_paths
 from mtcore.quantization.journal import Journal
@@ -40,13 +41,14 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
         PlanError: the plan does not fit the model. Nothing is changed.
         Exception: whatever a layer's construction raises, after everything was put back.
     """
-    _check_fit(model, plan, specs)
+    modules = modules_by_name(model)
+    _check_fit(modules, plan, specs)
     parents = _parents(model)
     journal = Journal()
     root = model
     try:
         for module_plan in sorted(plan.quantized, key=_depth, reverse=True):  # a twin takes its children over
-            original = model.get_submodule(module_plan.name)
+            original = modules[module_plan.name]
             assert module_plan.spec is not None, "a quantized module without a spec"
             twin = _twin(original, module_plan, specs[module_plan.spec])
             if any(is_sharded(parameter) for parameter in original.parameters(recurse=False)):
@@ -63,8 +65,7 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
     return root, journal
 
 
-def _check_fit(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) -> None:
-    modules = dict(model.named_modules())
+def _check_fit(modules: Mapping[str, nn.Module], plan: Plan, specs: Mapping[str, QuantModuleSpec]) -> None:
     problems = []
     for planned in plan.quantized:
         module = modules.get(planned.name)
@@ -131,7 +132,7 @@ def _own(module: nn.Module) -> list[str]:
 def _parents(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
     """Where every module hangs: several places for a shared one."""
     places: dict[int, list[tuple[nn.Module, str]]] = {}
-    for parent in model.modules():
+    for parent in modules_of(model):
         for attribute, child in parent._modules.items():
             places.setdefault(id(child), []).append((parent, attribute))
     return places

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,13 @@ class Slices:
 
     @cached_property
     def places(self) -> Tensor:
-        """`indices` as int64 [n]."""
-        return torch.from_numpy(np.fromiter(self.indices, np.int64, len(self.indices)))
+        """`indices` as int64 [n]; `whole_range(n)` itself where they are 0 … n - 1."""
+        return _numbers(np.fromiter(self.indices, np.int64, len(self.indices)))
 
     @cached_property
     def channel_numbers(self) -> Tensor:
-        """`channels` as int64 [n]."""
-        return torch.from_numpy(np.fromiter(self.channels, np.int64, len(self.channels)))
+        """`channels` likewise."""
+        return _numbers(np.fromiter(self.channels, np.int64, len(self.channels)))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values; the numbers as runs (`mtcore.trace.runs`), which stay short for wide models."""
@@ -121,5 +121,18 @@ def _rank_within(family: Ints) -> Ints:
 def slices_of(arena: Arena, family: Family, i: int, offset: float = 0.0) -> Slices:
     """The i-th part of a family as slices of its parameter."""
     role = arena.roles[family.roles[i]]
-    indices = tuple((family.members[i] - role.base).tolist())
-    return Slices(arena.names[role.param], role.axes, indices, tuple(family.channels[i].tolist()), offset)
+    indices, channels = family.members[i] - role.base, family.channels[i]
+    found = Slices(arena.names[role.param], role.axes, tuple(indices.tolist()), tuple(channels.tolist()), offset)
+    vars(found).update(places=_numbers(indices), channel_numbers=_numbers(channels))  # they are arrays here
+    return found
+
+
+@lru_cache(maxsize=256)
+def whole_range(size: int) -> Tensor:
+    """0 … size - 1, int64 [size]: one tensor for each size, so that it is known by its identity."""
+    return torch.from_numpy(np.arange(size))  # torch would wake all its threads for this
+
+
+def _numbers(values: Ints) -> Tensor:
+    every = whole_range(len(values))
+    return every if np.array_equal(values, every.numpy()) else torch.from_numpy(values.astype(np.int64))
