@@ -58,6 +58,12 @@ was [measured](clients-gpu.md).
 
 REST = """
 Beside linear layers, stacked experts are written one by one under the hub's names, each with scales of its own.
+Where the hub itself keeps all experts in one tensor (Granite-MoE, Llama 4), they are written as `gate_proj`,
+`up_proj` and `down_proj` of each one, as vLLM 0.32 and llm-compressor have them; `mtopt_hf.quantizer` merges them
+again. transformers alone opens those of Llama 4, which it takes apart itself; of all others the target `hf` says
+that it does not. Experts with biases or interleaved halves (gpt-oss), or with another gate, are refused before the
+run.
+
 A KV cache in FP8 or NVFP4 goes into compressed-tensors and modelopt, always that of all layers. vLLM and SGLang
 run compressed-tensors' in FP8 only, and so are given NVFP4 in modelopt; transformers runs both. Queries beside the
 cache in its own format go into compressed-tensors, in FP8 into modelopt (`q_scale`, for vLLM). What else attention
@@ -71,8 +77,6 @@ hold are refused with the layer. All other dialects store what the artifact hold
 compressed-tensors, whose outer scale is a reciprocal.
 
 transformers runs stacked experts in `fp8`, `fp8_row` and symmetric integers only; the target `hf` says so.
-Experts that the hub itself keeps in one tensor (gpt-oss, Granite) are refused before the run: no client reads
-scales for them.
 
 ## Beside nvidia-modelopt's own export
 

@@ -23,12 +23,19 @@ class Client:
         why: one line: why this dialect is what the client is given.
         rank: where several dialects suit a client, the lowest rank comes first.
         check: problems that keep the client from running such a plan although the dialect can express it.
+        check_source: the same for plan and configuration of the model together; asked where `check` finds nothing.
     """
 
     name: str
     why: str
     rank: int = 0
     check: Callable[[Plan], Sequence[str]] = nothing
+    check_source: Callable[[Plan, SourceFiles], Sequence[str]] = nothing
+
+    def problems(self, plan: Plan, source: SourceFiles | None = None) -> tuple[str, ...]:
+        """What keeps the client from running the plan, for a model that came with these files."""
+        found = tuple(self.check(plan))
+        return found or (() if source is None else tuple(self.check_source(plan, source)))
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class ExporterSpec:
         shards: whether `write` takes the keyword `max_shard_bytes`.
         check_source: problems that plan and configuration of the model show together, in the words of `check`;
             asked at the same time.
+        notes_source: what plan and configuration of the model show together, in the words of `notes`; asked at the
+            same time.
         holds: whether the dialect can hold this beside the codes and scales of a module, as it is planned: a
             `pre_quant_scale` (smoothing scales that no fold takes stay on the layer then) or a `low_rank` branch.
             A plan with one that it cannot hold is refused before the run.
@@ -66,6 +75,7 @@ class ExporterSpec:
     clients: tuple[Client, ...] = ()
     shards: bool = False
     check_source: Callable[[Plan, SourceFiles], Sequence[str]] = nothing
+    notes_source: Callable[[Plan, SourceFiles], Sequence[str]] = nothing
     holds: Holds = holds_nothing
 
     def problems(self, plan: Plan, source: SourceFiles | None = None) -> tuple[str, ...]:
@@ -73,6 +83,10 @@ class ExporterSpec:
         came with these files, what `check_source` finds."""
         found = (*self.check(plan), *_denied(plan, self))
         return found or (() if source is None else tuple(self.check_source(plan, source)))
+
+    def remarks(self, plan: Plan, source: SourceFiles | None = None) -> tuple[str, ...]:
+        """The notes on a plan with which nothing is wrong."""
+        return (*self.notes(plan), *(() if source is None else self.notes_source(plan, source)))
 
 
 _EXTRAS: Mapping[Extra, str] = {

@@ -49,20 +49,22 @@ def choose_target(
     """
     if name in exporters:
         spec = exporters[name]
-        return _target(name, spec, "", spec.problems(plan, source), plan)
+        return _target(name, spec, "", spec.problems(plan, source), plan, source)
     offers = [(client, spec) for spec in exporters.values() for client in spec.clients if client.name == name]
     if not offers:
         raise UnknownNameError("target", name, target_names(exporters))
     refused: list[Target] = []
     for client, spec in sorted(offers, key=lambda offer: offer[0].rank):
-        problems = spec.problems(plan, source) or tuple(client.check(plan))
-        target = _target(name, spec, client.why, problems, plan)
+        problems = spec.problems(plan, source) or client.problems(plan, source)
+        target = _target(name, spec, client.why, problems, plan, source)
         if not problems:
             return target
         refused.append(target)
     return refused[0]
 
 
-def _target(name: str, spec: ExporterSpec, why: str, problems: tuple[str, ...], plan: Plan) -> Target:
+def _target(
+    name: str, spec: ExporterSpec, why: str, problems: tuple[str, ...], plan: Plan, source: SourceFiles | None
+) -> Target:
     """A choice; a plan that is refused is not asked for notes, which may rest on what was checked."""
-    return Target(name, spec.name, why, () if problems else tuple(spec.notes(plan)), problems)
+    return Target(name, spec.name, why, () if problems else spec.remarks(plan, source), problems)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtcore.errors import CalibrationError, ExportError, UnknownNameError
-from mtcore.export import Exported, ExporterSpec, SourceFiles, UnifiedExporter, target_names
+from mtcore.export import Exported, ExporterSpec, SourceFiles, Target, UnifiedExporter, target_names
 from mtcore.export.atomic import target_problems
-from mtcore.plan import Plan
+from mtcore.plan import Finding, Plan
 from mtcore.recipe import QuantizeConfig
 
 DEFAULT_DIALECT = "compressed-tensors"
@@ -58,8 +58,8 @@ class Destinations:
         names = list(self.places)
         return names[0] if len(names) == 1 and names[0] in exporters else None
 
-    def dialects(self, plan: Plan, exporter: UnifiedExporter, source: SourceFiles) -> Mapping[Path, str]:
-        """The dialect of every directory.
+    def targets(self, plan: Plan, exporter: UnifiedExporter, source: SourceFiles) -> Mapping[Path, Target]:
+        """The target of every directory, with its dialect and notes.
 
         Raises:
             ExportError: what cannot be written for whom; nothing is written then.
@@ -73,7 +73,7 @@ class Destinations:
         ]
         if problems:
             raise ExportError(problems)
-        return {place: target.dialect for place, target in chosen.items()}
+        return chosen
 
     def written(self) -> Exported:
         """What lies in the directories at the end."""
@@ -93,3 +93,8 @@ def check_names(names: Iterable[str], exporters: Mapping[str, ExporterSpec], ori
     for name in names:
         if name not in known:
             raise UnknownNameError("target", name, known, f"See {origin}" if origin else "")
+
+
+def noted(targets: Iterable[Target]) -> tuple[Finding, ...]:
+    """What the targets fold, drop or change, as findings of a plan."""
+    return tuple(Finding("note", target.name, note) for target in targets for note in target.notes)

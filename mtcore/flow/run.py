@@ -14,7 +14,7 @@ from mtcore.calibration.residency import pages_dropped_after_use
 from mtcore.errors import CalibrationError, ModelError
 from mtcore.export import Exported, UnifiedExporter
 from mtcore.flow.data_options import DataOptions
-from mtcore.flow.destinations import Destinations, check_names
+from mtcore.flow.destinations import Destinations, check_names, noted
 from mtcore.flow.estimate import Estimate, estimate
 from mtcore.flow.evaluate import Evaluation, perplexity
 from mtcore.flow.experts import check_experts, more_batches
@@ -87,13 +87,13 @@ def plan_checkpoint(
             findings of the plan.
     """
     run = RunUnderWay.of(registry, reporter, source, recipe)
-    plan = run.plan(run.load(weights=False), recipe, dialect=dialect)
+    loaded = run.load(weights=False)
+    plan = run.plan(loaded, recipe, dialect=dialect)
     if dialect is None:
         return plan
-    target = UnifiedExporter(run.registry.exporters).target(plan, dialect)
+    target = UnifiedExporter(run.registry.exporters).target(plan, dialect, loaded.files)
     problems = tuple(Finding("error", "", problem) for problem in target.problems)
-    notes = tuple(Finding("note", dialect, note) for note in target.notes)
-    return replace(plan, findings=(*plan.findings, *problems, *notes))
+    return replace(plan, findings=(*plan.findings, *problems, *noted([target])))
 
 
 def plan_for_targets(
@@ -202,7 +202,7 @@ def quantize_checkpoint(
         plan = run.plan(loaded, config, store, prove_folds=layerwise is None, dialect=goal.planned_for(exporters))
     raise_errors(plan)
     exporter = UnifiedExporter(exporters)
-    dialects = goal.dialects(plan, exporter, loaded.files)
+    targets = goal.targets(plan, exporter, loaded.files)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     told = None
     if layerwise is not None:
@@ -211,7 +211,7 @@ def quantize_checkpoint(
             plan,
             batches,
             out,
-            dialect=dialects[out],
+            dialect=targets[out].dialect,
             options=layerwise,
             registry=run.registry,
             reporter=run.reporter,
@@ -226,8 +226,9 @@ def quantize_checkpoint(
                 more = more_batches(calib, loaded, data or DataOptions(), batches, run.registry)
             artifact, told = run.quantize_whole(loaded, plan, None if calib is None else own, store, more)
             with run.phase("export"), nullcontext() if ranks is None else ranks.together():
-                for place, chosen in dialects.items() if is_first() else ():
-                    exporter.export(artifact, place, chosen, overwrite=overwrite)
+                for place, target in targets.items() if is_first() else ():
+                    exporter.export(artifact, place, target.dialect, overwrite=overwrite)
+    plan = replace(plan, findings=(*plan.findings, *noted(targets.values())))
     return RunSummary(plan, goal.written(), source_bytes, time.perf_counter() - start, told)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mtcore.errors import UnknownNameError
-from mtcore.export import Client, ExporterSpec, choose_target, target_names
+from mtcore.export import Client, ExporterSpec, SourceFiles, choose_target, target_names
 from mtcore.plan import Coverage, Plan
 
 PLAN = Plan("test", (), (), (), (), Coverage(0, 0, 0))
@@ -64,3 +64,22 @@ def test_an_unknown_target_names_dialects_and_clients():
     assert target_names(known) == ("a", "server")
     with pytest.raises(UnknownNameError, match=r"named 'sever'. Did you mean 'server'\? Known: a, server"):
         choose_target("sever", PLAN, known)
+
+
+def test_what_a_model_adds_is_asked_of_client_and_dialect_where_its_files_are_known():
+    files = SourceFiles({"model_type": "odd"})
+    picky = Client("server", "x", check_source=lambda plan, source: (f"no {source.config['model_type']}",))
+    folding = replace(spec("a", (picky,)), notes_source=lambda plan, source: (source.config["model_type"],))
+    both = exporters(folding, spec("b", (Client("server", "y", 1),)))
+    assert choose_target("server", PLAN, both).dialect == "a"
+    assert choose_target("server", PLAN, both, files).dialect == "b"
+    assert choose_target("a", PLAN, both, files).notes == ("odd",)
+    assert choose_target("a", PLAN, both).notes == ()
+
+
+def test_what_the_plan_alone_shows_is_said_without_asking_for_more():
+    def asked(plan, source):
+        raise AssertionError("asked although the plan had a problem")
+
+    client = Client("server", "x", check=lambda plan: ("no",), check_source=asked)
+    assert client.problems(PLAN, SourceFiles()) == ("no",)

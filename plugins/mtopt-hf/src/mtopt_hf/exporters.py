@@ -7,7 +7,7 @@ from functools import partial
 
 from mtcore.export import Client, ExporterSpec
 from mtopt_hf import autoawq, ct, fp8, gptq, modelopt
-from mtopt_hf.checkpoint import source_problems
+from mtopt_hf.checkpoint import apart_notes, apart_problems, source_problems
 
 
 def exporters() -> Iterator[ExporterSpec]:
@@ -20,7 +20,12 @@ def exporters() -> Iterator[ExporterSpec]:
         notes=ct.notes,
         clients=(
             *(
-                Client(name, why, check=partial(ct.client_problems, name))
+                Client(
+                    name,
+                    why,
+                    check=partial(ct.client_problems, name),
+                    check_source=partial(apart_problems, name),
+                )
                 for name, why in {
                     "vllm": "vLLM runs more formats of it than of any other dialect",
                     "hf": "transformers reads it with the compressed-tensors package, on any device",
@@ -30,6 +35,7 @@ def exporters() -> Iterator[ExporterSpec]:
         ),
         shards=True,
         check_source=source_problems,
+        notes_source=apart_notes,
     )
     yield ExporterSpec(
         name="modelopt",
@@ -42,6 +48,7 @@ def exporters() -> Iterator[ExporterSpec]:
                 "trtllm",
                 "TensorRT-LLM's PyTorch backend reads all of its linear layouts in it",
                 check=partial(modelopt.client_problems, "trtllm"),
+                check_source=partial(apart_problems, "trtllm"),
             ),
             Client(
                 "vllm",
@@ -52,6 +59,7 @@ def exporters() -> Iterator[ExporterSpec]:
         ),
         shards=True,
         check_source=source_problems,
+        notes_source=apart_notes,
         holds=modelopt.holds,
     )
     yield ExporterSpec(
@@ -61,11 +69,17 @@ def exporters() -> Iterator[ExporterSpec]:
         write=fp8.write_checkpoint,
         notes=fp8.notes,
         clients=(
-            Client("trtllm", "TensorRT-LLM reads DeepSeek's checkpoints, which modelopt cannot hold", rank=1),
-            Client("sglang", "SGLang reads DeepSeek's checkpoints", rank=1),
+            *(
+                Client(name, why, rank=1, check_source=partial(apart_problems, name))
+                for name, why in {
+                    "trtllm": "TensorRT-LLM reads DeepSeek's checkpoints, which modelopt cannot hold",
+                    "sglang": "SGLang reads DeepSeek's checkpoints",
+                }.items()
+            ),
         ),
         shards=True,
         check_source=source_problems,
+        notes_source=apart_notes,
     )
     yield ExporterSpec(
         name="awq",
@@ -75,6 +89,7 @@ def exporters() -> Iterator[ExporterSpec]:
         notes=autoawq.notes,
         shards=True,
         check_source=source_problems,
+        notes_source=apart_notes,
     )
     yield ExporterSpec(
         name="gptq",
@@ -84,4 +99,5 @@ def exporters() -> Iterator[ExporterSpec]:
         notes=gptq.notes,
         shards=True,
         check_source=source_problems,
+        notes_source=apart_notes,
     )

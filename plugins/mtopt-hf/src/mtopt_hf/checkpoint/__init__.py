@@ -4,7 +4,13 @@ from mtopt_hf.checkpoint.dialect import Contents, Description, Dialect
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.checkpoint.pairs import Pair, pairs_of
 from mtopt_hf.checkpoint.problems import plan_problems
-from mtopt_hf.checkpoint.writer import checkpoint_tensors, source_problems, write_checkpoint
+from mtopt_hf.checkpoint.writer import (
+    apart_notes,
+    apart_problems,
+    checkpoint_tensors,
+    source_problems,
+    write_checkpoint,
+)
 
 __all__ = [
     "Contents",
@@ -13,6 +19,8 @@ __all__ = [
     "Layer",
     "LayerValues",
     "Pair",
+    "apart_notes",
+    "apart_problems",
     "checkpoint_tensors",
     "pairs_of",
     "plan_problems",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,12 +19,18 @@ import torch
 from torch import Tensor
 
 from mtcore.errors import ExportError
+from mtopt_hf.checkpoint.apart import opened_by_transformers, taken_apart
 from mtopt_hf.checkpoint.layer import Layer, cuts_blocks
 from mtopt_hf.checkpoint.pairs import Pair
 from mtopt_hf.checkpoint.some import some, with_remedy
-from mtopt_hf.checkpoint.stacks import pieces_of
+from mtopt_hf.checkpoint.stacks import STACKED_THERE, pieces_of
 
 WEIGHT = ".weight"
+
+_TAKEN = (
+    "vLLM 0.32 takes experts apart as gate_proj, up_proj and down_proj without biases, transformers 5.23 those "
+    "that the hub has apart"
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,14 @@ class HubView:
         tensors: unquantized tensors by their names on the hub.
         layers: quantized matrices, under their names on the hub.
         others: other names in memory that were asked for → their names on the hub.
+        apart: modules of experts that the hub keeps in one tensor, and which are taken apart → whether transformers
+            opens them so.
     """
 
     tensors: Mapping[str, Tensor]
     layers: tuple[Layer, ...]
     others: Mapping[str, str] = field(default_factory=dict)
+    apart: Mapping[str, bool] = field(default_factory=dict)
 
 
 def hub_view(
@@ -53,7 +63,8 @@ def hub_view(
         others: names of tensors that only the file has, such as scales of a cache, spelled as if in memory.
 
     Raises:
-        ExportError: on the hub, a quantized weight is part of another tensor, or is stacked with others.
+        ExportError: on the hub, a quantized weight is part of another tensor, or is stacked with others in a way
+            that no client reads apart.
     """
     skeleton = _skeleton(config)
     if skeleton is None:
@@ -66,6 +77,7 @@ def hub_view(
     kept = {name: tensor for name, tensor in tensors.items() if name not in dropped}
     names = _renamed(skeleton, kept, pairs, others)
     layers: list[Layer] = []
+    apart: dict[str, bool] = {}
     problems: dict[str, list[str]] = {}
     for pair in pairs:
         if pair.experts is None:
@@ -77,8 +89,15 @@ def hub_view(
                 problems.setdefault(why, []).append(pair.module.name)
             continue
         pieces = pieces_of(_in_memory(pair), pair, lambda tensors: _revert(skeleton, tensors))
+        if pieces == STACKED_THERE:
+            experts = skeleton.get_submodule(pair.module.name)
+            pieces = taken_apart(experts, _prefix(skeleton, pair), pair)
+            if isinstance(pieces, str):
+                pieces = f"on the hub its experts are one tensor, and {pieces}. {_TAKEN}; exclude it"
+            elif pair.module.name not in apart:
+                apart[pair.module.name] = opened_by_transformers(experts, skeleton.config)
         if isinstance(pieces, str):
-            problems.setdefault(pieces, []).append(_in_memory(pair))
+            problems.setdefault(pieces, []).append(pair.module.name)
         else:
             layers += [Layer(piece.name, pair, piece.expert, piece.rows) for piece in pieces]
     for layer in layers:
@@ -88,7 +107,13 @@ def hub_view(
             problems.setdefault(why, []).append(layer.pair.module.name)
     if problems:
         raise ExportError([f"{some(names)}: {with_remedy(why, names)}" for why, names in problems.items()])
-    return HubView(_revert(skeleton, kept), tuple(layers), {name: names[name] for name in others})
+    return HubView(_revert(skeleton, kept), tuple(layers), {name: names[name] for name in others}, apart)
+
+
+def _prefix(skeleton: Any, pair: Pair) -> str:
+    """The module of stacked experts in the file: as in memory, unless the hub names all around it otherwise."""
+    (hub,) = _revert(skeleton, {_in_memory(pair): torch.empty(2, pair.rows, pair.cols, device="meta")})
+    return hub.removesuffix(f".{pair.parameter}") if hub.endswith(f".{pair.parameter}") else pair.module.name
 
 
 def _in_memory(pair: Pair) -> str:
@@ -112,8 +137,14 @@ def _renamed(
 
 def _skeleton(config: Mapping[str, Any]) -> Any:
     """The model of this configuration without storage, or None where transformers has nothing to revert."""
+    return _built(json.dumps(dict(config)))
+
+
+@lru_cache(maxsize=1)  # a plan asks for the same one several times, and only reads it
+def _built(text: str) -> Any:
     from transformers import CONFIG_MAPPING, AutoConfig
 
+    config = json.loads(text)
     if config.get("model_type") not in CONFIG_MAPPING:
         return None  # no model of transformers: its own code holds weights as its files do
     if find_spec("transformers.conversion_mapping") is None:
@@ -121,7 +152,7 @@ def _skeleton(config: Mapping[str, Any]) -> Any:
     from mtopt_hf.load.model_class import build_empty
 
     with TemporaryDirectory() as folder:  # infinities have a spelling of their own that only a file's reader knows
-        Path(folder, "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
+        Path(folder, "config.json").write_text(text, encoding="utf-8")
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"):
         return build_empty(config, settings)

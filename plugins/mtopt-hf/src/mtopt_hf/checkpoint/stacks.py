@@ -13,6 +13,8 @@ from mtopt_hf.checkpoint.pairs import Pair
 
 Revert = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
+STACKED_THERE = "on the hub its experts are not one matrix each"
+
 _WEIGHT = ".weight"
 _PROBED = 2  # experts that are sent through; the others are named after them
 
@@ -44,7 +46,7 @@ def pieces_of(name: str, pair: Pair, revert: Revert) -> tuple[Piece, ...] | str:
     numbered = torch.arange(_PROBED * pair.rows * pair.cols, dtype=torch.int32).view(_PROBED, *shape)
     found = [(hub, _source(tensor, pair)) for hub, tensor in revert({name: numbered}).items()]
     if any(source is None or not hub.endswith(_WEIGHT) for hub, source in found):
-        return "on the hub its experts are not one matrix each, and no client reads scales for that; exclude it"
+        return STACKED_THERE
     pieces = [Piece(hub.removesuffix(_WEIGHT), *source) for hub, source in found if source is not None]
     patterns = _patterns(pieces)
     if patterns is None:

@@ -19,6 +19,7 @@ from mtopt_hf.checkpoint.dialect import Contents, Dialect
 from mtopt_hf.checkpoint.hub import WEIGHT, HubView, hub_view
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.checkpoint.pairs import LINEAR, Pair, pairs_of
+from mtopt_hf.checkpoint.some import some
 
 
 def write_checkpoint(
@@ -63,6 +64,35 @@ def source_problems(plan: Plan, source: SourceFiles) -> Sequence[str]:
     except ExportError as error:
         return error.problems
     return ()
+
+
+def apart_problems(client: str, plan: Plan, source: SourceFiles) -> Sequence[str]:
+    """Experts that are taken apart for servers, and which a client does not open so.
+
+    Args:
+        client: "hf" opens those that transformers takes apart itself, "vllm" all.
+    """
+    apart = hub_view(source.config, {}, _pairs(plan)).apart
+    unread = [name for name, opened in apart.items() if client != "vllm" and not (client == "hf" and opened)]
+    if not unread:
+        return ()
+    return [
+        f"{some(unread)}: {client}: the hub keeps these experts in one tensor, and it does not open them one by one"
+    ]
+
+
+def apart_notes(plan: Plan, source: SourceFiles) -> Sequence[str]:
+    """Experts that are not written as the hub has them."""
+    apart = hub_view(source.config, {}, _pairs(plan)).apart
+    readers = {
+        True: "for vLLM, and transformers takes them apart too",
+        False: "for vLLM and mtopt_hf.quantizer; transformers alone does not open them",
+    }
+    return [
+        f"{some(names)}: experts that the hub keeps in one tensor are written one by one, {reader}"
+        for opened, reader in readers.items()
+        if (names := [name for name, own in apart.items() if own is opened])
+    ]
 
 
 def _view(artifact: Artifact, dialect: Dialect) -> tuple[HubView, dict[str, Tensor]]:

@@ -16,6 +16,7 @@ from mtcore.export import SourceFiles
 from mtcore.quantization import compress, to_artifact
 from mtopt_hf.checkpoint import checkpoint_tensors
 from mtopt_hf.ct import COMPRESSED_TENSORS
+from mtopt_hf.quantizer.apart import apart_conversions
 from mtopt_hf.quantizer.config import MtcoreConfig
 from mtopt_hf.quantizer.decode import Decode, Found
 from mtopt_hf.quantizer.groups import read_groups
@@ -48,8 +49,12 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
         return [WeightConverter(sources, ".weight", [Decode(self)])]
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: PreTrainedModel) -> list[Any]:
-        """Where a converter merges matrices, its operations are told to the one that decodes them."""
-        updated: list[Any] = super().update_weight_conversions(weight_conversions, model)
+        """Where a converter merges matrices, its operations are told to the one that decodes them.
+
+        Experts that the hub stacks are merged from the matrices that our files hold.
+        """
+        apart = apart_conversions(model, weight_conversions)
+        updated: list[Any] = super().update_weight_conversions([*weight_conversions, *apart], model)
         for converter in updated:
             first, *rest = getattr(converter, "operations", None) or [None]
             if isinstance(first, Decode):
@@ -90,10 +95,14 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of which no two share storage, which transformers takes for tied weights: those of experts do."""
+    """Tensors of which no two share storage, which transformers takes for tied weights: those of experts do.
+
+    All are contiguous, which it demands too: those of experts that lie transposed in memory are not.
+    """
     seen: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():
-        apart[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        shared = tensor.data_ptr() in seen
+        apart[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
         seen.add(tensor.data_ptr())
     return apart
