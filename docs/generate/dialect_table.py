@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipe_rows import ALGORITHM_HEAD, RECIPE_HEAD, algorithm_rows, recipe_rows
+
 from mtcore.export import ExporterSpec
 from mtcore.formats import TensorFormat
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
+from mtcore.plugins import Registry
 from mtcore.recipe.setting import Mode
 from mtopt_hf.autoawq.spelling import SPELLINGS as AWQ
 from mtopt_hf.ct.spelling import SPELLINGS as CT
@@ -153,6 +156,9 @@ def build() -> str:
         verdicts = tuple(said(row, client, specs) for client in CLIENTS)
         lines.append((row.dialect, row.weight.name, given, row.word, verdicts))
     page = HEAD + "".join(f"| {client} | {_offers(client, specs)} |\n" for client in CLIENTS)
+    registry = Registry.load()
+    page += RECIPE_HEAD + "".join(f"{line}\n" for line in recipe_rows(registry, CLIENTS))
+    page += ALGORITHM_HEAD + "".join(f"{line}\n" for line in algorithm_rows())
     page += TABLE + "".join(f"{line}\n" for line in folded(lines)) + REST
     page += "".join(f"{line}\n" for line in _compared(json.loads((RESULTS / "compare_export.json").read_text())))
     speed = json.loads((RESULTS / "export_speed.json").read_text())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mtcore.flow import DataOptions, LoadedModel
     from mtcore.formats import TensorFormat
     from mtcore.lint import ClientSpec, RuleSpec
+    from mtcore.recipe import RecipeSpec
 
 MTCORE_HOOK_API = "0.1"
 
@@ -51,6 +52,14 @@ def mtcore_formats() -> Iterator[TensorFormat]:
     from mtopt_hf.formats import hub_formats
 
     yield from hub_formats()
+
+
+@hookimpl
+def mtcore_recipes() -> Iterator[RecipeSpec]:
+    """What needs one of these formats."""
+    from mtopt_hf.recipes import hub_recipes
+
+    yield from hub_recipes()
 
 
 @hookimpl

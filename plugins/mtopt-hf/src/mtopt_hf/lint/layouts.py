@@ -209,7 +209,9 @@ def _modelopt(scheme: Scheme) -> Layout | None:
         case "W4A16_NVFP4":
             return Layout("weight", _half_size, nvfp4, 16)
         case "W4A8_NVFP4_FP8":
-            return Layout("weight", _half_size, nvfp4 | {"input_scale": _F32_SCALAR}, 16)
+            size = scheme.group or 16
+            scales = {"weight_scale": Want(("F8_E4M3",), _groups(size)), "input_scale": _F32_SCALAR}
+            return Layout("weight", _half_size, nvfp4 | scales, size)
         case "FP8":
             wants = {"weight": codes8, "weight_scale": _F32_SCALAR, "input_scale": _F32_SCALAR}
             return Layout("weight", _plain_size, wants)

@@ -132,7 +132,9 @@ def support(client: str, says: Declared, scheme: Scheme) -> Support:
 
 
 def _narrowed(client: str, says: Declared, scheme: Scheme) -> Support | None:
-    """What the arguments of a compressed-tensors scheme rule out."""
+    """What the arguments of a scheme rule out."""
+    if says.method == "modelopt" and client == "trtllm" and scheme.kind == "W4A8_NVFP4_FP8" and scheme.group == 16:
+        return _refused(f"its W4A8 NVFP4 linear has blocks of 32, not of {scheme.group}")
     if says.method != "compressed-tensors":
         return None
     inputs = scheme.inputs or {}
