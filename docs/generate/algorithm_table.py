@@ -35,6 +35,11 @@ ORDER = """
 **In what order.** First what turns or scales channels (`rotate`, `smoothquant`, `awq`), then what sets scales
 (`max`, `percentile`, `entropy`, `mse`, `local_hessian`, `headroom`), last what rounds or splits weights (`gptq`,
 `autoround`, `svdquant`).
+
+The first step sets every scale, as `max` does where it is about something else. A later one changes what it
+is about and keeps the rest: `[percentile, gptq]` cuts activations off and rounds weights, `[mse, {method:
+headroom}]` searches weights and gives activations room. A chain that would undo its own rounding, such as
+`[gptq, smoothquant]`, is refused by the plan; one whose step has no effect is told there.
 """
 
 ELSEWHERE = """

@@ -153,10 +153,10 @@ def _run_steps(
         unknown = [name for name, slot in welcome if slot == EXPERT_ROWS and (name, slot) not in shared]
         if unknown and first.forward_loop is not None:
             LOG.warning("%s", NOT_COUNTED.format(", ".join(unknown[:3])))
-    for spec, options in resolved:
+    for number, (spec, options) in enumerate(resolved):
         started = time.perf_counter()
         with phase(spec.name):
-            spec.run(replace(first, edits=first.edits.nested(), gathered=shared), options)
+            spec.run(replace(first, edits=first.edits.nested(), gathered=shared, first=number == 0), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
     starved = starved or starved_experts(model, linear_layers(model, quantizers), shared, plan.experts)
     for line in starved_lines(starved):

@@ -34,6 +34,8 @@ class CalibrationRun:
         gathered: statistics that earlier steps share, or None.
         blocks: the blocks that a driver which goes block by block has to work on, with their inputs; None where it
             has to find and record them itself. A caller that calibrates one block at a time says which.
+        first: whether no step of the recipe ran before this one. Where one did, every amax is set, and a step
+            changes only those that it is about.
     """
 
     model: nn.Module
@@ -42,6 +44,7 @@ class CalibrationRun:
     edits: ParameterEdits = field(default_factory=ParameterEdits)
     gathered: Statistics | None = None
     blocks: Sequence[BlockInputs] | None = None
+    first: bool = True
 
     @cached_property
     def modules(self) -> dict[str, nn.Module]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from mtcore.calibration import AlgorithmSpec, resolve_algorithms
+from mtcore.calibration.algorithms.max import MAX
 from mtcore.plan import Finding, Holds, Plan
 from mtcore.plugins import Registry
 
@@ -24,24 +25,32 @@ def with_steps(plan: Plan, registry: Registry, holds: Holds) -> Plan:
     Raises:
         RecipeError: an unknown algorithm, or bad options.
     """
-    rounded = ""
+    rounded, ranged = "", ""
     for spec, options in resolve_algorithms(plan.algorithm, registry.algorithms):
         undone = _undone(plan, spec, rounded)
         if undone:
             plan = replace(plan, findings=(*plan.findings, Finding("error", "algorithm", undone)))
         elif spec.plan is not None:
             plan = spec.plan(plan, options, holds)
+        if ranged and (spec.folds or spec is MAX) and not undone:
+            anew = (
+                f"{spec.name} sets all scales anew, so that {ranged} before it has no effect; put {ranged} after it"
+            )
+            plan = replace(plan, findings=(*plan.findings, Finding("warning", "algorithm", anew)))
         plan = replace(plan, findings=(*plan.findings, *_not_treated(plan, spec, registry)))
         rounded = spec.name if spec.sequential else rounded
+        ranged = spec.name if spec.plan is None and not (spec.folds or spec.sequential or spec is MAX) else ranged
     return plan
 
 
 def _undone(plan: Plan, spec: AlgorithmSpec, rounded: str) -> str:
-    """What a step that scales or splits weights would undo of the steps before it; empty where it undoes nothing.
+    """What a step would undo of the steps before it; empty where it undoes nothing.
 
     Args:
         rounded: the step before it that rounded weights, if any.
     """
+    if rounded and not spec.sequential:
+        return f"{rounded} has rounded weights, and {spec.name} after it would undo that; put {rounded} after it"
     if not spec.folds and spec.plan is None:
         return ""
     split = next((module.name for module in plan.quantized if module.low_rank), None)
@@ -49,11 +58,6 @@ def _undone(plan: Plan, spec: AlgorithmSpec, rounded: str) -> str:
         return (
             f"{spec.name} scales or splits weights, but {split} has a low-rank branch from an earlier step, "
             "which it would not reach; put the step with the branch after it"
-        )
-    if rounded:
-        return (
-            f"{spec.name} scales or splits weights, and {rounded} before it has rounded them, which would be lost; "
-            f"put {rounded} after it"
         )
     return ""
 

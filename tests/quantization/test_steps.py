@@ -27,12 +27,20 @@ def findings(model, algorithm, level):
     return [finding.message for finding in plan.findings if finding.level == level and finding.where == "algorithm"]
 
 
-@pytest.mark.parametrize("later", ["smoothquant", "awq", "rotate", "svdquant"])
+@pytest.mark.parametrize("later", ["smoothquant", "awq", "rotate", "svdquant", "mse", "max"])
 def test_a_step_that_would_undo_rounding_is_refused_before_the_run(later):
     model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
     told = findings(model, ["gptq", later], "error")
-    assert any(f"{later} scales or splits weights, and gptq before it has rounded them" in text for text in told)
+    assert f"gptq has rounded weights, and {later} after it would undo that; put gptq after it" in told
     assert not any("has rounded" in text for text in findings(model, [later, "gptq"], "error"))
+
+
+def test_scales_that_a_later_step_sets_anew_are_told():
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
+    told = findings(model, ["percentile", "awq"], "warning")
+    assert told == ["awq sets all scales anew, so that percentile before it has no effect; put percentile after it"]
+    assert len(findings(model, ["percentile", "max"], "warning")) == 1
+    assert findings(model, ["max", "awq"], "warning") == findings(model, ["awq", "percentile"], "warning") == []
 
 
 def test_weights_that_a_step_does_not_treat_are_named_in_the_plan():

@@ -99,8 +99,7 @@ def run_autoround(run: CalibrationRun, options: AutoRoundOptions) -> None:
             f"autoround moves whole weights, and {sharded[0]} ({len(sharded)} in all) is spread over processes: "
             "give every process the whole model"
         )
-    fixed = all(quantizers[name, "weight"].amax is not None for name in layers)
-    if not fixed or not all(quantizer.calibrated for quantizer in quantizers.values()):
+    if run.first:
         run_max(run, MaxOptions())
     for name in layers:
         fix_amax(run.model, quantizers, name, options.scales)

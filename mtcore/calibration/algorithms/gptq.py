@@ -63,6 +63,8 @@ def needs_data(plan: Plan) -> bool:
 def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
     """Set every amax as `max` does, then round the weights of linear layers, block by block.
 
+    After an earlier step, activations and other layers keep the magnitudes that it set.
+
     Raises:
         CalibrationError: no data, data that is not finite, or a model whose blocks form no chain.
     """
@@ -70,7 +72,8 @@ def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
         raise CalibrationError("gptq needs calibration data: give a forward_loop, or --calib")
     quantizers = dict(planned_quantizers(run))
     refuse_transformed(quantizers, "gptq")
-    run_max(run, MaxOptions())
+    if run.first:
+        run_max(run, MaxOptions())
     replay = Replay()  # layers of one shape share their graphs
 
     def round_group(names: tuple[str, ...], products: InputProducts) -> None:

@@ -12,6 +12,7 @@ from mtcore.calibration.quantizers import linear_layers, planned_quantizers
 from mtcore.calibration.scales import fix_amax, refuse_transformed
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, joined
+from mtcore.formats import PER_TENSOR
 from mtcore.plan import Plan
 
 
@@ -43,7 +44,8 @@ def run_local_hessian(run: CalibrationRun, options: LocalHessianOptions) -> None
     """Set every amax as `max` does, then search those of the blocks of linear layers' weights.
 
     Where block scales are stored in few bits all neighbouring codes are tried, else multiples of the magnitude.
-    Scales of whole tensors and those that follow a range stay.
+    Scales of whole tensors and those that follow a range stay; and after an earlier step, what it set for
+    activations and other layers.
 
     Raises:
         CalibrationError: no data, data that is not finite, or a weight that is scaled before it is rounded.
@@ -51,8 +53,12 @@ def run_local_hessian(run: CalibrationRun, options: LocalHessianOptions) -> None
     quantizers = dict(planned_quantizers(run))
     refuse_transformed(quantizers, "local_hessian")
     run.statistics.need(wanted(run, options))
-    run_max(run, MaxOptions())
+    if run.first:
+        run_max(run, MaxOptions())
     for name in linear_layers(run.model, quantizers):
+        quantizer = quantizers[name, "weight"]
+        if quantizer.format.block != PER_TENSOR:
+            quantizer.set_amax(None, quantizer.outer_amax)  # an earlier search ends here
         fix_amax(run.model, quantizers, name, options.cost, run.statistics[name, "input"].gram)
 
 

@@ -37,7 +37,8 @@ class MseOptions(BaseModel):
     sweep: where block scales are stored in few bits (NVFP4's in E4M3), try every neighbouring code of the scale
         instead of multiples.
     sample: rows of every activation on which candidates are judged.
-    weights, activations: which of the two are searched; the other gets the scales of `max`.
+    weights, activations: which of the two are searched; the other gets the scales of `max`, or keeps those of an
+        earlier step.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,8 +78,10 @@ def run_mse(run: CalibrationRun, options: MseOptions) -> None:
         plain = max_of(quantizer, statistics)
         return search_activation(quantizer, plain, statistics.rows(options.sample), options)
 
-    set_activations(run, quantizers, decide if options.activations else max_of)
-    set_weights(run, quantizers)
+    if options.activations or run.first:
+        set_activations(run, quantizers, decide if options.activations else max_of)
+    if options.weights or run.first:
+        set_weights(run, quantizers)
     if options.weights:
         _search_weights(run, quantizers, options)
 

@@ -29,7 +29,8 @@ def range_algorithm(
 ) -> AlgorithmSpec:
     """The record of an algorithm that sets the amax of every activation whose scales are fixed beforehand.
 
-    Weights are set as `max` does; and what that raises is raised here.
+    Weights are set as `max` does, and what that raises is raised here; after an earlier step they stay as it left
+    them.
 
     Args:
         decide: what is set.
@@ -44,7 +45,8 @@ def range_algorithm(
         quantizers = dict(planned_quantizers(run))
         run.statistics.need(wanted(run, chosen))
         set_activations(run, quantizers, partial(decide, chosen))
-        set_weights(run, quantizers)
+        if run.first:
+            set_weights(run, quantizers)
 
     return AlgorithmSpec(name, summary, options, needs_data, run_ranges, wanted, cost=cost)
 

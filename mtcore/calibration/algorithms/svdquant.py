@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from mtcore.calibration.algorithms import max as max_algorithm
-from mtcore.calibration.algorithms.max import MaxOptions, run_max
+from mtcore.calibration.algorithms.max import MaxOptions, run_max, set_weights
 from mtcore.calibration.math import low_rank_split
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers, weight_of
 from mtcore.calibration.scales import refuse_transformed
@@ -83,7 +83,8 @@ def wanted(run: CalibrationRun, options: SvdQuantOptions) -> dict[Site, Needs]:
 
 
 def run_svdquant(run: CalibrationRun, options: SvdQuantOptions) -> None:
-    """Split the weight of every layer that was planned with a branch, then set every amax as `max` does.
+    """Split the weight of every layer that was planned with a branch, then set every amax as `max` does; after an
+    earlier step those of weights alone.
 
     Li et al. 2024, "SVDQuant" (arXiv:2411.05007): W = rest + B A, where only the rest is rounded. The branch is
     rounded to 16 bits first and the rest taken from that, so that together they are W in any case.
@@ -115,7 +116,10 @@ def run_svdquant(run: CalibrationRun, options: SvdQuantOptions) -> None:
         run.edits.set(layer.lora_a, down)
         run.edits.set(layer.lora_b, up)
         run.edits.set(weight_of(run.model, (name, "weight")), rest)
-    run_max(run, MaxOptions())
+    if run.first:
+        run_max(run, MaxOptions())
+    else:
+        set_weights(run, quantizers)
 
 
 def _branched(run: CalibrationRun) -> Iterator[tuple[str, LowRankLinear]]:

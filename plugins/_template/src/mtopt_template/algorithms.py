@@ -44,7 +44,8 @@ def run(run: CalibrationRun, options: ShrinkOptions) -> None:
 
     quantizers = dict(planned_quantizers(run))
     set_activations(run, quantizers, decide)
-    set_weights(run, quantizers)
+    if run.first:  # what an earlier step of a chain decided about weights stays
+        set_weights(run, quantizers)
 
 
 SHRINK = AlgorithmSpec(
