@@ -1,6 +1,7 @@
 """Measures the kernels of mtopt-kernels on a CUDA GPU, beside torch's and nvidia-modelopt's: a table, and JSON.
 
-Usage: python bench/gpu_kernels.py [--only streaming quantizer products model] [--json OUT] [--compile-only I/N]
+Usage: python bench/gpu_kernels.py [--only PART …] [--json OUT] [--compile-only I/N]
+PART: streaming, statistics (see gpu_statistics.py), quantizer, products, model (see gpu_model.py).
 Every result is checked before it is timed: bit for bit against mtcore.numerics, products against float64. Operands
 are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
 time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
@@ -152,6 +153,13 @@ def one_format(bench: Bench, fmt: TensorFormat, xs: list[Tensor]) -> None:
     )
 
 
+def statistics_part(bench: Bench) -> None:
+    """See gpu_statistics.py."""
+    from gpu_statistics import statistics_of_values
+
+    statistics_of_values(bench)
+
+
 def quantizers(bench: Bench) -> None:
     """Through TensorQuantizer.forward, eager."""
     if not bench.timing:
@@ -270,7 +278,13 @@ def model(bench: Bench) -> None:
     whole_model(bench)
 
 
-PARTS = {"streaming": streaming, "quantizer": quantizers, "products": products, "model": model}
+PARTS = {
+    "streaming": streaming,
+    "statistics": statistics_part,
+    "quantizer": quantizers,
+    "products": products,
+    "model": model,
+}
 
 
 def kept(path: Path | None, device: str, parts: list[str]) -> list[dict[str, object]]:

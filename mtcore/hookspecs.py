@@ -244,7 +244,8 @@ def mtcore_kernels() -> Iterable[KernelSpec]:
 
     Called once a registry. When a plan is carried out, every record of an operation that it needs is asked whether
     it refuses, and the first of the highest priority that does not is used; why others were not is kept. Codes and
-    scales must equal those of `mtcore.numerics` bit for bit: `mtcore.testing.KernelContract` checks it.
+    scales must equal those of `mtcore.numerics` bit for bit: `mtcore.testing.KernelContract` checks it, and
+    `CalibrationKernelContract` those that serve a calibration.
 
     Example:
         >>> from mtcore.backends import FAKE_QUANTIZE, KernelSpec

@@ -21,7 +21,7 @@ class KernelChoice:
         use: what is computed.
         kernel: what computes it.
         refused: names of kernels of higher priority, each with its reason.
-        key: of the use's format, as the operation's arguments carry it.
+        key: of the use's format, as the operation's arguments carry it; "" without one.
         input_key: of the use's input format; "" without one.
 
     It prints as one line: `fake_quantize nvfp4: torch.fake_quantize (cpu); triton.fake_quantize: needs a CUDA GPU`.
@@ -61,7 +61,8 @@ def choose_kernel(use: Use, kernels: Iterable[KernelSpec]) -> KernelChoice:
         reason = kernel.refuses(use)
         if reason is None:
             inner = "" if use.input_format is None else format_key(use.input_format)
-            return KernelChoice(use, kernel, tuple(refused), format_key(use.format), inner)
+            key = "" if use.format is None else format_key(use.format)
+            return KernelChoice(use, kernel, tuple(refused), key, inner)
         refused.append((kernel.name, reason))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in refused) or "no plugin brings one"
     raise PlanError([f"no kernel computes {use} on {device_name(use.device)}: {reasons}"])

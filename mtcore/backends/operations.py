@@ -25,6 +25,7 @@ from mtcore.formats import (
     TensorFormat,
 )
 from mtcore.numerics.cast import NATIVE_FLOATS
+from mtcore.numerics.log_counts import LOG_BINS
 from mtcore.numerics.pack import packed_cols
 
 
@@ -121,6 +122,25 @@ def _fake_amax(x: Tensor, rows: int, cols: int) -> Tensor:
     return x.new_empty(Block(rows, cols).grid(*x.shape), dtype=torch.float32)
 
 
+def _fake_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    cols = x.shape[1]
+    total, squares = (x.new_empty((cols if moments else 0,), dtype=torch.float32) for _ in range(2))
+    counts = x.new_empty((LOG_BINS if histogram else 0,), dtype=torch.int64)
+    return x.new_empty((cols,)), total, squares, counts
+
+
+def _fake_nothing(*_: Any) -> None:
+    return None
+
+
+def _fake_magnitudes(x: Tensor, amax: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(amax, memory_format=torch.contiguous_format)
+
+
+def _fake_rotated(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x, dtype=torch.float32, memory_format=torch.contiguous_format)
+
+
 def _fake_linear(x: Tensor, *others: Any) -> Tensor:
     features: int = others[-3]
     return x.new_empty((x.shape[0], features))
@@ -144,6 +164,20 @@ DEQUANTIZE = Operation(
     _fake_values,
 )
 BLOCK_AMAX = Operation("block_amax", "(Tensor x, int rows, int cols) -> Tensor", reference.block_amax, _fake_amax)
+COLUMN_STATISTICS = Operation(
+    "column_statistics",
+    "(Tensor x, bool moments, bool histogram) -> (Tensor, Tensor, Tensor, Tensor)",
+    reference.column_statistics,
+    _fake_statistics,
+)
+ADD_GRAM = Operation("add_gram", "(Tensor(a!) total, Tensor x) -> ()", reference.add_gram, _fake_nothing)
+SWEEP_AMAX = Operation(
+    "sweep_amax",
+    "(Tensor x, Tensor amax, Tensor? outer_amax, Tensor? importance, int below, int above, str format) -> Tensor",
+    reference.sweep_amax,
+    _fake_magnitudes,
+)
+HADAMARD = Operation("hadamard", "(Tensor x, int size, bool inverse) -> Tensor", reference.hadamard, _fake_rotated)
 LINEAR = Operation(
     "linear",
     "(Tensor x, Tensor qdata, Tensor scale, Tensor? scale_2, Tensor? input_amax, Tensor? input_outer_amax, "
@@ -152,5 +186,10 @@ LINEAR = Operation(
     _fake_linear,
 )
 
-OPERATIONS = {op.name: op for op in (FAKE_QUANTIZE, QUANTIZE, DEQUANTIZE, BLOCK_AMAX, LINEAR)}
+OPERATIONS = {
+    op.name: op
+    for op in (
+        FAKE_QUANTIZE, QUANTIZE, DEQUANTIZE, BLOCK_AMAX, COLUMN_STATISTICS, ADD_GRAM, SWEEP_AMAX, HADAMARD, LINEAR,
+    )
+}  # fmt: skip
 """All operations by name."""

@@ -9,7 +9,17 @@ from torch import Tensor
 from mtcore import numerics
 from mtcore.backends.keys import format_of_key
 from mtcore.formats import Block, TensorFormat
-from mtcore.numerics import QParams, QTensor, dynamic_qparams, qparams_from_amax, tensor_amax
+from mtcore.numerics import (
+    QParams,
+    QTensor,
+    dynamic_qparams,
+    own_column_amax,
+    qparams_from_amax,
+    scale_search,
+    tensor_amax,
+)
+from mtcore.numerics.hadamard import block_hadamard
+from mtcore.numerics.log_counts import log_counts
 
 NOTHING_2 = 0
 """Elements of the `scale_2` of a format that has no outer scale: an operation returns tensors only."""
@@ -57,6 +67,50 @@ def dequantize(
 def block_amax(x: Tensor, rows: int, cols: int) -> Tensor:
     """The largest magnitude of each block of `rows` × `cols` (-1: the whole axis), fp32 [grid rows, grid cols]."""
     return numerics.block_amax(x, Block(rows, cols)).contiguous()
+
+
+def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What calibration asks of a matrix [rows, cols], not empty, in one reading.
+
+    Returns:
+        The largest magnitude of each column, [cols] in the dtype of x, NaN where a column has one; Σ |x| and Σ x²
+        of each column, fp32 [cols], no elements unless `moments`; and `log_counts` of the matrix, int64 [LOG_BINS],
+        no elements unless `histogram`. A kernel may add up in another order.
+    """
+    none = x.new_empty((0,), dtype=torch.float32)
+    total = squares = none
+    if moments and x.is_cuda:  # one launch each
+        total = torch.linalg.vector_norm(x, 1, dim=0, dtype=torch.float32)
+        squares = torch.linalg.vector_norm(x, 2, dim=0, dtype=torch.float32).square()
+    elif moments:
+        total, squares = x.abs().sum(0, dtype=torch.float32), x.float().square().sum(0)
+    counts = log_counts(x) if histogram else x.new_empty((0,), dtype=torch.int64)
+    return own_column_amax(x), total, squares, counts
+
+
+def add_gram(total: Tensor, x: Tensor) -> None:
+    """Add xᵀ x to `total`, fp32 [cols, cols], in place; products and sums in fp32, in any order."""
+    exact = x.float()
+    total.addmm_(exact.T, exact)
+
+
+def sweep_amax(
+    x: Tensor,
+    amax: Tensor,
+    outer_amax: Tensor | None,
+    importance: Tensor | None,
+    below: int,
+    above: int,
+    format: str,
+) -> Tensor:
+    """See `mtcore.numerics.scale_search.sweep_amax`; the very candidate that is chosen there."""
+    fmt = format_of_key(format)
+    return scale_search.sweep_amax(x, fmt, amax, outer_amax, importance, below=below, above=above)
+
+
+def hadamard(x: Tensor, size: int, inverse: bool) -> Tensor:
+    """`block_hadamard` of x [rows, cols] in fp32: a new tensor; bit for bit where `size` is a power of two."""
+    return block_hadamard(x.float(), size, inverse=inverse)
 
 
 def linear(

@@ -18,7 +18,7 @@ class Use:
 
     Attributes:
         op: name of the operation (`mtcore.backends.OPERATIONS`).
-        format: of the tensor that is quantized; of the weight, for a product.
+        format: of the tensor that is quantized; of the weight, for a product; None for an operation that has none.
         device: where the tensors are.
         input_format: of the other factor of a product; None where it is not quantized.
         shape: of the weight of a product, [out features, in features]; None elsewhere.
@@ -30,14 +30,14 @@ class Use:
     """
 
     op: str
-    format: TensorFormat
+    format: TensorFormat | None
     device: torch.device
     input_format: TensorFormat | None = None
     shape: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         factor = "" if self.input_format is None else f" x {self.input_format.name}"
-        return f"{self.op} {self.format.name}{factor}"
+        return self.op if self.format is None else f"{self.op} {self.format.name}{factor}"
 
 
 @dataclass(frozen=True)

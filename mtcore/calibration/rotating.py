@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mtcore.backends import HADAMARD, kernel_for
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.folding import scale_slices
-from mtcore.nn.hadamard import block_hadamard
 from mtcore.trace import FoldGroup, Slices, SymGroup
 
 
@@ -106,7 +106,8 @@ def _turn(model: nn.Module, edits: ParameterEdits, side: Slices, channels: int, 
     moved = parameter.detach().float().movedim(side.axes, ends)
     value = moved.flatten(-len(side.axes)).clone()
     taken = value[..., places].view(*value.shape[:-1], channels, -1).transpose(-1, -2)  # [..., copies, channels]
-    value[..., places] = block_hadamard(taken, size).transpose(-1, -2).flatten(-2)
+    turned = kernel_for(HADAMARD.name, taken.device)(taken.reshape(-1, channels), size, False).view(taken.shape)
+    value[..., places] = turned.transpose(-1, -2).flatten(-2)
     edits.set(parameter, value.view(moved.shape).movedim(ends, side.axes).contiguous())
 
 

@@ -7,12 +7,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from mtcore.backends import SWEEP_AMAX, format_key, kernel_for
 from mtcore.calibration.math import best_amax, quadratic, scaled_amax, squares, swept_amax
-from mtcore.calibration.math.errors import BlockError
 from mtcore.calibration.quantizers import Quantizers, weight_of
 from mtcore.errors import CalibrationError
 from mtcore.formats import PER_TENSOR, Float32Element, TensorFormat
 from mtcore.numerics import block_amax
+from mtcore.numerics.scale_search import CODES_ABOVE, CODES_BELOW, BlockError
 
 ScaleChoice = Literal["max", "mse", "hessian"]
 """The magnitude itself; the least squared error; the least error of the block's outputs."""
@@ -34,11 +35,27 @@ def choose_amax(
     """
     if how == "max" or fmt.block == PER_TENSOR:
         return amax
-    if how == "mse" or hessian is None:
-        cost = squares(fmt.block, None if hessian is None else hessian.diagonal())
-    else:
-        cost = quadratic(fmt.block, hessian)
-    return search_amax(weight, fmt, amax, outer, cost)
+    if how == "hessian" and hessian is not None:
+        return search_amax(weight, fmt, amax, outer, quadratic(fmt.block, hessian))
+    importance = None if hessian is None else hessian.diagonal()
+    if isinstance(fmt.inner.element, Float32Element):
+        return search_amax(weight, fmt, amax, outer, squares(fmt.block, importance))
+    return swept(weight, fmt, amax, outer, importance)
+
+
+def swept(
+    weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor | None, importance: Tensor | None = None
+) -> Tensor:
+    """The magnitudes near `amax` of least squared error, of all neighbouring codes of scales of few bits.
+
+    Args:
+        weight: [rows, cols], any float dtype.
+        amax, outer: as in `choose_amax`.
+        importance: what the squares of each column weigh, fp32 [cols]; the same where None.
+    """
+    sweep = kernel_for(SWEEP_AMAX.name, weight.device, fmt)
+    found: Tensor = sweep(weight, amax, outer, importance, CODES_BELOW, CODES_ABOVE, format_key(fmt))
+    return found
 
 
 @dataclass(frozen=True)

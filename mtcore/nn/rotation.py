@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mtcore.errors import FormatError
-from mtcore.nn.hadamard import block_hadamard
+from mtcore.numerics.hadamard import block_hadamard
 
 
 @dataclass(frozen=True)

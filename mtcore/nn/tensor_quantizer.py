@@ -52,6 +52,7 @@ class TensorQuantizer(QuantizerState):
         rotation: a Hadamard transform of the columns, or None.
         gradient: what flows back through the rounding.
         kernel: rounds tensors on its device, bit for bit as `mtcore.numerics` does; None: numerics itself.
+        rotating: rotates them there; None likewise.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class TensorQuantizer(QuantizerState):
         self.enabled = True
         self.observer: Observer | None = None
         self.kernel: KernelChoice | None = None
+        self.rotating: KernelChoice | None = None
 
     @property
     def is_weight(self) -> bool:
@@ -129,7 +131,7 @@ class TensorQuantizer(QuantizerState):
         if self.bias is not None:
             matrix = matrix.float() + self.bias
         if self.rotation is not None:
-            matrix = self.rotation.backward(matrix.float())
+            matrix = self._rotated(self.rotation, matrix, back=True)
         return matrix if self.pre_quant_scale is None else matrix.float() / self.pre_quant_scale
 
     def matrix(self, x: Tensor) -> Tensor:
@@ -140,7 +142,7 @@ class TensorQuantizer(QuantizerState):
         if (scale := buffers["pre_quant_scale"]) is not None:
             matrix = matrix.float() * scale
         if self.rotation is not None:
-            matrix = self.rotation.forward(matrix.float())
+            matrix = self._rotated(self.rotation, matrix, back=False)
         return matrix if (bias := buffers["bias"]) is None else matrix.float() - bias
 
     def qparams(self, x: Tensor, *, matrix: Tensor | None = None) -> QParams:
@@ -246,6 +248,14 @@ class TensorQuantizer(QuantizerState):
         qparams = self.qparams(x, matrix=matrix)
         return fake_quantize(matrix, qparams), qparams
 
+    def _rotated(self, rotation: Rotation, matrix: Tensor, *, back: bool) -> Tensor:
+        """The matrix rotated, or rotated back: fp32."""
+        choice = self.rotating
+        if choice is None or matrix.requires_grad or matrix.device.type != choice.use.device.type:
+            return rotation.backward(matrix.float()) if back else rotation.forward(matrix.float())
+        rotated: Tensor = choice.kernel.run(matrix, rotation.size or matrix.shape[-1], back)
+        return rotated
+
     def _check_calibrated(self) -> None:
         if not self.calibrated:
             raise CalibrationError(
@@ -262,5 +272,5 @@ class TensorQuantizer(QuantizerState):
         if (bias := self._buffers["bias"]) is not None:
             matrix = matrix.float() + bias
         if self.rotation is not None and self.rotation.back:
-            matrix = self.rotation.backward(matrix.float())
+            matrix = self._rotated(self.rotation, matrix, back=True)
         return self.view.from_matrix(matrix if matrix.dtype == like.dtype else matrix.to(like.dtype), like)

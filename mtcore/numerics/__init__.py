@@ -21,12 +21,14 @@ from mtcore.numerics.blocks import (
 )
 from mtcore.numerics.cast import decode, encode, round_to_element
 from mtcore.numerics.four_over_six import four_over_six_qparams
+from mtcore.numerics.log_counts import LOG_BINS, log_counts
 from mtcore.numerics.pack import pack, packed_cols, unpack
 from mtcore.numerics.qtensor import QTensor
 from mtcore.numerics.quantize import dequantize, fake_quantize, quantize
 from mtcore.numerics.scaling import QParams, dynamic_qparams, qparams_from_amax, qparams_from_range
 
 __all__ = [
+    "LOG_BINS",
     "QParams",
     "QTensor",
     "block_amax",
@@ -39,6 +41,7 @@ __all__ = [
     "fake_quantize",
     "four_over_six_qparams",
     "from_blocks",
+    "log_counts",
     "own_column_amax",
     "pack",
     "packed_cols",

@@ -96,7 +96,7 @@ def own_column_amax(x: Tensor) -> Tensor:
             x = torch.linalg.vector_norm(x.reshape(math.gcd(len(x), _BANDS), -1, x.shape[1]), torch.inf, dim=1)
         amax: Tensor = torch.linalg.vector_norm(x, torch.inf, dim=0)
         return amax
-    return torch.maximum(x.amax(0), -x.amin(0))
+    return torch.maximum(x.amax(0), -x.amin(0)).abs()  # of zeros, -x is -0.0
 
 
 def _reduce_blocks(x: Tensor, block: Block, reduce: Callable[[Tensor], Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mtcore.backends import offered
 from mtcore.calibration import Data, Statistics, as_forward_loop, resolve_algorithms, run_algorithms
 from mtcore.calibration.run import Resolved, StepPhase, no_phase
 from mtcore.errors import PlanError, TraceError, look_up
@@ -112,9 +113,10 @@ def apply_plan(
     try:
         kernels = assign_kernels(root, registry.kernels)
         known = None if statistics is None else statistics(root, plan, steps)
-        told = run_algorithms(
-            root, plan, steps, loop, journal.parameters, known, more=more, phase=phase, summary=summary
-        )
+        with offered(registry.kernels.values()):
+            told = run_algorithms(
+                root, plan, steps, loop, journal.parameters, known, more=more, phase=phase, summary=summary
+            )
     except BaseException:
         journal.undo()
         raise
@@ -214,7 +216,8 @@ def calibrate(
         for module in model.get_submodule(name).children():
             if isinstance(module, QuantizerState):
                 module.set_pre_quant_scale(None)
-    run_algorithms(model, plan, steps, loop, edits)
+    with offered(registry.kernels.values()):
+        run_algorithms(model, plan, steps, loop, edits)
     return model
 
 

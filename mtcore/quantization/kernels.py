@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-from mtcore.backends import FAKE_QUANTIZE, KernelChoice, KernelSpec, Use, choose_kernel
+from mtcore.backends import FAKE_QUANTIZE, HADAMARD, KernelChoice, KernelSpec, Use, choose_kernel
 from mtcore.nn import TensorQuantizer
 from mtcore.nn.walk import modules_of
 
@@ -23,8 +23,10 @@ def assign_kernels(
 
     A quantizer for which the torch reference was chosen computes by `mtcore.numerics`, as it does without a kernel.
 
+    Those that rotate get the kernel for that, too.
+
     Returns:
-        One choice a format.
+        One choice a format, and one for rotations where there are any.
 
     Raises:
         PlanError: no kernel serves a format; with the built-in ones there always is one.
@@ -42,6 +44,13 @@ def assign_kernels(
             of_format[id(quantizer.format)] = choices[use]
         choice = of_format[id(quantizer.format)]
         quantizer.kernel = None if choice.is_reference else choice
+    rotating = [quantizer for quantizer in quantizers if quantizer.rotation is not None]
+    if rotating:
+        use = Use(HADAMARD.name, None, device)
+        choices[use] = choose_kernel(use, kernels.values())
+        _log.info("%s", choices[use])
+    for quantizer in rotating:
+        quantizer.rotating = None if choices[use].is_reference else choices[use]
     return tuple(choices.values())
 
 

@@ -24,6 +24,7 @@ pytest.register_assert_rewrite(
     "mtcore.testing.compare",
     "mtcore.testing.exporters",
     "mtcore.testing.formats",
+    "mtcore.testing.calibration_kernels",
     "mtcore.testing.kernels",
     "mtcore.testing.lint",
     "mtcore.testing.loaders",
@@ -34,6 +35,7 @@ pytest.register_assert_rewrite(
 )
 
 from mtcore.testing.algorithms import AlgorithmContract  # noqa: E402
+from mtcore.testing.calibration_kernels import CalibrationKernelContract  # noqa: E402
 from mtcore.testing.commands import CommandContract  # noqa: E402
 from mtcore.testing.compare import assert_same_bits, assert_within_ulps, must_raise, same_bits  # noqa: E402
 from mtcore.testing.exporters import ExporterContract  # noqa: E402
@@ -49,6 +51,7 @@ from mtcore.testing.trace_rules import TraceRuleContract  # noqa: E402
 
 __all__ = [
     "AlgorithmContract",
+    "CalibrationKernelContract",
     "CommandContract",
     "ExporterContract",
     "FormatContract",

@@ -19,8 +19,9 @@ from mtcore.calibration.algorithms.max import (
     static_activations,
     with_tensor_amax,
 )
-from mtcore.calibration.math import best_amax, scaled_amax, squares, swept_amax
+from mtcore.calibration.math import best_amax, scaled_amax, squares
 from mtcore.calibration.quantizers import Quantizers, planned_quantizers, weight_tensor
+from mtcore.calibration.scales import swept
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, TensorStatistics
 from mtcore.formats import PER_TENSOR, Float32Element
@@ -120,13 +121,13 @@ def _search_weights(run: CalibrationRun, quantizers: Quantizers, options: MseOpt
 def search_weight(quantizer: TensorQuantizer, weight: Tensor, options: MseOptions) -> None:
     """Set the amax of every block of a weight; a calibrated outer amax stays."""
     fmt, outer = quantizer.format, quantizer.outer_amax
-    matrix = quantizer.matrix(weight.detach()).float()
+    matrix = quantizer.matrix(weight.detach())
     amax = quantizer.amax if fmt.block == PER_TENSOR and quantizer.amax is not None else None
     amax = block_amax(matrix, fmt.block) if amax is None else amax
     if options.sweep and not isinstance(fmt.inner.element, Float32Element):
-        candidates = swept_amax(amax, fmt, outer)
-    else:
-        candidates = scaled_amax(amax, options.start, options.stop, options.step)
+        quantizer.set_amax(swept(matrix, fmt, amax, outer), outer)
+        return
+    candidates = scaled_amax(amax, options.start, options.stop, options.step)
     quantizer.set_amax(best_amax(matrix, fmt, candidates, squares(fmt.block), outer), outer)
 
 

@@ -8,10 +8,10 @@ from mtcore.calibration.math.awq import (
 )
 from mtcore.calibration.math.correction import corrected_weight
 from mtcore.calibration.math.descent import descend
-from mtcore.calibration.math.errors import output_error, quadratic, squares
+from mtcore.calibration.math.errors import output_error, quadratic
 from mtcore.calibration.math.gptq import RoundedWeight, gptq
 from mtcore.calibration.math.headroom import headroom_amax
-from mtcore.calibration.math.histogram import entropy_amax, linear_counts, log_counts, log_percentile
+from mtcore.calibration.math.histogram import entropy_amax, linear_counts, log_percentile
 from mtcore.calibration.math.learned_rounding import (
     code_distances,
     distribution_loss,
@@ -21,8 +21,9 @@ from mtcore.calibration.math.learned_rounding import (
     signed_step,
 )
 from mtcore.calibration.math.low_rank import LowRankSplit, low_rank_split
-from mtcore.calibration.math.scale_search import best_amax, scaled_amax, swept_amax
 from mtcore.calibration.math.smoothing import smoothing_scales
+from mtcore.numerics.log_counts import log_counts
+from mtcore.numerics.scale_search import best_amax, scaled_amax, squares, swept_amax
 
 __all__ = [
     "LowRankSplit",

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from mtcore.formats import Block
 from mtcore.numerics import to_blocks
-
-BlockError = Callable[[Tensor], Tensor]
-"""From a difference [rows, cols] to the cost of each block, fp32 [grid rows, grid cols]."""
+from mtcore.numerics.scale_search import BlockError
 
 
 def output_error(difference: Tensor, hessian: Tensor) -> Tensor:
@@ -28,18 +24,6 @@ def output_error(difference: Tensor, hessian: Tensor) -> Tensor:
         fp32 [].
     """
     return ((difference @ hessian) * difference).sum()
-
-
-def squares(block: Block, importance: Tensor | None = None) -> BlockError:
-    """The cost Σ importance_j · d_j² of each block; `importance` is fp32 [cols] (all ones where None)."""
-
-    def cost(difference: Tensor) -> Tensor:
-        weighted = difference.square()
-        if importance is not None:
-            weighted = weighted * importance
-        return to_blocks(weighted, block).sum(dim=(1, 3))
-
-    return cost
 
 
 def quadratic(block: Block, hessian: Tensor) -> BlockError:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from mtcore.backends import ADD_GRAM, COLUMN_STATISTICS, kernel_for
 from mtcore.calibration.math import log_counts
 from mtcore.calibration.statistics.needs import Needs
 from mtcore.calibration.statistics.record import SAMPLE_OFFSET, TensorStatistics, sampling_stride
 from mtcore.formats import Block
-from mtcore.numerics import block_amax, own_column_amax
+from mtcore.numerics import block_amax
 
 _MOST_PENDING = 64
 """Batches whose magnitudes wait to be joined, at most."""
@@ -50,14 +51,9 @@ class Collector:
         """Take in one matrix."""
         if matrix.numel() == 0:
             return
-        self._pending.append(own_column_amax(matrix))
+        self._add_statistics(matrix)
         if len(self._pending) == _MOST_PENDING:
             join([self])
-        if self.needs.moments:
-            self._add_moments(matrix)
-        if self.needs.histogram:
-            counts = log_counts(matrix)
-            self._counts = counts if self._counts is None else self._counts + counts
         for width in self.needs.blocks:
             counts = log_counts(block_amax(matrix, Block(1, width)))
             known = self._block_counts.get(width)
@@ -65,10 +61,9 @@ class Collector:
         if self.needs.sample:
             self._keep_rows(matrix)
         if self.needs.gram:
-            x = matrix.float()
             if self._gram is None:
-                self._gram = torch.zeros(x.shape[1], x.shape[1], device=x.device)
-            self._gram.addmm_(x.T, x)
+                self._gram = torch.zeros(matrix.shape[1], matrix.shape[1], device=matrix.device)
+            kernel_for(ADD_GRAM.name, matrix.device)(self._gram, matrix)
         self.tokens += len(matrix)
         self.batches += 1
 
@@ -128,14 +123,15 @@ class Collector:
         vars(before).update(self._mark, _gram=None)
         return before.result()
 
-    def _add_moments(self, matrix: Tensor) -> None:
-        if matrix.is_cuda:  # one launch each, see `column_amax`
-            total = torch.linalg.vector_norm(matrix, 1, dim=0, dtype=torch.float32)
-            squares = torch.linalg.vector_norm(matrix, 2, dim=0, dtype=torch.float32).square()
-        else:
-            total, squares = matrix.abs().sum(0, dtype=torch.float32), matrix.float().square().sum(0)
-        self._total = total if self._total is None else self._total + total
-        self._squares = squares if self._squares is None else self._squares + squares
+    def _add_statistics(self, matrix: Tensor) -> None:
+        statistics = kernel_for(COLUMN_STATISTICS.name, matrix.device)
+        amax, total, squares, counts = statistics(matrix, self.needs.moments, self.needs.histogram)
+        self._pending.append(amax)
+        if self.needs.moments:
+            self._total = total if self._total is None else self._total + total
+            self._squares = squares if self._squares is None else self._squares + squares
+        if self.needs.histogram:
+            self._counts = counts if self._counts is None else self._counts + counts
 
     def _keep_rows(self, matrix: Tensor) -> None:
         """Keep every `stride`-th row; the stride doubles when more than `needs.sample` would be kept."""

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from mtcore.backends import offered
 from mtcore.calibration import resolve_algorithms
 from mtcore.errors import StateError
 from mtcore.export import Artifact, Exported, UnifiedExporter
@@ -114,7 +115,8 @@ def _calibrate(
             for text in units.notes():
                 reporter.note(text)
             try:
-                with phase("calibrate", len(units), "blocks") as progress:
+                kernels = offered(registry.kernels.values())
+                with kernels, phase("calibrate", len(units), "blocks") as progress:
                     units.run(progress.advance)
             except Exception as error:
                 kept = f"{len(directory.done)} of {len(units)} blocks are done and kept"

@@ -8,7 +8,7 @@ import triton
 
 from mtcore.backends import OPERATIONS, format_key
 from mtcore.formats import catalog
-from mtopt_kernels import fp8, launch, nvfp4
+from mtopt_kernels import fp8, launch, nvfp4, statistics
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
 from mtopt_kernels.kernels.fp8_gemm import fp8_gemm_kernel
 
@@ -52,6 +52,34 @@ def test_loads_and_stores_of_a_streaming_kernel_are_16_bytes_wide():
     ptx = compile_launch(made, 90).asm["ptx"]
     assert "ld.global.v4.b32" in ptx
     assert "st.global.v4.b32" in ptx
+
+
+def statistics_launches():
+    """What calibration asks of values and weights, and rotations."""
+    x = torch.empty(ROWS, COLS, dtype=torch.bfloat16)
+    for moments in (False, True):
+        for histogram in (False, True):
+            yield from launches_of(statistics.column_statistics, x, moments, histogram)
+    amax, importance = torch.empty(ROWS, COLS // 16), torch.empty(COLS)
+    for weights in (None, importance):
+        sweep = (x, amax, torch.empty(()), weights, 12, 10, format_key(catalog.NVFP4))
+        yield from launches_of(statistics.sweep_amax, *sweep)
+    for size in (16, 64, 1024, 4096):
+        yield from launches_of(statistics.hadamard, x, size, False)
+    yield from launches_of(statistics.hadamard, x.view(-1, 2**14), 2**14, False)
+
+
+@pytest.mark.parametrize("capability", [90, 100])
+def test_the_kernels_of_calibration_compile_without_spilling(capability):
+    for made in statistics_launches():
+        resources = resources_of(compile_launch(made, capability))
+        assert max(resources.stack, resources.spilled) <= SPILLED, (made.kernel.__name__, made.arguments)
+        assert resources.shared <= 227 * 1024, "what a program may have on sm_90 and sm_100"
+
+
+def test_a_histogram_is_counted_in_shared_memory():
+    made = launches_of(statistics.column_statistics, torch.empty(ROWS, COLS, dtype=torch.bfloat16), False, True)[0]
+    assert "red.shared.add.u32" in compile_launch(made, 90).asm["ptx"]
 
 
 def nvfp4_launches():

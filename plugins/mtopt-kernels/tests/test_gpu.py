@@ -1,13 +1,15 @@
 """On a GPU: the contract of every kernel for every format that it serves (run with `pytest -m gpu`)."""
 
+import copy
+
 import pytest
 import torch
 
 from mtcore.backends import Use, choose_kernel, reference
 from mtcore.formats import builtin_formats
 from mtcore.plugins import Registry
-from mtcore.quantization import compress, quantize
-from mtcore.testing import KernelContract
+from mtcore.quantization import calibrate, compress, quantize
+from mtcore.testing import CalibrationKernelContract, KernelContract
 from mtopt_kernels import hooks, specs
 
 FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
@@ -44,6 +46,40 @@ class TestOnGpu(KernelContract):
     @pytest.fixture
     def device(self):
         return torch.device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("op", ["column_statistics", "add_gram", "sweep_amax", "hadamard"])
+class TestCalibrationOnGpu(CalibrationKernelContract):
+    @pytest.fixture
+    def kernel(self, op):
+        return {spec.op: spec for spec in specs.statistics_specs()}[op]
+
+    @pytest.fixture
+    def fmt(self, op):
+        return FORMATS["nvfp4"] if op == "sweep_amax" else None
+
+    @pytest.fixture
+    def device(self):
+        return torch.device("cuda")
+
+
+@pytest.mark.gpu
+def test_statistics_of_a_calibration_come_from_the_kernels_and_change_no_scale():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(512, 1024), torch.nn.SiLU(), torch.nn.Linear(1024, 512))
+    model = model.to("cuda", torch.bfloat16).eval()
+    batches = [torch.randn(64, 512, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
+    for recipe in ("fp8", "nvfp4"):
+        for method in ("percentile", "mse"):
+            found = []
+            for registry in (Registry.load([hooks], discover=False), Registry.load([], discover=False)):
+                other = quantize(copy.deepcopy(model), recipe, batches, registry=registry)
+                calibrate(other, method, batches, registry=registry)
+                found.append({name: value.cpu() for name, value in other.state_dict().items()})
+            assert found[0].keys() == found[1].keys()
+            for name, value in found[0].items():
+                assert torch.equal(value, found[1][name]), (recipe, method, name)
 
 
 def relative(actual, expected):

@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["streaming", "linear"])
+@pytest.mark.parametrize("name", ["streaming", "calibration", "linear"])
 def test_the_kernels_compute_what_they_must_in_the_interpreter(name):
     # The interpreter must be switched on before Triton is imported: so in a process of its own.
     path = Path(__file__).parent / "interpreted" / f"{name}.py"

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mtcore.calibration.math.errors import diagonal_blocks, output_error, quadratic, squares
+from mtcore.calibration.math.errors import diagonal_blocks, output_error, quadratic
 from mtcore.formats import PER_ROW, PER_TENSOR, Block
+from mtcore.numerics.scale_search import squares
 
 
 def test_output_error_is_the_error_of_the_outputs_over_the_data(layer):

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from mtcore.calibration.math.errors import output_error, squares
+from mtcore.calibration.math.errors import output_error
 from mtcore.calibration.math.factors import damped
 from mtcore.calibration.math.gptq import column_order, gptq
 from mtcore.calibration.math.gptq_steps import BlockOrder
-from mtcore.calibration.math.scale_search import best_amax, scaled_amax
 from mtcore.errors import CalibrationError, FormatError
 from mtcore.numerics import block_amax, fake_quantize, qparams_from_amax, quantize, tensor_amax
+from mtcore.numerics.scale_search import best_amax, scaled_amax, squares
 
 NAMES = ["int4_b32", "nvfp4", "fp8", "fp8_row", "int8_row", "mxfp4", "fp8_128x128", "int4_b128_fp8", "nf4"]
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mtcore.calibration.math.headroom import headroom_amax
-from mtcore.calibration.math.histogram import log_counts
 from mtcore.errors import CalibrationError
+from mtcore.numerics.log_counts import log_counts
 
 BIN = 2**-8
 """Bins of `log_counts` are at most this much wider than their lower edge, and give their upper edge."""

@@ -6,15 +6,13 @@ import pytest
 import torch
 
 from mtcore.calibration.math.histogram import (
-    LOG_BINS,
     entropy_amax,
     linear_counts,
-    log_counts,
-    log_edges,
     log_percentile,
 )
 from mtcore.errors import CalibrationError
 from mtcore.formats.element import E2M1, E4M3, E8M0, INT8
+from mtcore.numerics.log_counts import LOG_BINS, log_counts, log_edges
 
 
 def counted(values, bins=2048):

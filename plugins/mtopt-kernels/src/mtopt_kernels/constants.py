@@ -51,6 +51,7 @@ class Constants(NamedTuple):
     """A format, flat. `e_`: its element, `s_`: the element of its inner scales where that is a small float.
 
     Attributes:
+        s_largest: the code of the largest of these scales.
         scale: "fp32", "float" or "power", the kind of its inner scales.
         rule: how powers of two are rounded.
         target: the value on which a block's amax lands; `target_exponent` is its exponent,
@@ -75,6 +76,7 @@ class Constants(NamedTuple):
     s_mantissa_bits: int
     s_lowest: int
     s_lift: float
+    s_largest: int
     scale: str
     rule: str
     target: float
@@ -145,6 +147,7 @@ def constants_of(fmt: TensorFormat) -> Constants:
         s_mantissa_bits=small.mantissa_bits,
         s_lowest=small.lowest,
         s_lift=small.lift,
+        s_largest=0x7E if kind == "float" else 0,
         scale=kind,
         rule=level.rounding,
         target=fmt.target,

@@ -110,7 +110,7 @@ def dequantize(
             warps=shape.warps,
         )
     else:
-        whole, tile, programs, grid_cols = _block_tiles(rows, cols, block.cols, contiguous=True)
+        whole, tile, programs, grid_cols = block_tiles(rows, cols, block.cols, contiguous=True)
         start(
             dequantize_blocks_kernel,
             programs,
@@ -141,9 +141,9 @@ def block_amax(x: Tensor, rows: int, cols: int) -> Tensor:
             _rows_amax(x, amax, per_tensor=block == PER_TENSOR)
         return amax
     amax = torch.empty((grid_rows, grid_cols), dtype=torch.float32, device=x.device)
-    x = _streamable(x)
+    x = streamable(x)
     if block.rows == 1:
-        whole, tile, programs, _ = _block_tiles(*x.shape, cols, contiguous=x.is_contiguous())
+        whole, tile, programs, _ = block_tiles(*x.shape, cols, contiguous=x.is_contiguous())
         start(
             blocks_amax_kernel,
             programs,
@@ -181,10 +181,10 @@ def _quantize_into(
     """
     fmt, constants = what
     block, codes = fmt.block, scale is not None
-    x = _streamable(x)
+    x = streamable(x)
     rows, cols = x.shape
     if amax is not None:
-        amax = _on_grid(amax, block.grid(rows, cols))
+        amax = on_grid(amax, block.grid(rows, cols))
     if block in (PER_ROW, PER_TENSOR) or block.rows > 1:
         if amax is None and (block == PER_TENSOR or (block == PER_ROW and cols > LONGEST_ROW)):
             amax = block_amax(x, block.rows, block.cols)
@@ -231,7 +231,7 @@ def _quantize_into(
     if fmt.outer is not None and outer_amax is None:
         outer_amax = block_amax(x, -1, -1)
     light = not codes and (amax is not None or constants.scale == "power")
-    whole, tile, programs, grid_cols = _block_tiles(
+    whole, tile, programs, grid_cols = block_tiles(
         rows, cols, block.cols, contiguous=x.is_contiguous(), light=light
     )
     return start(
@@ -259,7 +259,7 @@ def _quantize_into(
 
 
 def _rows_amax(x: Tensor, amax: Tensor, *, per_tensor: bool) -> None:
-    x = _streamable(x)
+    x = streamable(x)
     rows, cols = x.shape
     if per_tensor and x.is_contiguous():
         rows, cols = 1, rows * cols
@@ -327,7 +327,7 @@ def _rectangles(rows: int, cols: int, block: Block, *, given: bool, contiguous: 
     return Rectangles(rows, cols, high, wide, grid_cols, count, shared, warps, 0)
 
 
-def _block_tiles(
+def block_tiles(
     rows: int, cols: int, k: int, *, contiguous: bool, light: bool = False
 ) -> tuple[bool, int, int, int]:
     """Whether the matrix is one run of whole blocks, blocks of a program, programs, and blocks along a row."""
@@ -336,12 +336,13 @@ def _block_tiles(
     return contiguous and cols % k == 0, tile, cdiv(rows * grid_cols, tile), grid_cols
 
 
-def _streamable(x: Tensor) -> Tensor:
+def streamable(x: Tensor) -> Tensor:
     """x itself where the elements of a row lie side by side, else a copy."""
     return x if x.stride(1) == 1 or (x.shape[1] == 1 and x.is_contiguous()) else x.contiguous()
 
 
-def _on_grid(amax: Tensor, grid: tuple[int, int]) -> Tensor:
+def on_grid(amax: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Magnitudes as kernels read them: one a block, fp32, without gaps."""
     if amax.shape == grid and amax.dtype == torch.float32 and amax.is_contiguous():
         return amax
     return amax.float().expand(*grid).contiguous()

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtcore.backends import BLOCK_AMAX, DEQUANTIZE, FAKE_QUANTIZE, LINEAR, QUANTIZE
+from mtcore.backends import (
+    ADD_GRAM,
+    BLOCK_AMAX,
+    COLUMN_STATISTICS,
+    DEQUANTIZE,
+    FAKE_QUANTIZE,
+    HADAMARD,
+    LINEAR,
+    QUANTIZE,
+    SWEEP_AMAX,
+)
 
 NAMESPACE = "mtopt_kernels"
 
@@ -27,10 +37,23 @@ def _product(name: str) -> Any:
     return launch
 
 
+def _statistic(name: str) -> Any:
+    def launch(*arguments: Any) -> Any:
+        from mtopt_kernels import statistics
+
+        return getattr(statistics, name)(*arguments)
+
+    return launch
+
+
 _FAKE_QUANTIZE = FAKE_QUANTIZE.implement(NAMESPACE, _launcher("fake_quantize"))
 _QUANTIZE = QUANTIZE.implement(NAMESPACE, _launcher("quantize"))
 _DEQUANTIZE = DEQUANTIZE.implement(NAMESPACE, _launcher("dequantize"))
 _BLOCK_AMAX = BLOCK_AMAX.implement(NAMESPACE, _launcher("block_amax"))
+_COLUMN_STATISTICS = COLUMN_STATISTICS.implement(NAMESPACE, _statistic("column_statistics"))
+_ADD_GRAM = ADD_GRAM.implement(NAMESPACE, _statistic("add_gram"))
+_SWEEP_AMAX = SWEEP_AMAX.implement(NAMESPACE, _statistic("sweep_amax"))
+_HADAMARD = HADAMARD.implement(NAMESPACE, _statistic("hadamard"))
 _NVFP4_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_linear"), suffix="_nvfp4")
 _NVFP4_SCALED_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_scaled_linear"), suffix="_nvfp4_scaled")
 _FP8_LINEAR = LINEAR.implement(NAMESPACE, _product("fp8_linear"), suffix="_fp8")
@@ -55,6 +78,26 @@ def dequantize(*arguments: Any) -> Any:
 def block_amax(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.block_amax`."""
     return _BLOCK_AMAX(*arguments)
+
+
+def column_statistics(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.column_statistics`."""
+    return _COLUMN_STATISTICS(*arguments)
+
+
+def add_gram(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.add_gram`."""
+    return _ADD_GRAM(*arguments)
+
+
+def sweep_amax(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.sweep_amax`."""
+    return _SWEEP_AMAX(*arguments)
+
+
+def hadamard(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.hadamard`."""
+    return _HADAMARD(*arguments)
 
 
 def nvfp4_linear(*arguments: Any) -> Any:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from mtcore.backends import KernelSpec, Use
-from mtcore.formats import PER_ROW, PER_TENSOR, WHOLE
+from mtcore.formats import PER_ROW, PER_TENSOR, WHOLE, FloatElement
 from mtcore.formats.catalog import FP8, FP8_ROW, FP8_RUN, FP8_TILE, NVFP4
 from mtopt_kernels import ops
 from mtopt_kernels.constants import refusal
@@ -21,6 +21,7 @@ OLDEST = (8, 0)
 def kernel_specs() -> Iterator[KernelSpec]:
     """All records."""
     yield from streaming_specs()
+    yield from statistics_specs()
     yield from linear_specs()
 
 
@@ -30,6 +31,14 @@ def streaming_specs() -> Iterator[KernelSpec]:
     yield KernelSpec("triton.quantize", "quantize", on_gpu(refuses_codes), ops.quantize)
     yield KernelSpec("triton.dequantize", "dequantize", on_gpu(refuses_codes), ops.dequantize)
     yield KernelSpec("triton.block_amax", "block_amax", on_gpu(refuses_amax), ops.block_amax)
+
+
+def statistics_specs() -> Iterator[KernelSpec]:
+    """Kernels for what a calibration asks of weights and activations."""
+    yield KernelSpec("triton.column_statistics", "column_statistics", refuses_device, ops.column_statistics)
+    yield KernelSpec("triton.add_gram", "add_gram", refuses_device, ops.add_gram)
+    yield KernelSpec("triton.sweep_amax", "sweep_amax", on_gpu(refuses_sweep), ops.sweep_amax)
+    yield KernelSpec("triton.hadamard", "hadamard", refuses_device, ops.hadamard)
 
 
 def linear_specs() -> Iterator[KernelSpec]:
@@ -76,6 +85,14 @@ def refuses_codes(use: Use) -> str | None:
     fmt = use.format
     if fmt.element.bits != 8 and (fmt.element.bits != 4 or fmt.block.rows != 1 or fmt.block == PER_ROW):
         return f"has no kernel for codes of {fmt.element.bits} bits in blocks of {fmt.block}"
+    return refuses_streaming(use)
+
+
+def refuses_sweep(use: Use) -> str | None:
+    """What is wrong for a search among all scales."""
+    fmt = use.format
+    if not isinstance(fmt.inner.element, FloatElement) or fmt.block.rows != 1 or fmt.block == PER_ROW:
+        return "sweeps scales of blocks in a row that are small floats"
     return refuses_streaming(use)
 
 

@@ -31,9 +31,18 @@ def from_bits(bits):
 
 
 @triton.jit
+def widened(x):
+    """x in fp32. (The interpreter's own cast loses subnormal numbers of bf16.)"""
+    if INTERPRETED and x.dtype == tl.bfloat16:
+        return from_bits(x.to(tl.int16, bitcast=True).to(tl.int32) << 16)
+    else:
+        return x.to(tl.float32)
+
+
+@triton.jit
 def magnitude_bits(x):
     """Bits that order like |x|, with NaN above infinity: an int32 maximum finds the amax and keeps NaN."""
-    return bits_of(x.to(tl.float32)) & MAGNITUDE_MASK
+    return bits_of(widened(x)) & MAGNITUDE_MASK
 
 
 @triton.jit
@@ -62,7 +71,7 @@ def rounder(magnitude, MANTISSA_BITS: tl.constexpr, LOWEST: tl.constexpr):
 def readable(x, F: tl.constexpr, MAY_BE_NAN: tl.constexpr):
     """x as fp32. NaN is 0 for elements without one; where the scale is that of the values themselves, the whole
     block is NaN already, and there is nothing to do."""
-    x = x.to(tl.float32)
+    x = widened(x)
     if not F.e_has_nan and (INTERPRETED or (MAY_BE_NAN and F.e_is_int)):  # else `quotient` does it on the way
         x = tl.where(x == x, x, 0.0)
     return x
@@ -75,6 +84,17 @@ def lifted(x, power, F: tl.constexpr):
         return x * power
     else:
         return tl.fma(x, tl.broadcast_to(power, x.shape), tl.zeros(x.shape, tl.float32))
+
+
+@triton.jit
+def product(a, b):
+    """a · b in fp32, rounded by itself: the compiler does not fuse it with an addition that follows."""
+    if INTERPRETED:
+        return a * b
+    else:
+        return tl.inline_asm_elementwise(
+            "mul.rn.f32 $0, $1, $2;", "=r,r,r", [a, b], dtype=tl.float32, is_pure=True, pack=1
+        )
 
 
 @triton.jit

@@ -84,6 +84,15 @@ def stored_scale(amax, scale_2, F: tl.constexpr):
 
 
 @triton.jit
+def scale_codes(stored, F: tl.constexpr):
+    """The values, fp32, of codes of scales that are small floats."""
+    if INTERPRETED:
+        return tl.where(stored == 127, float("nan"), decode_float(stored, 8, F.s_mantissa_bits, F.s_lift))
+    else:
+        return stored.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(tl.float32)
+
+
+@triton.jit
 def multiplier(stored, scale_2, F: tl.constexpr):
     """What codes are multiplied by, fp32, from what is stored."""
     if F.scale == "fp32":
@@ -91,8 +100,4 @@ def multiplier(stored, scale_2, F: tl.constexpr):
     elif F.scale == "power":
         return power_values(stored)
     else:
-        if INTERPRETED:
-            value = tl.where(stored == 127, float("nan"), decode_float(stored, 8, F.s_mantissa_bits, F.s_lift))
-        else:
-            value = stored.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(tl.float32)
-        return value * scale_2
+        return scale_codes(stored, F) * scale_2

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from mtcore.calibration.math.errors import quadratic, squares
-from mtcore.calibration.math.scale_search import best_amax, scaled_amax, swept_amax
+from mtcore.calibration.math.errors import quadratic
 from mtcore.errors import FormatError
 from mtcore.numerics import block_amax, decode, fake_quantize, qparams_from_amax, tensor_amax
+from mtcore.numerics.scale_search import best_amax, scaled_amax, squares, swept_amax
 
 
 def outer(x, fmt):

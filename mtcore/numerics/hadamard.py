@@ -46,7 +46,7 @@ def hadamard_transform(x: Tensor, *, inverse: bool = False) -> Tensor:
         first, second = pairs[:, :, 0], pairs[:, :, 1]
         y = torch.stack((first + second, first - second), dim=2).reshape(-1, power, base)
         half *= 2
-    return (y / math.sqrt(n)).reshape(x.shape)
+    return (y * (1 / math.sqrt(n))).reshape(x.shape)
 
 
 def block_hadamard(x: Tensor, size: int, *, inverse: bool = False) -> Tensor:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mtcore.errors import FormatError
-from mtcore.nn.hadamard import block_hadamard, hadamard_transform, largest_hadamard_block
 from mtcore.nn.rotation import Rotation
+from mtcore.numerics.hadamard import block_hadamard, hadamard_transform, largest_hadamard_block
 
 SIZES = [1, 2, 8, 12, 20, 24, 28, 36, 40, 44, 60, 96, 108, 112, 160, 768, 5120]
 

@@ -3,17 +3,68 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from mtcore.calibration.math.errors import BlockError
 from mtcore.errors import FormatError
-from mtcore.formats import Float32Element, FloatElement, PowerOfTwoElement, TensorFormat
-from mtcore.numerics import decode, fake_quantize, qparams_from_amax
+from mtcore.formats import Block, Float32Element, FloatElement, PowerOfTwoElement, TensorFormat
+from mtcore.numerics.blocks import to_blocks
+from mtcore.numerics.cast import decode
+from mtcore.numerics.quantize import fake_quantize
+from mtcore.numerics.scaling import qparams_from_amax
 
 _AT_ONCE = 2**22
 """Elements that are tried together: 16 MiB of fp32. Small matrices cost launches, not arithmetic."""
+
+
+CODES_BELOW, CODES_ABOVE = 12, 10
+"""Neighbouring codes of a scale that are tried: for E4M3, from a third to 2.4 times as large."""
+
+BlockError = Callable[[Tensor], Tensor]
+"""From a difference [rows, cols] to the cost of each block, fp32 [grid rows, grid cols]."""
+
+
+def squares(block: Block, importance: Tensor | None = None) -> BlockError:
+    """The cost Σ importance_j · d_j² of each block; `importance` is fp32 [cols] (all ones where None).
+
+    A block of one row is summed up by halves, so that a kernel can do the same to the last bit: first the two
+    halves of the block are added, element by element, then the halves of the result, and so on.
+    """
+
+    def cost(difference: Tensor) -> Tensor:
+        weighted = difference.square()
+        if importance is not None:
+            weighted = weighted * importance
+        blocks = to_blocks(weighted, block)  # [grid rows, high, grid cols, wide]
+        wide = blocks.shape[3]
+        return by_halves(blocks[:, 0]) if block.rows == 1 and wide & (wide - 1) == 0 else blocks.sum(dim=(1, 3))
+
+    return cost
+
+
+def by_halves(x: Tensor) -> Tensor:
+    """The sums over the last axis, whose size is a power of two, in the order that `squares` tells."""
+    while x.shape[-1] > 1:
+        low, high = x.chunk(2, dim=-1)
+        x = low + high
+    return x[..., 0]
+
+
+def sweep_amax(
+    x: Tensor,
+    fmt: TensorFormat,
+    amax: Tensor,
+    outer_amax: Tensor | None,
+    importance: Tensor | None,
+    *,
+    below: int = CODES_BELOW,
+    above: int = CODES_ABOVE,
+) -> Tensor:
+    """`best_amax` of `swept_amax`, with `squares` as the cost: fp32 [grid rows, grid cols]."""
+    candidates = swept_amax(amax, fmt, outer_amax, below=below, above=above)
+    return best_amax(x, fmt, candidates, squares(fmt.block, importance), outer_amax)
 
 
 def best_amax(
@@ -65,7 +116,12 @@ def scaled_amax(amax: Tensor, start: float, stop: float, step: float) -> Tensor:
 
 
 def swept_amax(
-    amax: Tensor, fmt: TensorFormat, outer_amax: Tensor | None = None, *, below: int = 12, above: int = 10
+    amax: Tensor,
+    fmt: TensorFormat,
+    outer_amax: Tensor | None = None,
+    *,
+    below: int = CODES_BELOW,
+    above: int = CODES_ABOVE,
 ) -> Tensor:
     """Candidates that give the neighbouring codes of the stored scale, each from `below` under to `above` over.
 

@@ -1,0 +1,160 @@
+"""Statistics of calibration: launches of the kernels that read a value once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtcore.backends import COLUMN_STATISTICS, HADAMARD
+from mtcore.numerics import LOG_BINS, log_counts
+from mtopt_kernels.constants import known
+from mtopt_kernels.device.counters import COUNTERS
+from mtopt_kernels.kernels.columns import columns_kernel, join_columns_kernel
+from mtopt_kernels.kernels.hadamard import hadamard_kernel
+from mtopt_kernels.kernels.sweep import sweep_kernel
+from mtopt_kernels.launch import block_amax, block_tiles, on_grid, streamable
+from mtopt_kernels.sizes import cdiv
+from mtopt_kernels.start import processors, start
+
+WIDE, HIGH = 64, 32
+"""Columns and rows that a program reads at once: lines of 128 bytes of 16-bit values."""
+THREADS = 256
+"""Of a program."""
+TOGETHER = 6
+"""Programs a multiprocessor: as many as have room for counters of 33 KiB."""
+
+LONGEST_STRETCH = 2**14
+"""Elements of the longest Hadamard transform in a kernel."""
+
+
+def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `mtcore.backends.reference.column_statistics`.
+
+    Values that are not bf16 are counted by the reference: their counters do not fit into shared memory.
+    """
+    if not x.numel():
+        return COLUMN_STATISTICS.reference(x, moments, histogram)
+    x = streamable(x)
+    rows, cols = x.shape
+    device, counted = x.device, histogram and x.dtype == torch.bfloat16
+    strips = cdiv(cols, WIDE)
+    parts = min(max(TOGETHER * processors(device) // strips, 1), cdiv(rows, HIGH))
+    steps = cdiv(cdiv(rows, HIGH), parts)
+    parts = cdiv(rows, HIGH * steps)
+    found = torch.empty((parts, 3 if moments else 1, cols), dtype=torch.float32, device=device)
+    counts = torch.zeros(LOG_BINS if counted else 0, dtype=torch.int64, device=device)
+    start(
+        columns_kernel,
+        strips * parts,
+        x,
+        found,
+        counts,
+        rows,
+        cols,
+        x.stride(0),
+        strips,
+        steps,
+        COUNTERS // THREADS,
+        HIGH,
+        WIDE,
+        moments,
+        counted,
+        THREADS,
+        warps=THREADS // 32,
+    )
+    amax = torch.empty(cols, dtype=x.dtype, device=device)
+    total, squares = (torch.empty(cols if moments else 0, dtype=torch.float32, device=device) for _ in range(2))
+    outside = parts * steps * HIGH * strips * WIDE - rows * cols
+    start(
+        join_columns_kernel,
+        cdiv(cols, 128),
+        found,
+        amax,
+        total,
+        squares,
+        counts,
+        cols,
+        parts,
+        outside,
+        128,
+        moments,
+        counted,
+        warps=4,
+    )
+    return amax, total, squares, log_counts(x) if histogram and not counted else counts
+
+
+def sweep_amax(
+    x: Tensor,
+    amax: Tensor,
+    outer_amax: Tensor | None,
+    importance: Tensor | None,
+    below: int,
+    above: int,
+    format: str,
+) -> Tensor:
+    """See `mtcore.backends.reference.sweep_amax`."""
+    fmt, constants = known(format)
+    rows, cols = x.shape
+    amax = on_grid(amax, fmt.block.grid(rows, cols))
+    out = torch.empty_like(amax)
+    if not x.numel():
+        return out
+    if fmt.outer is not None and outer_amax is None:
+        outer_amax = block_amax(x, -1, -1)
+    x, k = streamable(x), fmt.block.cols
+    whole, tile, programs, grid_cols = block_tiles(rows, cols, k, contiguous=x.is_contiguous())
+    start(
+        sweep_kernel,
+        programs,
+        x,
+        amax,
+        outer_amax,
+        None if importance is None else importance.float().contiguous(),
+        out,
+        rows * grid_cols,
+        cols,
+        x.stride(0),
+        grid_cols,
+        below,
+        above,
+        constants,
+        k,
+        k.bit_length() - 1,
+        tile,
+        whole,
+        importance is not None,
+        warps=4,
+    )
+    return out
+
+
+def hadamard(x: Tensor, size: int, inverse: bool) -> Tensor:
+    """See `mtcore.backends.reference.hadamard`. Powers of two have a kernel, and are their own inverse."""
+    if not x.numel() or not 1 < size <= LONGEST_STRETCH or size & (size - 1) or x.shape[1] % size:
+        return HADAMARD.reference(x, size, inverse)
+    x = x.contiguous()
+    out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    stretches, together = x.numel() // size, max(2048 // size, 1)
+    start(
+        hadamard_kernel,
+        cdiv(stretches, together),
+        x,
+        out,
+        stretches,
+        1 / math.sqrt(size),
+        size.bit_length() - 1,
+        together,
+        warps=min(max(size // 1024, 4), 16),
+    )
+    return out
+
+
+def add_gram(total: Tensor, x: Tensor) -> None:
+    """See `mtcore.backends.reference.add_gram`: a product of tensor cores, whose sums are fp32.
+
+    What 16-bit numbers are multiplied to is exact in fp32; fp32 ones are left to the reference.
+    """
+    torch.addmm(total, x.T, x, out_dtype=torch.float32, out=total)
