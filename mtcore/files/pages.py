@@ -18,6 +18,7 @@ _MAPS = Path("/proc/self/maps")
 _PAGEMAP = Path("/proc/self/pagemap")  # 64 bits a page: admin-guide/mm/pagemap.rst of the Linux kernel
 _PRESENT_IN_FILE = np.uint64(1 << 63 | 1 << 61)
 _DONTNEED = 4  # MADV_DONTNEED of Linux
+_SMALL = 8 * mmap.PAGESIZE
 _POPULATE_READ = 22  # MADV_POPULATE_READ, of Linux 5.14 and newer
 
 
@@ -39,12 +40,13 @@ def in_file(tensor: Tensor) -> bool:
 def fetch_pages(tensor: Tensor) -> bool:
     """Read a tensor that lies in a mapped file into memory at once, quicker than page by page as it is used.
 
-    Other tensors are left alone, and all of them by systems that cannot do it.
+    Other tensors are left alone, and all of them by systems that cannot do it. So are small ones, a few pages each:
+    to ask about them takes longer than to read them.
 
     Returns:
-        Whether it lies in a file.
+        Whether it was fetched, so that there are pages to drop.
     """
-    found = in_file(tensor)
+    found = tensor.nbytes >= _SMALL and in_file(tensor)
     if found:
         first = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
         size = tensor.data_ptr() + tensor.nbytes - first
