@@ -13,11 +13,11 @@ from mtcore.recipe import load_config
 from mtcore.recipe.setting import QuantizeConfig
 from mtopt_hf.ct.scheme import scheme_of
 from mtopt_hf.gptq.spelling import SPELLINGS as GPTQ
-from mtopt_hf.lint.config import DEFAULT_GROUP, Declared, Scheme
-from mtopt_hf.lint.support import support
+from mtopt_hf.lint.config import DEFAULT_GROUP
 from mtopt_hf.modelopt.scheme import algo_of
 from mtopt_hf.modelopt.scheme import spelling_of as modelopt_of
 from mtopt_hf.same import same_when_stored
+from mtopt_hf.served import Stored, support
 
 LINEAR, ATTENTION = "model.layers.0.mlp.experts.0.up_proj", "model.layers.0.self_attn"
 """Names that every recipe with a rule on some layers has one for."""
@@ -42,10 +42,9 @@ class Algorithm:
         """Who runs it, as lint says."""
         if self.kind == "MIXED_PRECISION":
             return ("vllm", "trtllm", "sglang")
-        says = Declared("modelopt", "modelopt")
         group = {"W4A8_NVFP4_FP8": 32}.get(self.kind, DEFAULT_GROUP.get(self.kind))
-        scheme = Scheme(self.kind, {"group_size": group})
-        return tuple(name for name in ("vllm", "trtllm", "sglang") if support(name, says, scheme).runs)
+        stored = Stored("modelopt", self.kind, {"group_size": group})
+        return tuple(name for name in ("vllm", "trtllm", "sglang") if support(name, stored).runs)
 
 
 _STAYS = "where a scale of an input can be folded nowhere; else the scales are gone and the word is without AWQ"

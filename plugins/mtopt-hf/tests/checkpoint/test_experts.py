@@ -111,7 +111,8 @@ def test_experts_that_transformers_cannot_decode_are_named_beforehand(recipe, re
     model = model_of("qwen3")
     plan = plan_model(model, recipe, inputs={"input_ids": ids}, registry=registry)
     (problem,) = client_problems("hf", plan)
-    assert problem.startswith("model.layers.0.mlp.experts: hf: it does not decode experts in ")
+    assert problem.startswith(f"model.layers.0.mlp.experts: hf: {plan.quantized[0].slots[0].format.name} (rule #")
+    assert problem.endswith("it decodes experts in fp8, fp8_row and symmetric integers alone")
     assert not client_problems("vllm", plan)
 
 

@@ -102,7 +102,10 @@ def test_experts_that_vllm_takes_with_one_scale_only_are_named():
     experts = replace(experts, facts=(("up_proj", (1,)),))
     assert not check_plan(plan(experts))
     (problem,) = client_problems("vllm", plan(experts))
-    assert problem == "mlp.experts: vllm does not run experts in FP8_PER_CHANNEL_PER_TOKEN of modelopt checkpoints"
+    assert problem == (
+        "mlp.experts: vllm does not run experts in FP8_PER_CHANNEL_PER_TOKEN of modelopt checkpoints "
+        "(its experts take one FP8 scale a matrix in this dialect)"
+    )
     assert not client_problems("trtllm", plan(experts))
 
 

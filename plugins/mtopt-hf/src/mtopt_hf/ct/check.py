@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from mtcore.formats.catalog import FP8
 from mtcore.plan import Plan, SlotPlan
@@ -13,6 +13,7 @@ from mtopt_hf.checkpoint.some import some
 from mtopt_hf.ct.config import FLOATS_IN_BF16
 from mtopt_hf.ct.scheme import scheme_of
 from mtopt_hf.ct.spelling import CACHES, SPELLINGS, spelling_of
+from mtopt_hf.served import Stored, kind_of, support
 
 DIALECT = "compressed-tensors"
 
@@ -39,8 +40,13 @@ def client_problems(client: str, plan: Plan) -> Sequence[str]:
     found: dict[str, list[str]] = {}
     for module in plan.quantized:
         for pair in pairs_of(module):
-            for problem in _CLIENTS[client](pair):
-                found.setdefault(problem, []).append(module.name)
+            assert pair.weight is not None
+            scheme, experts = scheme_of(pair.weight, pair.input), pair.experts is not None
+            kind = kind_of(scheme.weight, scheme.layout)
+            found_out = support(client, Stored(DIALECT, kind, scheme.weight, scheme.input, experts))
+            if found_out.runs is False:
+                what = f"{pair.weight.format.name} ({pair.weight.rule})"
+                found.setdefault(f"{what}: {found_out.how}", []).append(module.name)
     for module, slot in cache_slots(plan) if client in _SERVERS else ():
         if slot.format != FP8:
             problem = f"a KV cache of this dialect in fp8 only, not in {slot.format.name} ({slot.rule})"
@@ -48,48 +54,7 @@ def client_problems(client: str, plan: Plan) -> Sequence[str]:
     return [f"{some(modules)}: {client}: {problem}" for problem, modules in found.items()]
 
 
-def _server(pair: Pair) -> Iterator[str]:
-    """vLLM 0.32 and SGLang."""
-    assert pair.weight is not None
-    scheme = scheme_of(pair.weight, pair.input)
-    bits, given = scheme.weight["num_bits"], scheme.input
-    if scheme.layout == "mxfp6-pack-quantized":
-        yield "no scheme for 6-bit floats; choose mxfp4 or mxfp8"
-    elif scheme.layout == "pack-quantized" and given is None and bits not in _SERVED_BITS:
-        yield f"no weight-only kernel for {bits} bits; it has {', '.join(map(str, _SERVED_BITS))}"
-    elif scheme.layout == "pack-quantized" and given is not None and given["strategy"] != "token":
-        yield f"{bits}-bit weights beside inputs with one scale a tensor; give the inputs one a token"
-    elif given is not None and given["type"] == "float" and scheme.weight["type"] == "int":
-        if scheme.weight["strategy"] != "group":
-            yield "4-bit weights with one scale a row beside FP8 inputs; give the weights blocks"
-    elif (
-        scheme.layout == "int-quantized" and given is not None and given["dynamic"] and given["strategy"] != "token"
-    ):
-        yield "INT8 inputs with one scale a tensor that is worked out at run time; make it static, or one a token"
-
-
-def _transformers(pair: Pair) -> Iterator[str]:
-    """transformers 5.23: it loads stacked experts by a decoder of its own, which knows less than that of layers."""
-    assert pair.weight is not None
-    scheme, weight = scheme_of(pair.weight, pair.input), pair.weight
-    if pair.experts is None:
-        return
-    tiles = scheme.weight["strategy"] == "block"
-    if not scheme.weight["symmetric"] or scheme.layout not in ("float-quantized", "pack-quantized") or tiles:
-        yield (
-            f"it does not decode experts in {weight.format.name} ({weight.rule}); it does in fp8, fp8_row and "
-            "symmetric integers"
-        )
-
-
 _SERVERS = ("vllm", "sglang")
-_SERVED_BITS = (2, 3, 4, 8)
-
-_CLIENTS: Mapping[str, Callable[[Pair], Iterator[str]]] = {
-    "vllm": _server,
-    "sglang": _server,
-    "hf": _transformers,
-}
 
 
 def _pair_problems(pair: Pair) -> Iterator[str]:

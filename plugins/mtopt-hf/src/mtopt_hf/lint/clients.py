@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from mtcore.lint import Checkpoint, ClientSpec, Reading
 from mtopt_hf.lint.config import Declared, in_config, in_file
-from mtopt_hf.lint.support import support
 from mtopt_hf.lint.view import view_of
+from mtopt_hf.served import support
 
 
 def clients() -> Iterator[ClientSpec]:
@@ -28,7 +28,7 @@ def _reader(client: str) -> Callable[[Checkpoint], Reading]:
         shown = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "no quantized layer"
         schemes = [group.scheme for group in says.groups] or [*says.layers.values()]
         schemes += [says.everywhere] if says.everywhere is not None else []
-        hows = dict.fromkeys(support(client, says, scheme).how for scheme in schemes)
+        hows = dict.fromkeys(support(client, scheme.stored(says.method)).how for scheme in schemes)
         return Reading(f"{shown} ({says.word}, {says.file})", "; ".join(hows) or "nothing that it knows")
 
     return read

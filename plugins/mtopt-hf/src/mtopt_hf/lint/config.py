@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mtcore.lint import Checkpoint
+from mtopt_hf.served import Stored, kind_of
 
 MODELOPT_FILE = "hf_quant_config.json"
 
@@ -40,6 +41,10 @@ class Scheme:
         """Columns that share a scale; None where a scale has the whole row or more."""
         size = self.weights.get("group_size")
         return size if type(size) is int and size > 0 else None
+
+    def stored(self, method: Method) -> Stored:
+        """The scheme in a dialect, for the table of what clients run."""
+        return Stored(method, self.kind, self.weights, self.inputs)
 
     @property
     def static_input(self) -> bool:
@@ -227,28 +232,10 @@ def _compressed_tensors(body: Mapping[str, Any], file: str, word: str) -> Declar
         inputs = group.get("input_activations")
         inputs = mapping(inputs) if isinstance(inputs, Mapping) and inputs else None
         form = text(group.get("format")) or outer
-        groups.append(Group(name, texts(group.get("targets")), Scheme(_kind(weights, form), weights, inputs, form)))
+        groups.append(
+            Group(name, texts(group.get("targets")), Scheme(kind_of(weights, form), weights, inputs, form))
+        )
     return Declared("compressed-tensors", word, file, body, ignore=texts(body.get("ignore")), groups=tuple(groups))
-
-
-def _kind(weights: Mapping[str, Any], form: str) -> str:
-    what = (weights.get("type"), weights.get("num_bits"), weights.get("strategy"))
-    match what:
-        case ("float", 4, "tensor_group"):
-            return "nvfp4"
-        case ("float", 4, "group"):
-            return "mxfp4"
-        case ("float", 6, "group"):
-            return "mxfp6"
-        case ("float", 8, "group"):
-            return "mxfp8"
-        case ("float", 8, "tensor" | "channel" | "block"):
-            return "fp8"
-        case ("int", int(), "tensor" | "channel" | "group" | "block") if form == "pack-quantized":
-            return "pack"
-        case ("int", 8, "tensor" | "channel" | "group" | "block"):
-            return "int8"
-    return "unknown"
 
 
 def mapping(value: object) -> Mapping[str, Any]:

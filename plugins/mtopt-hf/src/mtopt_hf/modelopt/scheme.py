@@ -9,13 +9,10 @@ from mtopt_hf.checkpoint.attention import attention_notes, query_slots
 from mtopt_hf.checkpoint.pairs import LINEAR, Pair, pairs_of
 from mtopt_hf.checkpoint.problems import plan_problems
 from mtopt_hf.checkpoint.some import some
-from mtopt_hf.modelopt.spelling import CACHES, CLIENTS_OF_EXTRAS, SPELLINGS, Spelling, spellings_of
+from mtopt_hf.modelopt.spelling import CACHES, SPELLINGS, Spelling, spellings_of
+from mtopt_hf.served import Stored, support
 
 DIALECT = "modelopt"
-
-
-_NOT_IN_EXPERTS = {("vllm", "FP8_PER_CHANNEL_PER_TOKEN")}
-"""What a client runs in linear layers only: vLLM's experts take one FP8 scale a matrix in this dialect."""
 
 
 def spelling_of(weight: SlotPlan, given: SlotPlan | None) -> Spelling:
@@ -52,21 +49,20 @@ def check_plan(plan: Plan) -> Sequence[str]:
 
 
 def client_problems(client: str, plan: Plan) -> Sequence[str]:
-    """What keeps a client from running a plan that the dialect can express, by algorithm."""
+    """What keeps a client from running a plan that the dialect can express, with the modules that have it."""
     found: dict[str, list[str]] = {}
     for module in plan.quantized:
         for pair in pairs_of(module):
             assert pair.weight is not None
             spelling = spelling_of(pair.weight, pair.input)
             algo = algo_of(spelling, module)
-            runs = client in CLIENTS_OF_EXTRAS.get(algo, spelling.clients)
-            if pair.experts is not None and (client, algo) in _NOT_IN_EXPERTS:
-                runs, algo = False, f"experts in {algo}"
-            if not runs:
-                found.setdefault(algo, []).append(module.name)
-    return [
-        f"{some(names)}: {client} does not run {algo} of {DIALECT} checkpoints" for algo, names in found.items()
-    ]
+            experts, arguments = pair.experts is not None, {"group_size": spelling.group_size}
+            found_out = support(client, Stored(DIALECT, algo.upper(), arguments, experts=experts))
+            if found_out.runs is False:
+                called = f"experts in {algo}" if experts else algo
+                problem = f"{client} does not run {called} of {DIALECT} checkpoints ({found_out.how})"
+                found.setdefault(problem, []).append(module.name)
+    return [f"{some(names)}: {problem}" for problem, names in found.items()]
 
 
 def notes(plan: Plan) -> Sequence[str]:

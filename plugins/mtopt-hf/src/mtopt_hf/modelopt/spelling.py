@@ -1,7 +1,6 @@
 """The one table of the dialect: formats of weight and input → how ModelOpt spells the pair.
 
-Facts: nvidia-modelopt 0.47 (`export/quant_utils.py`, `export/convert_hf_config.py`); which client runs what: vLLM
-0.32 (`quantization/modelopt.py`) and TensorRT-LLM's linear loader (`_torch/modules/linear.py`).
+Facts: nvidia-modelopt 0.47 (`export/quant_utils.py`, `export/convert_hf_config.py`).
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ ScaleShape = Literal["tensor", "row", "tile", "blocks"]
 """Of `weight_scale`: [], [o], [o/128, 1, i/128, 1], or [o, i/g]."""
 
 MIXED = "MIXED_PRECISION"
-CLIENTS_OF_EXTRAS = {"NVFP4_AWQ": frozenset({"trtllm"}), "NVFP4_SVD": frozenset[str]()}
-"""Who runs an algorithm that is none of a spelling's own; all others have the clients of their spelling."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,6 @@ class Spelling:
         layout: of the codes.
         scale: shape of `weight_scale`.
         group_size: elements along a row that share a scale, where the dialect says so.
-        clients: who runs it.
         smoothed: whether clients expect a `pre_quant_scale` with every layer; ones where there is nothing to scale.
         scaled_algo: the algorithm of a model with layers that hold a `pre_quant_scale`; None where it has none.
         branched_algo: the same for layers with a low-rank branch.
@@ -66,15 +62,10 @@ class Spelling:
     layout: Layout = "codes"
     scale: ScaleShape = "blocks"
     group_size: int | None = None
-    clients: frozenset[str] = frozenset()
     smoothed: bool = False
     scaled_algo: str | None = None
     branched_algo: str | None = None
     grouped: bool = False
-
-
-_BOTH = frozenset({"vllm", "trtllm"})
-_VLLM, _TRTLLM = frozenset({"vllm"}), frozenset({"trtllm"})
 
 
 def _int_on_the_way_to_fp8(size: int) -> TensorFormat:
@@ -84,34 +75,32 @@ def _int_on_the_way_to_fp8(size: int) -> TensorFormat:
 
 def _spellings() -> Iterator[Spelling]:
     sixteen, thirty_two = NVFP4.block.cols, MXFP4.block.cols
-    yield Spelling("FP8", FP8, FP8, "static", scale="tensor", clients=_BOTH, grouped=True)
-    yield Spelling("FP8_PER_CHANNEL_PER_TOKEN", FP8_ROW, FP8_ROW, "dynamic", scale="row", clients=_BOTH)
-    yield Spelling("fp8_pb_wo", FP8_TILE, scale="tile", clients=_BOTH)
+    yield Spelling("FP8", FP8, FP8, "static", scale="tensor", grouped=True)
+    yield Spelling("FP8_PER_CHANNEL_PER_TOKEN", FP8_ROW, FP8_ROW, "dynamic", scale="row")
+    yield Spelling("fp8_pb_wo", FP8_TILE, scale="tile")
     yield Spelling(
         "NVFP4",
         NVFP4,
         NVFP4,
         "dynamic_blocks",
         group_size=sixteen,
-        clients=_BOTH,
         scaled_algo="NVFP4_AWQ",
         branched_algo="NVFP4_SVD",
         grouped=True,
     )
-    yield Spelling("W4A16_NVFP4", NVFP4, group_size=sixteen, clients=_VLLM, grouped=True)
+    yield Spelling("W4A16_NVFP4", NVFP4, group_size=sixteen, grouped=True)
     yield Spelling("W4A8_NVFP4_FP8", NVFP4_FP8, FP8, "static", group_size=sixteen)
-    yield Spelling("W4A8_NVFP4_FP8", NVFP4_B32_FP8, FP8, "static", group_size=thirty_two, clients=_TRTLLM)
-    yield Spelling("MXFP8", MXFP8_E4M3, MXFP8_E4M3, "dynamic", group_size=thirty_two, clients=_VLLM)
+    yield Spelling("W4A8_NVFP4_FP8", NVFP4_B32_FP8, FP8, "static", group_size=thirty_two)
+    yield Spelling("MXFP8", MXFP8_E4M3, MXFP8_E4M3, "dynamic", group_size=thirty_two)
     yield Spelling("mxfp4", MXFP4, MXFP4, "dynamic")
     yield Spelling("mxfp4", MXFP4)
-    yield Spelling("W4A8_MXFP4_FP8", MXFP4, FP8, "static", group_size=thirty_two, clients=_TRTLLM)
+    yield Spelling("W4A8_MXFP4_FP8", MXFP4, FP8, "static", group_size=thirty_two)
     for size in BLOCK_SIZES:
         yield Spelling(
             "W4A16_AWQ",
             int_block(4, size),
             layout="int4",
             group_size=size,
-            clients=_TRTLLM,
             smoothed=True,
             scaled_algo="W4A16_AWQ",
         )
@@ -122,13 +111,12 @@ def _spellings() -> Iterator[Spelling]:
             "static",
             layout="int4",
             group_size=size,
-            clients=_TRTLLM,
             smoothed=True,
             scaled_algo="W4A8_AWQ",
         )
     sq = "W8A8_SQ_PER_CHANNEL"
     yield Spelling(sq, INT8_ROW, INT8_TENSOR, "static", scale="row", scaled_algo=sq)
-    yield Spelling("W8A16", INT8_ROW, scale="row", clients=_TRTLLM)
+    yield Spelling("W8A16", INT8_ROW, scale="row")
 
 
 SPELLINGS = tuple(_spellings())

@@ -17,8 +17,8 @@ from mtopt_hf.lint.config import (
     text,
     whole,
 )
-from mtopt_hf.lint.support import support
 from mtopt_hf.lint.view import view_of
+from mtopt_hf.served import support
 
 CONFIG = "config.json"
 CLIENTS = ("vllm", "trtllm", "transformers", "sglang")
@@ -73,7 +73,7 @@ def client_refuses(checkpoint: Checkpoint) -> Iterator[Hit]:
         for client in CLIENTS:
             if client == "transformers" and says.method == "modelopt":
                 continue  # said by the rule on silent loading
-            found = support(client, says, scheme)
+            found = support(client, scheme.stored(says.method))
             if found.runs is False:
                 yield Hit(
                     says.file, f"{_called(scheme)}: {found.how}", "choose another format or dialect", (client,)
@@ -84,7 +84,7 @@ def client_unverified(checkpoint: Checkpoint) -> Iterator[Hit]:
     says = view_of(checkpoint).says
     for scheme in _schemes(says):
         for client in CLIENTS:
-            if scheme.kind != "unknown" and support(client, says, scheme).runs is None:
+            if scheme.kind != "unknown" and support(client, scheme.stored(says.method)).runs is None:
                 why = f"{_called(scheme)} of {says.word}: whether this client reads it was not found out"
                 yield Hit(says.file, why, "try it before you rely on it", (client,))
 

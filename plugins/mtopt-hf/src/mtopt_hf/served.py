@@ -1,4 +1,4 @@
-"""The table of clients: which layouts each runs, with what, and which it refuses.
+"""Which client runs what: the one table, which exporters ask about plans and the linter about checkpoints.
 
 Facts: vLLM 0.32 (`quantization/modelopt.py`, `compressed_tensors/compressed_tensors.py`), TensorRT-LLM
 (`_torch/modules/linear.py`, `models/quant_config_utils.py`, `quantization/modelopt_config.py`), transformers 5.23
@@ -9,9 +9,8 @@ sources, and tried for vLLM and transformers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-from mtopt_hf.lint.config import Declared, Scheme
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ _VLLM: Mapping[tuple[str, str], Support] = {
     ("modelopt", "MXFP8"): Support(True, "MXFP8 kernels from sm_100 on, Marlin before"),
     ("compressed-tensors", "nvfp4"): _NVFP4,
     ("compressed-tensors", "mxfp4"): Support(True, "weight-only FP4 (Marlin), sm_80 or newer"),
-    ("compressed-tensors", "mxfp6"): _refused("it has no scheme for 6-bit floats"),
+    ("compressed-tensors", "mxfp6"): _refused("no scheme for 6-bit floats; choose mxfp4 or mxfp8"),
     ("compressed-tensors", "mxfp8"): Support(True, "MXFP8 kernels from sm_100 on, Marlin before"),
     ("compressed-tensors", "fp8"): _FP8,
     ("compressed-tensors", "int8"): _INT8,
@@ -105,7 +104,7 @@ _SGLANG: Mapping[tuple[str, str], Support] = {
     ("modelopt", "FP8_PB_WO"): _refused("it takes any FP8 algorithm for one scale a tensor"),
     ("compressed-tensors", "nvfp4"): Support(True, "FP4 kernels, sm_100 or newer"),
     ("compressed-tensors", "mxfp4"): Support(True, "weight-only FP4, newest versions only"),
-    ("compressed-tensors", "mxfp6"): _refused("it has no scheme for 6-bit floats"),
+    ("compressed-tensors", "mxfp6"): _refused("no scheme for 6-bit floats; choose mxfp4 or mxfp8"),
     ("compressed-tensors", "fp8"): Support(True, "FP8 kernels, sm_89 or newer"),
     ("compressed-tensors", "int8"): Support(True, "INT8 kernels, sm_80 or newer"),
     ("compressed-tensors", "pack"): Support(True, "weight-only INT4 (Marlin), sm_80 or newer"),
@@ -115,38 +114,122 @@ _SGLANG: Mapping[tuple[str, str], Support] = {
 }
 
 _TABLES = {"vllm": _VLLM, "trtllm": _TRTLLM, "transformers": _TRANSFORMERS, "sglang": _SGLANG}
+_ALIASES = {"hf": "transformers"}
+_MODELOPT_ALONE = {
+    "vllm": f"of the modelopt dialect it reads {_VLLM_ALGOS}",
+    "sglang": "of the modelopt dialect it reads FP8 and NVFP4",
+    "transformers": "it knows no quant_method 'modelopt'",
+}
 
 
-def support(client: str, says: Declared, scheme: Scheme) -> Support:
-    """Whether a client of ours runs a scheme; `UNKNOWN` for clients and layouts that are not in the tables."""
-    found = _TABLES.get(client, {}).get((says.method, scheme.kind))
+@dataclass(frozen=True)
+class Stored:
+    """How a layer is stored, as far as clients tell layers apart.
+
+    Attributes:
+        method: the dialect: "compressed-tensors", "modelopt", "fp8", "gptq", "awq".
+        kind: of compressed-tensors what `kind_of` says, of modelopt the quant_algo, else the method.
+        weights, inputs: the dialect's arguments of either; `inputs` is None where they stay as they are.
+        experts: whether it is one of stacked experts.
+    """
+
+    method: str
+    kind: str
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] | None = None
+    experts: bool = False
+
+
+def support(client: str, stored: Stored) -> Support:
+    """Whether a client of ours runs a layer; `UNKNOWN` for clients and layouts that are not in the tables.
+
+    Example:
+        >>> support("trtllm", Stored("modelopt", "NVFP4")).how
+        'NVFP4 linear, sm_100 or newer'
+    """
+    client = _ALIASES.get(client, client)
+    found = _TABLES.get(client, {}).get((stored.method, stored.kind))
     if found is not None:
-        return _narrowed(client, says, scheme) or found
-    if says.method == "modelopt" and client == "vllm":
-        return _refused(f"of the modelopt dialect it reads {_VLLM_ALGOS}")
-    if says.method == "modelopt" and client == "sglang":
-        return _refused("of the modelopt dialect it reads FP8 and NVFP4")
-    if says.method == "modelopt" and client == "transformers":
-        return _refused("it knows no quant_method 'modelopt'")
+        why = _refusal(client, stored)
+        return _untried(client, stored) or found if why is None else _refused(why)
+    if stored.method == "modelopt" and client in _MODELOPT_ALONE:
+        return _refused(_MODELOPT_ALONE[client])
     return UNKNOWN
 
 
-def _narrowed(client: str, says: Declared, scheme: Scheme) -> Support | None:
-    """What the arguments of a scheme rule out."""
-    if says.method == "modelopt" and client == "trtllm" and scheme.kind == "W4A8_NVFP4_FP8" and scheme.group == 16:
-        return _refused(f"its W4A8 NVFP4 linear has blocks of 32, not of {scheme.group}")
-    if says.method != "compressed-tensors":
+def kind_of(weights: Mapping[str, Any], form: str) -> str:
+    """The layout of a compressed-tensors weight, by its arguments and the dialect's word; or "unknown"."""
+    what = (weights.get("type"), weights.get("num_bits"), weights.get("strategy"))
+    match what:
+        case ("float", 4, "tensor_group"):
+            return "nvfp4"
+        case ("float", 4, "group"):
+            return "mxfp4"
+        case ("float", 6, "group"):
+            return "mxfp6"
+        case ("float", 8, "group"):
+            return "mxfp8"
+        case ("float", 8, "tensor" | "channel" | "block"):
+            return "fp8"
+        case ("int", int(), "tensor" | "channel" | "group" | "block") if form == "pack-quantized":
+            return "pack"
+        case ("int", 8, "tensor" | "channel" | "group" | "block"):
+            return "int8"
+    return "unknown"
+
+
+_SERVED_BITS = (2, 3, 4, 8)
+_TRIED_BITS = (4, 8)
+
+
+def _refusal(client: str, stored: Stored) -> str | None:
+    """What the arguments of a layer rule out although the client runs the layout."""
+    match client, stored.method:
+        case "vllm" | "sglang", "compressed-tensors":
+            return _refused_by_servers(stored)
+        case "trtllm", "compressed-tensors":
+            return _refused_by_trtllm(stored)
+        case "transformers", "compressed-tensors" if stored.experts:
+            whole = stored.weights.get("strategy") != "block" and stored.weights.get("symmetric", True)
+            decoded = stored.kind in ("fp8", "pack") and whole
+            return None if decoded else "it decodes experts in fp8, fp8_row and symmetric integers alone"
+        case "trtllm", "modelopt" if stored.kind == "W4A8_NVFP4_FP8" and stored.weights.get("group_size") == 16:
+            return "its W4A8 NVFP4 linear has blocks of 32, not of 16"
+        case "vllm", "modelopt" if stored.kind == "FP8_PER_CHANNEL_PER_TOKEN" and stored.experts:
+            return "its experts take one FP8 scale a matrix in this dialect"
+    return None
+
+
+def _refused_by_servers(stored: Stored) -> str | None:
+    bits, weights, inputs = stored.weights.get("num_bits", 8), stored.weights, stored.inputs
+    if inputs is None:
+        if stored.kind == "int8":
+            return "it reads weight-only INT8 as pack-quantized only"
+        if stored.kind == "pack" and bits not in _SERVED_BITS:
+            return f"no weight-only kernel for {bits} bits; it has {', '.join(map(str, _SERVED_BITS))}"
         return None
-    inputs = scheme.inputs or {}
-    strategy = scheme.weights.get("strategy")
+    by_token = inputs.get("strategy") == "token"
+    if stored.kind == "pack" and not by_token:
+        return f"{bits}-bit weights beside inputs with one scale a tensor; give the inputs one a token"
+    if stored.kind == "pack" and inputs.get("type") == "float" and weights.get("strategy") != "group":
+        return "4-bit weights with one scale a row beside FP8 inputs; give the weights blocks"
+    if stored.kind == "int8" and inputs.get("dynamic") and not by_token:
+        return "INT8 inputs with one scale a tensor that is worked out at run time; make it static, or one a token"
+    return None
+
+
+def _refused_by_trtllm(stored: Stored) -> str | None:
+    inputs = stored.inputs or {}
     pairs = (("channel", "token"), ("block", "group"))
-    if client == "trtllm" and scheme.kind == "fp8" and (strategy, inputs.get("strategy")) not in pairs:
-        return _refused("it reads FP8 with channel weights and token inputs, or block weights and group inputs")
-    if client == "trtllm" and scheme.kind == "nvfp4" and scheme.inputs is None:
-        return _refused("it has no NVFP4 weights without quantized inputs in this dialect")
-    alone = client in ("vllm", "sglang") and scheme.inputs is None
-    if alone and scheme.kind == "pack" and scheme.bits not in (4, 8):
-        return Support(None, f"it has a scheme for {scheme.bits} bits; which devices have a kernel was not tried")
-    if alone and scheme.kind == "int8":
-        return _refused("it reads weight-only INT8 as pack-quantized only")
+    if stored.kind == "fp8" and (stored.weights.get("strategy"), inputs.get("strategy")) not in pairs:
+        return "it reads FP8 with channel weights and token inputs, or block weights and group inputs"
+    if stored.kind == "nvfp4" and stored.inputs is None:
+        return "it has no NVFP4 weights without quantized inputs in this dialect"
+    return None
+
+
+def _untried(client: str, stored: Stored) -> Support | None:
+    bits = stored.weights.get("num_bits", 8)
+    if client in ("vllm", "sglang") and stored.inputs is None and stored.kind == "pack" and bits not in _TRIED_BITS:
+        return Support(None, f"it has a scheme for {bits} bits; which devices have a kernel was not tried")
     return None
