@@ -86,7 +86,7 @@ def data_options(command: F) -> F:
                 "--calib-format",
                 "format",
                 metavar="KIND",
-                help="How the data are read: text, jsonl, parquet, ids, tensors, dataset. [default: by the name]",
+                help="How data are read: text, jsonl, parquet, ids, tensors, folder, dataset. [default: by name]",
             ),
             click.option(
                 "--text-field",

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 @click.option(
     "--calib",
     metavar="DATA",
-    help="What to calibrate on: a file of text, JSON lines, parquet or token ids, or datasets:NAME. "
+    help="What to calibrate on: a file of text, JSON, parquet, token ids or tensors, a directory of such texts, or "
+    "datasets:NAME. "
     "Static activation scales need it.",
 )
 @output_options

@@ -83,7 +83,8 @@ def test_binary_file_is_refused(loaded: LoadedModel, tmp_path: Path, content: by
 
 def test_missing_file_and_directory_are_named(loaded: LoadedModel, tmp_path: Path) -> None:
     assert "no such file" in error_of(tmp_path / "nothing.txt", loaded)
-    assert "is a directory" in error_of(tmp_path, loaded)
+    (tmp_path / "empty").mkdir()
+    assert "no file of text or records in this directory" in error_of(tmp_path / "empty", loaded)
 
 
 def test_model_without_a_tokenizer_is_named(loaded: LoadedModel, text_file: Path) -> None:

@@ -117,3 +117,44 @@ def test_what_is_no_ids_is_told(loaded: LoadedModel, tmp_path: Path) -> None:
 def test_text_for_a_model_without_a_tokenizer_is_refused(loaded: LoadedModel, text_file: Path) -> None:
     with pytest.raises(CalibrationError, match="no tokenizer"):
         rows(str(text_file), replace(loaded, tokenizer=None))
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ([{"text": "one"}, {"text": "two"}], ["one\n\n", "two\n\n"]),
+        (["one", "two"], ["one\n\n", "two\n\n"]),
+    ],
+)
+def test_a_json_list_is_a_record_an_item(
+    loaded: LoadedModel, tmp_path: Path, content: object, wanted: list[str]
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content, indent=1))
+    assert texts(rows(str(tmp_path / "a.json"), loaded), loaded) == wanted
+
+
+@pytest.mark.parametrize(("content", "wanted"), [([[1, 2], [3]], [[1, 2], [3]]), ([1, 2, 3], [[1, 2, 3]])])
+def test_a_json_list_of_numbers_is_token_ids(
+    loaded: LoadedModel, tmp_path: Path, content: object, wanted: list[list[int]]
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert rows(str(tmp_path / "a.json"), loaded) == wanted
+
+
+def test_json_lines_under_the_name_of_json_are_lines(loaded: LoadedModel, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"text": "one"}\n{"text": "two"}\n')
+    assert texts(rows(str(tmp_path / "a.json"), loaded), loaded) == ["one\n\n", "two\n\n"]
+
+
+def test_texts_of_a_folder_are_joined_by_a_blank_line(loaded: LoadedModel, tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("two")
+    jsonl(tmp_path, {"text": "one"})
+    assert "".join(texts(rows(str(tmp_path), loaded), loaded)) == "one\n\ntwo\n\n"
+    np.save(tmp_path / "c.npy", np.ones((2, 3), dtype=np.int64))
+    with pytest.raises(CalibrationError, match=r"c\.npy: a directory is read as text and records"):
+        rows(str(tmp_path), loaded)
+
+
+def test_conversations_without_chat_are_told_of_the_option(loaded: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="conversations are read with --chat"):
+        rows(jsonl(tmp_path, {"messages": []}), loaded)

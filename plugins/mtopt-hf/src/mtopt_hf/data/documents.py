@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from mtcore.errors import CalibrationError
 from mtcore.flow import DataOptions, LoadedModel, Tokenizer
 from mtopt_hf.data.records import records
-from mtopt_hf.data.source import DataSource
+from mtopt_hf.data.source import DataSource, files_of
 from mtopt_hf.data.text import text_pieces
 from mtopt_hf.tokenizer import HfTokenizer
 
@@ -24,12 +24,15 @@ _IDS = "input_ids"
 def documents(source: DataSource, loaded: LoadedModel, options: DataOptions) -> Iterator[list[int]]:
     """The documents of a source, in its order, without begin-of-sequence tokens of our own.
 
-    A text file is one document, in pieces. Texts of records are joined by a blank line. A conversation is what the
-    tokenizer's chat template makes of it.
+    A text file is one document, in pieces. Texts of records, and files of a folder, are joined by a blank line. A
+    conversation is what the tokenizer's chat template makes of it.
 
     Raises:
         CalibrationError: the source cannot be read, or a record is not what the options say; with its place.
     """
+    if source.kind == "folder":
+        yield from _of_folder(source, loaded, options)
+        return
     if source.kind == "ids":
         yield from _id_rows(source, options.field or _IDS)
         return
@@ -47,6 +50,15 @@ def documents(source: DataSource, loaded: LoadedModel, options: DataOptions) -> 
         yield from _conversations(source, tokenizer, options.field or "messages")
     else:
         yield from _texts(source, tokenizer, options.field or "text")
+
+
+def _of_folder(source: DataSource, loaded: LoadedModel, options: DataOptions) -> Iterator[list[int]]:
+    for file in files_of(source):
+        if file.kind in ("ids", "tensors"):
+            raise CalibrationError(f"{file.name}: a directory is read as text and records; name this file itself")
+        yield from documents(file, loaded, options)
+        if file.kind == "text" and loaded.tokenizer is not None:
+            yield loaded.tokenizer.encode(BETWEEN_TEXTS)
 
 
 def _texts(source: DataSource, tokenizer: Tokenizer, field: str) -> Iterator[list[int]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mtcore.errors import CalibrationError
 from mtopt_hf.data.source import DataSource
@@ -17,7 +18,8 @@ Record = tuple[str, Any]
 def records(source: DataSource, field: str) -> Iterator[Record]:
     """The values of `field`, in the order of the source.
 
-    A line of a JSON-lines file may be the value itself instead of an object that holds it.
+    A line of a JSON-lines file may be the value itself instead of an object that holds it. A file of one JSON list
+    has a record an item.
 
     Raises:
         CalibrationError: the source cannot be read, a library for it is missing, or a record lacks the field.
@@ -32,19 +34,39 @@ def records(source: DataSource, field: str) -> Iterator[Record]:
 def _jsonl(path: Path, field: str) -> Iterator[Record]:
     try:
         with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                where = f"{path}, line {number}"
-                try:
-                    value = json.loads(line)
-                except ValueError as error:
-                    raise CalibrationError(f"{where}: not JSON: {error}") from error
+            for where, value in _list_items(path, file) if path.suffix.lower() == ".json" else _lines(path, file):
                 yield where, _field(value, field, where) if isinstance(value, dict) else value
     except UnicodeDecodeError as error:
         raise CalibrationError(f"{path}: not UTF-8 text (byte {error.start}: {error.reason})") from error
     except OSError as error:
         raise CalibrationError(f"{path}: it cannot be read: {error.strerror}") from error
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[Record]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _parsed(line, where)
+
+
+def _list_items(path: Path, file: TextIO) -> Iterator[Record]:
+    """The items of a file that is one JSON list; JSON lines under the name of JSON go line by line."""
+    text = file.read()
+    if not text.lstrip().startswith("["):
+        yield from _lines(path, StringIO(text))
+        return
+    items = _parsed(text, str(path))
+    if items and all(type(item) is int for item in items):  # one row of token ids
+        items = [items]
+    for number, value in enumerate(items):
+        yield f"{path}, item {number}", value
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CalibrationError(f"{where}: not JSON: {error}") from error
 
 
 def _parquet(path: Path, field: str) -> Iterator[Record]:
@@ -94,7 +116,9 @@ def _field(record: Mapping[str, Any], field: str, where: str) -> Any:
 
 
 def _no_field(where: str, field: str, known: Any) -> str:
-    return f"{where}: it has no field {field!r}, but {', '.join(map(repr, known))}; name one with --text-field"
+    conversations = "; conversations are read with --chat" if field == "text" and "messages" in known else ""
+    names = ", ".join(map(repr, known))
+    return f"{where}: it has no field {field!r}, but {names}; name one with --text-field{conversations}"
 
 
 def _missing(source: str, library: str, extra: str, error: ImportError) -> str:
