@@ -101,10 +101,11 @@ def judge(case: Case, out: Path, reported: Collection[str] = ()) -> dict[str, An
     owners = {name.rpartition(".")[0] for name in coded if name.rpartition(".")[2] in PACKED}
     entries = [*_ignored(out), *reported]
     weights = case.weights()
+    ranks = {name: len(shape) for name, (_, shape) in headers(case.source).items()}
     counts = {"coded": 0, "named": 0}
     silent = {}
     for name, size in weights.items():
-        module, stacked = name.removesuffix(".weight"), _owner_of_stack(name)
+        module, stacked = name.removesuffix(".weight"), _owner_of_stack(name, ranks[name])
         inside = bool(stacked) and any(owner.startswith(f"{stacked}.") for owner in owners)
         if module in owners or name in coded or inside:
             counts["coded"] += size
@@ -120,9 +121,12 @@ def judge(case: Case, out: Path, reported: Collection[str] = ()) -> dict[str, An
     }
 
 
-def _owner_of_stack(name: str) -> str:
-    """The module of a stacked tensor; empty for a plain weight."""
-    return "" if name.endswith(".weight") else name.rpartition(".")[0]
+def _owner_of_stack(name: str, rank: int) -> str:
+    """The module of a stacked tensor; of one that is a module of its own, the experts beside it; else empty."""
+    owner = name.rpartition(".")[0]
+    if not name.endswith(".weight"):
+        return owner
+    return f"{owner.rpartition('.')[0]}.experts" if rank == 3 else ""
 
 
 def _ignored(out: Path) -> list[str]:

@@ -13,6 +13,7 @@ from recipe_rows import ALGORITHM_HEAD, RECIPE_HEAD, algorithm_rows, recipe_rows
 
 from mtcore.export import ExporterSpec
 from mtcore.formats import TensorFormat
+from mtcore.formats.catalog import MXFP4
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtcore.plugins import Registry
 from mtcore.recipe.setting import Mode
@@ -64,8 +65,9 @@ Beside linear layers, stacked experts are written one by one under the hub's nam
 Where the hub itself keeps all experts in one tensor (Granite-MoE, Llama 4), they are written as `gate_proj`,
 `up_proj` and `down_proj` of each one, as vLLM 0.32 and llm-compressor have them; `mtopt_hf.quantizer` merges them
 again. transformers alone opens those of Llama 4, which it takes apart itself; of all others the target `hf` says
-that it does not. Experts with biases or interleaved halves (gpt-oss), or with another gate, are refused before the
-run.
+that it does not. Experts with biases and interleaved halves are written in MXFP4, as gpt-oss is published, in a
+dialect of their own (`mxfp4`, recipe `mxfp4_experts_only`), which transformers opens with our logits bit for bit;
+vLLM's reader of it was read, not run. In other formats, or with another gate, they are refused before the run.
 
 A KV cache in FP8 or NVFP4 goes into compressed-tensors and modelopt, always that of all layers. vLLM and SGLang
 run compressed-tensors' in FP8 only, and so are given NVFP4 in modelopt; transformers runs both. Queries beside the
@@ -113,6 +115,7 @@ def rows() -> Iterator[Row]:
         yield Row("modelopt", spelling.weight, spelling.input, spelling.mode, spelling.algo)
     for tiles in FP8:
         yield Row("fp8", tiles.weight, tiles.input, tiles.mode, "weight_scale_inv")
+    yield Row("mxfp4", MXFP4, None, None, "blocks and scales of gpt-oss's experts")
     for groups in AWQ:
         yield Row("awq", groups.weight, None, None, "gemm")
     for words in GPTQ:
@@ -124,7 +127,19 @@ def plan_of(row: Row) -> Plan:
     slots = [SlotPlan("weight", row.weight, "static", "the table")]
     slots += [SlotPlan("input", row.input, row.mode, "the table")] if row.input is not None and row.mode else []
     module = ModulePlan("layer", "Linear", "nn.Linear", (("weight", (256, 256)),), tuple(slots), "the table")
+    if row.dialect == "mxfp4":
+        module = _experts(row)
     return Plan("table", (module,), (), (), (), Coverage(1, 1, 0))
+
+
+def _experts(row: Row) -> ModulePlan:
+    """Stacked experts as gpt-oss has them."""
+    shapes = {"gate_up_proj": (2, 256, 512), "gate_up_proj_bias": (2, 512)}
+    shapes |= {"down_proj": (2, 256, 256), "down_proj_bias": (2, 256)}
+    matrices = ("gate_up_proj", "down_proj")
+    slots = tuple(SlotPlan(name, row.weight, "static", "the table") for name in matrices)
+    facts = tuple((name, (2,)) for name in matrices)
+    return ModulePlan("experts", "Experts", "experts", tuple(shapes.items()), slots, "the table", facts=facts)
 
 
 def said(row: Row, client: str, specs: dict[str, ExporterSpec]) -> str:

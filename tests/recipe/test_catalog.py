@@ -74,8 +74,9 @@ def test_a_preset_gives_the_formats_that_its_name_promises(name, weight, activat
     assert str(decide(config, module, "input")) == activation
 
 
-def test_the_experts_only_preset_leaves_all_else_alone(load, decide):
-    config = load("nvfp4_experts_only")
+@pytest.mark.parametrize("name", ["nvfp4_experts_only", "mxfp4_experts_only"])
+def test_an_experts_only_preset_leaves_all_else_alone(name, load, decide):
+    config = load(name)
     for module in ("model.layers.3.self_attn.q_proj", "model.layers.3.mlp.up_proj", "a.mlp.shared_experts.up_proj"):
         assert decide(config, module, "weight") is None, module
     fused = [rule for rule in config.rules if rule.matches("a.experts", "up", is_weight=True, module_type=None)]

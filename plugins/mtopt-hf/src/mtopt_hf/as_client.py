@@ -11,7 +11,7 @@ of a file are taken as they are; the client has its own arithmetic for the rest:
   rounded up.
 - INT8 at run time: amax / 127.5, and codes down to -128. FP8 and INT8 of tokens: where the input has two axes, all
   tokens share one scale.
-- What goes into experts that transformers merges is not quantized.
+- What goes into experts that transformers merges is not quantized; it is where it takes them apart (Llama 4).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mtcore.formats.catalog import builtin_formats
 from mtcore.nn import QuantModule, TensorQuantizer
 from mtcore.numerics import QParams, block_amax, dequantize, fake_quantize, qparams_from_amax, round_to_element
 from mtcore.quantization import quantized_of
+from mtopt_hf.checkpoint.apart import opened_by_transformers
 from mtopt_hf.ct.tensors import divisor
 
 ZERO_BLOCK = 0.125
@@ -56,9 +57,9 @@ def compute_as_transformers(model: nn.Module) -> None:
         for slot, quantizer in list(module.quantizers()):
             if quantizer.is_weight:
                 _overwrite(module.weight_of(slot), quantizer)
-            elif planned.spec == "experts":
+            elif planned.spec == "experts" and not opened_by_transformers(module, model.config):
                 quantizer.disable()
-            elif slot == "input":
+            elif slot == "input" or planned.spec == "experts":
                 module.add_module(module.slots[slot], ClientInput(quantizer))
 
 

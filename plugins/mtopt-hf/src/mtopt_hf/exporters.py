@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from mtcore.export import Client, ExporterSpec
-from mtopt_hf import autoawq, ct, fp8, gptq, modelopt
+from mtopt_hf import autoawq, ct, fp8, gptq, modelopt, mxfp4
 from mtopt_hf.checkpoint import apart_notes, apart_problems, source_problems
 
 
@@ -80,6 +80,19 @@ def exporters() -> Iterator[ExporterSpec]:
         shards=True,
         check_source=source_problems,
         notes_source=apart_notes,
+    )
+    yield ExporterSpec(
+        name="mxfp4",
+        summary="safetensors checkpoint with the experts of gpt-oss in MXFP4, as OpenAI writes them",
+        check=mxfp4.check_plan,
+        write=mxfp4.write_checkpoint,
+        notes=mxfp4.notes,
+        clients=(
+            Client("hf", "transformers reads gpt-oss with experts in MXFP4, on any device", rank=1),
+            Client("vllm", "vLLM reads gpt-oss with experts in MXFP4", rank=2),
+        ),
+        shards=True,
+        check_source=mxfp4.check_source,
     )
     yield ExporterSpec(
         name="awq",

@@ -64,7 +64,8 @@ def opened_by_transformers(experts: nn.Module, settings: Any) -> bool:
     from transformers.utils.quantization_config import QuantizationMethod
 
     patches = getattr(base, "MODULES_TO_PATCH_FOR_QUANTIZATION", {})
-    patch = patches.get(type(experts).__name__)
+    names = (cls.__name__ for cls in type(experts).__mro__)  # one that mtcore quantized is a subclass
+    patch = next((patches[name] for name in names if name in patches), None)
     if patch is None or QuantizationMethod.COMPRESSED_TENSORS not in patch["quantization_methods"]:
         return False
     with torch.device("meta"):

@@ -68,6 +68,8 @@ class Dialect:
         tensors: the tensors of a layer by local name, made when they are asked for. Called with values on the meta
             device too, to learn names, shapes and dtypes.
         describe: the JSON of a checkpoint with at least one quantized layer or cache.
+        stacked: whether it holds experts as the hub stacks them; the name of a tensor is then that of the stack on
+            the hub, and what `tensors` puts in place of its last part.
         caches: the forms in which it holds keys and values.
         cache_scale: from an attention module, a slot ("k", "v" or "q") and its calibrated scales to the name and
             the tensor that are stored; not needed where there are no caches.
@@ -76,5 +78,6 @@ class Dialect:
     name: str
     tensors: Callable[[Layer, LayerValues], Mapping[str, Callable[[], Tensor]]]
     describe: Callable[[Contents], Description]
+    stacked: bool = False
     caches: tuple[CacheForm, ...] = ()
     cache_scale: Callable[[str, str, QParams], tuple[str, Tensor]] = _no_cache

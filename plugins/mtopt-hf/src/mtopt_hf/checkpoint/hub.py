@@ -52,7 +52,12 @@ class HubView:
 
 
 def hub_view(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], pairs: Sequence[Pair], others: Iterable[str] = ()
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    pairs: Sequence[Pair],
+    others: Iterable[str] = (),
+    *,
+    stacked: bool = False,
 ) -> HubView:
     """Bring names and layouts to what the hub uses.
 
@@ -61,6 +66,7 @@ def hub_view(
         tensors: the unquantized part of the state dict.
         pairs: what is quantized.
         others: names of tensors that only the file has, such as scales of a cache, spelled as if in memory.
+        stacked: experts stay stacked as the hub has them.
 
     Raises:
         ExportError: on the hub, a quantized weight is part of another tensor, or is stacked with others in a way
@@ -88,6 +94,14 @@ def hub_view(
                 why = "on the hub its weight is part of another tensor, which cannot be quantized yet; exclude it"
                 problems.setdefault(why, []).append(pair.module.name)
             continue
+        if stacked:
+            prefix, leaf = _on_hub(skeleton, pair)
+            if leaf == pair.parameter:
+                layers.append(Layer(prefix, pair))
+            else:
+                why = "on the hub its experts are not stacked as in memory; exclude it"
+                problems.setdefault(why, []).append(pair.module.name)
+            continue
         pieces = pieces_of(_in_memory(pair), pair, lambda tensors: _revert(skeleton, tensors))
         if pieces == STACKED_THERE:
             experts = skeleton.get_submodule(pair.module.name)
@@ -112,8 +126,18 @@ def hub_view(
 
 def _prefix(skeleton: Any, pair: Pair) -> str:
     """The module of stacked experts in the file: as in memory, unless the hub names all around it otherwise."""
-    (hub,) = _revert(skeleton, {_in_memory(pair): torch.empty(2, pair.rows, pair.cols, device="meta")})
-    return hub.removesuffix(f".{pair.parameter}") if hub.endswith(f".{pair.parameter}") else pair.module.name
+    prefix, leaf = _on_hub(skeleton, pair)
+    return prefix if leaf == pair.parameter else pair.module.name
+
+
+def _on_hub(skeleton: Any, pair: Pair) -> tuple[str, str]:
+    """Module and last part of the name of a stack on the hub; empty where there is no such single tensor."""
+    found = _revert(skeleton, {_in_memory(pair): torch.empty(2, pair.rows, pair.cols, device="meta")})
+    (hub, tensor), *more = found.items()
+    if more or tensor.shape != (2, pair.rows, pair.cols):
+        return "", ""
+    prefix, _, leaf = hub.rpartition(".")
+    return prefix, leaf
 
 
 def _in_memory(pair: Pair) -> str:

@@ -21,7 +21,7 @@ class Layer:
     Attributes:
         name: of its module in the file: "model.layers.0.mlp.experts.3.up_proj".
         pair: the weight and input that it is, or is a part of.
-        expert: which of the stacked matrices; None of a plain one.
+        expert: which of the stacked matrices; None of a plain one, and where the file holds them stacked.
         rows: the rows [first, end) of the matrix that lie here; others lie in another layer.
     """
 
@@ -44,7 +44,13 @@ class Layer:
         """What decides how it is spelled."""
         given = self.input
         extras = (self.pair.module.pre_quant_scale, bool(self.pair.module.low_rank))
-        return (self.weight.format, None if given is None else (given.format, given.mode), extras)
+        named_after = self.pair.parameter if self.stacked else ""
+        return (self.weight.format, None if given is None else (given.format, given.mode), extras, named_after)
+
+    @property
+    def stacked(self) -> bool:
+        """Whether it is the matrices of all experts at once."""
+        return self.expert is None and self.pair.experts is not None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,12 +60,18 @@ class Layer:
 
     def values(self, module: QuantizedModule) -> LayerValues:
         """Its codes and scales."""
-        key = self.pair.parameter if self.expert is None else f"{self.pair.parameter}.{self.expert}"
-        weight = module.weights[key]
+        stack: tuple[QTensor, ...] = ()
+        if self.stacked:
+            assert self.pair.experts is not None
+            stack = tuple(module.weights[f"{self.pair.parameter}.{e}"] for e in range(self.pair.experts))
+            weight = stack[0]
+        else:
+            key = self.pair.parameter if self.expert is None else f"{self.pair.parameter}.{self.expert}"
+            weight = module.weights[key]
         if self.rows is not None:
             weight = rows_of(weight, *self.rows)
         given = module.activations.get(self.pair.input_key)
-        return LayerValues(weight, given, module.pre_quant_scale, module.low_rank)
+        return LayerValues(weight, given, module.pre_quant_scale, module.low_rank, stack)
 
 
 @dataclass(frozen=True)
@@ -67,15 +79,17 @@ class LayerValues:
     """Codes and scales of one layer.
 
     Attributes:
-        weight: of the matrix.
+        weight: of the matrix; of several, of the first one.
         input: calibrated scales of the input; None where it is dynamic or not quantized.
         pre_quant_scale, low_rank: what else the layer holds; see `QuantizedModule`.
+        stack: the matrices of all experts, where the layer is these.
     """
 
     weight: QTensor
     input: QParams | None
     pre_quant_scale: Tensor | None = None
     low_rank: LowRankBranch | None = None
+    stack: tuple[QTensor, ...] = ()
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -84,17 +98,16 @@ class LayerValues:
         held += [] if self.input is None else [self.input.scale, self.input.scale_2]
         held += [] if self.low_rank is None else [self.low_rank.up, self.low_rank.down]
         facts = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in held)
-        return (*facts, self.weight.rows, self.weight.cols, self.weight.dtype)
+        return (*facts, self.weight.rows, self.weight.cols, self.weight.dtype, len(self.stack))
 
     def on_meta(self) -> LayerValues:
         """The same shapes and dtypes without values."""
         given = None if self.input is None else _meta_scales(self.input)
-        weight = replace(self.weight, qdata=_meta(self.weight.qdata), qparams=_meta_scales(self.weight.qparams))
         scale = None if self.pre_quant_scale is None else _meta(self.pre_quant_scale)
         branch = self.low_rank
         if branch is not None:
             branch = LowRankBranch(_meta(branch.up), _meta(branch.down))
-        return LayerValues(weight, given, scale, branch)
+        return LayerValues(_meta_matrix(self.weight), given, scale, branch, tuple(map(_meta_matrix, self.stack)))
 
 
 def rows_of(q: QTensor, first: int, end: int) -> QTensor:
@@ -120,6 +133,10 @@ def cuts_blocks(pair: Pair, rows: tuple[int, int]) -> bool:
 
 def _meta(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, device="meta")
+
+
+def _meta_matrix(q: QTensor) -> QTensor:
+    return replace(q, qdata=_meta(q.qdata), qparams=_meta_scales(q.qparams))
 
 
 def _meta_scales(qparams: QParams) -> QParams:

@@ -57,10 +57,14 @@ def checkpoint_tensors(artifact: Artifact, dialect: Dialect) -> Mapping[str, Ten
     return _AllTensors(artifact, view, cache, dialect)
 
 
-def source_problems(plan: Plan, source: SourceFiles) -> Sequence[str]:
-    """What only the model's configuration shows: quantized weights that the hub holds in another way."""
+def source_problems(plan: Plan, source: SourceFiles, *, stacked: bool = False) -> Sequence[str]:
+    """What only the model's configuration shows: quantized weights that the hub holds in another way.
+
+    Args:
+        stacked: see `Dialect`.
+    """
     try:
-        hub_view(source.config, {}, _pairs(plan))
+        hub_view(source.config, {}, _pairs(plan), stacked=stacked)
     except ExportError as error:
         return error.problems
     return ()
@@ -98,7 +102,8 @@ def apart_notes(plan: Plan, source: SourceFiles) -> Sequence[str]:
 def _view(artifact: Artifact, dialect: Dialect) -> tuple[HubView, dict[str, Tensor]]:
     """The model as the hub holds it, and the scales of its cache by their names there."""
     scales = _cache_scales(artifact, dialect)
-    view = hub_view(artifact.source.config, artifact.tensors, _pairs(artifact.plan), scales)
+    pairs = _pairs(artifact.plan)
+    view = hub_view(artifact.source.config, artifact.tensors, pairs, scales, stacked=dialect.stacked)
     return view, {view.others[name]: scale for name, scale in scales.items()}
 
 

@@ -11,7 +11,7 @@ from mtopt_hf.ct.config import METHOD, describe
 from mtopt_hf.ct.spelling import CACHES
 from mtopt_hf.ct.tensors import cache_scale, layer_tensors
 
-COMPRESSED_TENSORS = Dialect(METHOD, layer_tensors, describe, CACHES, cache_scale)
+COMPRESSED_TENSORS = Dialect(METHOD, layer_tensors, describe, caches=CACHES, cache_scale=cache_scale)
 
 
 def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DEFAULT_SHARD_BYTES) -> None:

@@ -11,7 +11,7 @@ from mtopt_hf.modelopt.config import METHOD, describe
 from mtopt_hf.modelopt.spelling import CACHES
 from mtopt_hf.modelopt.tensors import cache_scale, layer_tensors
 
-MODELOPT = Dialect(METHOD, layer_tensors, describe, CACHES, cache_scale)
+MODELOPT = Dialect(METHOD, layer_tensors, describe, caches=CACHES, cache_scale=cache_scale)
 
 
 def write_checkpoint(artifact: Artifact, folder: Path, max_shard_bytes: int = DEFAULT_SHARD_BYTES) -> None:
