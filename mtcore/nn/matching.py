@@ -9,6 +9,7 @@ from torch import nn
 
 from mtcore.nn.quant_module import QuantModule
 from mtcore.nn.spec import QuantModuleSpec
+from mtcore.nn.wrapped import is_replaced
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ def match_spec(module: nn.Module, specs: Iterable[QuantModuleSpec]) -> Match:
 
     The record of its exact type comes first; then that of the nearest base class whose `forward` the module's
     class did not override. A module whose `forward` was replaced on the instance is never matched: a twin would
-    not run the replacement.
+    not run the replacement. One that was only wrapped there is (see `wrapped`).
     """
     if isinstance(module, QuantModule):
         return Match(None, f"{type(module).__name__} is quantized already")
-    if "forward" in vars(module):
+    if is_replaced(module):
         return Match(None, "its forward was replaced on the instance; a quantized twin would not run it")
     by_type = {spec.original: spec for spec in specs if spec.found_by == "type"}
     for base in type(module).__mro__:

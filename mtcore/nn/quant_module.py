@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mtcore.nn.channel_scale import ChannelScale
 from mtcore.nn.stacked_quantizer import StackedQuantizer
 from mtcore.nn.tensor_quantizer import TensorQuantizer
+from mtcore.nn.wrapped import wrap_alike
 from mtcore.recipe.setting import quantizer_names
 
 
@@ -58,6 +59,7 @@ class QuantModule(nn.Module):
             attribute = quantizer_name(slot, is_weight=slot in original._parameters)
             twin.slots[slot] = attribute
             twin.add_module(attribute, quantizer)
+        wrap_alike(twin, original)
         return twin
 
     def quantizers(self) -> Iterator[tuple[str, TensorQuantizer]]:

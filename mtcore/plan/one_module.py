@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from mtcore.nn import Match, QuantModuleSpec, match_spec, type_key
+from mtcore.nn.wrapped import is_replaced
 from mtcore.plan.found import Facts, Found
 from mtcore.plan.plan import ModulePlan, SlotPlan
 from mtcore.plan.rules import RuleBook
@@ -28,7 +29,7 @@ def plan_module(
     match = match_spec(module, specs.values())
     key = match.spec.name if match.spec is not None else type_key(module)
     facts: Facts = {}
-    if match.spec is None and found is not None and "forward" not in vars(module):
+    if match.spec is None and found is not None and not is_replaced(module):
         match, facts = Match(found.spec, ""), found.facts
     parameters = {p: tuple(value.shape) for p, value in module._parameters.items() if value is not None}
     if match.spec is None and not parameters:

@@ -20,6 +20,7 @@ from mtcore.nn import (
 )
 from mtcore.nn.sharded import is_sharded
 from mtcore.nn.walk import modules_by_name, modules_of
+from mtcore.nn.wrapped import is_offloaded
 from mtcore.plan import ModulePlan, Plan, SlotPlan
 from mtcore.quantization.fast_paths import close_fast_paths
 from mtcore.quantization.journal import Journal
@@ -66,15 +67,23 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
 
 
 def _check_fit(modules: Mapping[str, nn.Module], plan: Plan, specs: Mapping[str, QuantModuleSpec]) -> None:
-    problems = []
+    problems, offloaded = [], []
     for planned in plan.quantized:
         module = modules.get(planned.name)
         if module is None:
             problems.append(f"{planned.name}: the plan quantizes it, but the model has no such module")
         elif type(module).__name__ != planned.type:
             problems.append(f"{planned.name}: planned as a {planned.type}, but it is a {type(module).__name__}")
+        elif is_offloaded(module):
+            offloaded.append(planned.name)
         elif planned.spec not in specs:
             problems.append(f"{planned.name}: planned with {planned.spec!r}, which no plugin provides here")
+    if offloaded:
+        more = f" and {len(offloaded) - 1} more" if len(offloaded) > 1 else ""
+        problems.append(
+            f"{offloaded[0]}{more}: the weights are offloaded, and have no values here to round; load the model "
+            "with a device_map that has room for all of it, or quantize the checkpoint block by block (--layerwise)"
+        )
     if problems:
         raise PlanError(problems)
 
