@@ -14,7 +14,7 @@ from mtcore.formats.catalog import FP8, INT4_B128, INT8_ROW, NVFP4
 from mtopt_kernels import launch
 from mtopt_kernels import start as starting
 from mtopt_kernels.kernels.blocks import blocks_kernel
-from mtopt_kernels.kernels.rectangles import parted_kernel, rectangles_kernel
+from mtopt_kernels.kernels.rectangles import rectangles_kernel
 
 
 class Driver:
@@ -49,7 +49,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "start", starting.start_directly)
     monkeypatch.setattr(driver, "_active", fake)
     yield fake
-    for kernel in (rectangles_kernel, parted_kernel, blocks_kernel):
+    for kernel in (rectangles_kernel, blocks_kernel):
         for cache, *_ in kernel.device_caches.values():
             for compiled in cache.values():
                 compiled.module = None  # newer Tritons unload it when it goes, with a driver that is not there

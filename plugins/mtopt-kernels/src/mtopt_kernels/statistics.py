@@ -15,7 +15,7 @@ from mtopt_kernels.kernels.columns import columns_kernel, join_columns_kernel
 from mtopt_kernels.kernels.hadamard import hadamard_kernel
 from mtopt_kernels.kernels.sweep import sweep_kernel
 from mtopt_kernels.launch import block_amax, block_tiles, on_grid, streamable
-from mtopt_kernels.sizes import cdiv
+from mtopt_kernels.sizes import cdiv, power_of_two
 from mtopt_kernels.start import processors, start
 
 WIDE, HIGH = 64, 32
@@ -41,7 +41,7 @@ def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor
     device, counted = x.device, histogram and x.dtype == torch.bfloat16
     strips = cdiv(cols, WIDE)
     parts = min(max(TOGETHER * processors(device) // strips, 1), cdiv(rows, HIGH))
-    steps = cdiv(cdiv(rows, HIGH), parts)
+    steps = cdiv(cdiv(rows, HIGH), 4 * parts) * 4
     parts = cdiv(rows, HIGH * steps)
     found = torch.empty((parts, 3 if moments else 1, cols), dtype=torch.float32, device=device)
     counts = torch.zeros(LOG_BINS if counted else 0, dtype=torch.int64, device=device)
@@ -69,7 +69,7 @@ def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor
     outside = parts * steps * HIGH * strips * WIDE - rows * cols
     start(
         join_columns_kernel,
-        cdiv(cols, 128),
+        cdiv(cols, 32),
         found,
         amax,
         total,
@@ -78,7 +78,8 @@ def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor
         cols,
         parts,
         outside,
-        128,
+        power_of_two(parts),
+        32,
         moments,
         counted,
         warps=4,

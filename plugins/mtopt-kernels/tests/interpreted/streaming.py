@@ -50,7 +50,7 @@ class TestStreaming(KernelContract):
 @pytest.mark.parametrize("op", ["fake_quantize", "quantize"])
 @pytest.mark.parametrize("name", ["fp8_row", "int8_row_full"])
 @pytest.mark.parametrize("bad", [1.0, float("nan"), float("inf")])
-def test_long_rows_are_read_in_parts_and_end_as_in_the_reference(op, name, bad):
+def test_long_rows_are_read_ahead_and_end_as_in_the_reference(op, name, bad):
     x = sample((3, 9001), torch.bfloat16)
     x[2, 9000] = bad
     key = format_key(FORMATS[name])

@@ -10,6 +10,30 @@ from mtopt_kernels.device.element import INTERPRETED, amax_along, larger, widene
 
 
 @triton.jit
+def load_rows(x_ptr, row, down, col, within, rows, cols, row_stride):
+    """Some rows of a strip; 0 outside the matrix."""
+    mask = (row + down < rows)[:, None] & (col < cols)[None, :]
+    return tl.load(x_ptr + row.to(tl.int64) * row_stride + within, mask=mask, other=0.0)
+
+
+@triton.jit
+def taken_in(x, best, total, squares, counters, counts_ptr, MOMENTS: tl.constexpr, HISTOGRAM: tl.constexpr):
+    """What is known with some more rows."""
+    if HISTOGRAM:
+        if INTERPRETED:
+            bin = tl.minimum(tl.maximum(2 * counter_of(x) - 1, 0), 2 * LARGEST - 2)
+            tl.atomic_add(counts_ptr + bin, tl.full(bin.shape, 1, tl.int64))
+        else:
+            counted(counters, x)
+    magnitude = tl.abs(widened(x))
+    best = larger(best, magnitude)
+    if MOMENTS:
+        total += magnitude
+        squares = tl.fma(magnitude, magnitude, squares)
+    return best, total, squares
+
+
+@triton.jit
 def columns_kernel(
     x_ptr,
     parts_ptr,
@@ -38,24 +62,20 @@ def columns_kernel(
     within = down[:, None].to(tl.int64) * row_stride + col[None, :]
     best = tl.zeros((HIGH, WIDE), tl.float32)
     total, squares = tl.zeros((HIGH, WIDE), tl.float32), tl.zeros((HIGH, WIDE), tl.float32)
+    counters = 0
     if HISTOGRAM and not INTERPRETED:
         counters = reserved(tl.program_id(0))
         cleared(counters, rounds, THREADS)
-    for step in range(steps):
+    for step in range(0, steps, 4):  # four loads are under way before the first is used
         row = first + step * HIGH
-        mask = (row + down < rows)[:, None] & (col < cols)[None, :]
-        x = tl.load(x_ptr + row.to(tl.int64) * row_stride + within, mask=mask, other=0.0)
-        if HISTOGRAM:
-            if INTERPRETED:
-                bin = tl.minimum(tl.maximum(2 * counter_of(x) - 1, 0), 2 * LARGEST - 2)
-                tl.atomic_add(counts_ptr + bin, tl.full(bin.shape, 1, tl.int64))
-            else:
-                counted(counters, x)
-        magnitude = tl.abs(widened(x))
-        best = larger(best, magnitude)
-        if MOMENTS:
-            total += magnitude
-            squares = tl.fma(magnitude, magnitude, squares)
+        x0 = load_rows(x_ptr, row, down, col, within, rows, cols, row_stride)
+        x1 = load_rows(x_ptr, row + HIGH, down, col, within, rows, cols, row_stride)
+        x2 = load_rows(x_ptr, row + 2 * HIGH, down, col, within, rows, cols, row_stride)
+        x3 = load_rows(x_ptr, row + 3 * HIGH, down, col, within, rows, cols, row_stride)
+        best, total, squares = taken_in(x0, best, total, squares, counters, counts_ptr, MOMENTS, HISTOGRAM)
+        best, total, squares = taken_in(x1, best, total, squares, counters, counts_ptr, MOMENTS, HISTOGRAM)
+        best, total, squares = taken_in(x2, best, total, squares, counters, counts_ptr, MOMENTS, HISTOGRAM)
+        best, total, squares = taken_in(x3, best, total, squares, counters, counts_ptr, MOMENTS, HISTOGRAM)
     rows_of_parts: tl.constexpr = 3 if MOMENTS else 1
     parts_ptr += part.to(tl.int64) * rows_of_parts * cols
     tl.store(parts_ptr + col, amax_along(best, 0), mask=col < cols)
@@ -76,24 +96,23 @@ def join_columns_kernel(
     cols,
     parts,
     outside,
+    PARTS: tl.constexpr,
     WIDE: tl.constexpr,
     MOMENTS: tl.constexpr,
     HISTOGRAM: tl.constexpr,
 ):
-    """Join the parts in their order, and take the elements `outside` the matrix off the count of zeros."""
+    """Join the parts, always in one order, and take the elements `outside` the matrix off the count of zeros."""
     col = tl.program_id(0) * WIDE + tl.arange(0, WIDE)
     mask = col < cols
     rows_of_parts: tl.constexpr = 3 if MOMENTS else 1
-    best = tl.zeros((WIDE,), tl.float32)
-    total, squares = tl.zeros((WIDE,), tl.float32), tl.zeros((WIDE,), tl.float32)
-    for _ in range(parts):
-        best = larger(best, tl.load(parts_ptr + col, mask=mask, other=0.0))
-        if MOMENTS:
-            total += tl.load(parts_ptr + cols + col, mask=mask, other=0.0)
-            squares += tl.load(parts_ptr + 2 * cols + col, mask=mask, other=0.0)
-        parts_ptr += rows_of_parts * cols
+    number = tl.arange(0, PARTS)
+    places = number[:, None] * (rows_of_parts * cols) + col[None, :]
+    exists = (number < parts)[:, None] & mask[None, :]
+    best = amax_along(tl.load(parts_ptr + places, mask=exists, other=0.0), 0)
     tl.store(amax_ptr + col, best.to(amax_ptr.dtype.element_ty), mask=mask)
     if MOMENTS:
+        total = tl.sum(tl.load(parts_ptr + cols + places, mask=exists, other=0.0), axis=0)
+        squares = tl.sum(tl.load(parts_ptr + 2 * cols + places, mask=exists, other=0.0), axis=0)
         tl.store(total_ptr + col, total, mask=mask)
         tl.store(squares_ptr + col, squares, mask=mask)
     if HISTOGRAM:

@@ -11,7 +11,6 @@ from mtopt_kernels.device.element import (
     decode_element,
     divider,
     encode_units,
-    larger,
     lifted,
     quotient,
     readable,
@@ -44,7 +43,8 @@ def scale_places(number, row, rows, SHARED: tl.constexpr):
 
 
 @triton.jit
-def rectangles_kernel(
+def one_rectangle(
+    number,
     x_ptr,
     amax_ptr,
     out_ptr,
@@ -60,12 +60,7 @@ def rectangles_kernel(
     GIVEN: tl.constexpr,
     CODES: tl.constexpr,
 ):
-    """Fake-quantize, or write codes and scales. Elements of 8 bits, or any fake; the result is contiguous.
-
-    SHARED: who has one scale: every "tile", that is rectangle, every "row", or the "tensor". GIVEN: its largest
-    magnitude is; else it is found, for which a rectangle must hold whole rows or be the tile.
-    """
-    number = tl.program_id(0)
+    """What `rectangles_kernel` does with the rectangle of this number."""
     row, base, offsets, mask = rectangle_places(number, rows, cols, row_stride, grid_cols, HIGH, WIDE)
     x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
     place, exists, writes = scale_places(number, row, rows, SHARED)
@@ -78,89 +73,57 @@ def rectangles_kernel(
             amax = tl.zeros((1,), tl.float32) + amax_along(amax, 0)
     stored = stored_scale(amax, 1.0, F)
     times = multiplier(stored, 1.0, F)
-    if CODES:
-        tl.store(scale_ptr + place, stored.to(scale_ptr.dtype.element_ty), mask=writes)
-    row, base, offsets, mask = rectangle_places(number, rows, cols, cols, grid_cols, HIGH, WIDE)
-    rounded(x, times, out_ptr + base + offsets, mask, F, GIVEN, CODES)
-
-
-@triton.jit
-def rounded(x, times, out_ptrs, mask, F: tl.constexpr, GIVEN: tl.constexpr, CODES: tl.constexpr):
-    """Write x rounded, or its codes, with the multiplier [1] or [rows]."""
     power, divisor, inverse, high, low = divider(times, F)
     x = readable(x, F, GIVEN)
     x = lifted(x, power[:, None], F)
     units = quotient(x, divisor[:, None], inverse[:, None], high[:, None], low[:, None], F, GIVEN)
+    row, base, offsets, mask = rectangle_places(number, rows, cols, cols, grid_cols, HIGH, WIDE)
     if CODES:
+        tl.store(scale_ptr + place, stored.to(scale_ptr.dtype.element_ty), mask=writes)
         codes = encode_units(units, x, (times == times)[:, None], F)
-        tl.store(out_ptrs, codes.to(tl.uint8), mask=mask)
+        tl.store(out_ptr + base + offsets, codes.to(tl.uint8), mask=mask)
     else:
         values = round_units(units, x, F) * times[:, None]
-        tl.store(out_ptrs, cast(values, out_ptrs.dtype.element_ty), mask=mask)
+        tl.store(out_ptr + base + offsets, cast(values, out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def part_places(
-    number,
-    part,
-    rows,
-    cols,
-    row_stride,
-    grid_cols,
-    parts,
-    HIGH: tl.constexpr,
-    WIDE: tl.constexpr,
-    TILES: tl.constexpr,
-):
-    """Where the HIGH x WIDE elements of a part lie: one below the other in a tile, side by side in a row."""
-    if TILES:
-        grid_row = number // grid_cols
-        row = (grid_row * parts + part) * HIGH
-        col = (number - grid_row * grid_cols) * WIDE
-    else:
-        row, col = number, part * WIDE
-    down, within = tl.arange(0, HIGH), tl.arange(0, WIDE)
-    mask = (row + down < rows)[:, None] & (col + within < cols)[None, :]
-    return row.to(tl.int64) * row_stride + col, down[:, None].to(tl.int64) * row_stride + within[None, :], mask
-
-
-@triton.jit
-def parted_kernel(
+def rectangles_kernel(
     x_ptr,
+    amax_ptr,
     out_ptr,
     scale_ptr,
     rows,
     cols,
     row_stride,
     grid_cols,
-    parts,
+    count,
+    programs,
     F: tl.constexpr,
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
-    TILES: tl.constexpr,
+    SHARED: tl.constexpr,
+    GIVEN: tl.constexpr,
     CODES: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
-    """The same for large tiles, or rows, whose magnitude is not given: a program reads one twice, part by part.
+    """Fake-quantize, or write codes and scales. Elements of 8 bits, or any fake; the result is contiguous.
 
-    The second time it comes from a cache, and few registers hold a part: so enough programs fit side by side that
-    some read while others compute.
+    SHARED: who has one scale: every "tile", that is rectangle, every "row", or the "tensor". GIVEN: its largest
+    magnitude is; else it is found, for which a rectangle must hold whole rows or be the tile. With STAGES > 0, a
+    program does several rectangles, and reads the next ones while it works on one.
     """
-    number = tl.program_id(0)
-    best = tl.zeros((HIGH, WIDE), tl.float32)
-    for part in range(parts):
-        base, offsets, mask = part_places(number, part, rows, cols, row_stride, grid_cols, parts, HIGH, WIDE, TILES)
-        x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0, eviction_policy="evict_last")
-        best = larger(best, tl.abs(x.to(tl.float32)))
-    amax = tl.zeros((1,), tl.float32) + amax_along(amax_along(best, 1), 0)
-    stored = stored_scale(amax, 1.0, F)
-    times = multiplier(stored, 1.0, F)
-    if CODES:
-        tl.store(scale_ptr + number + tl.arange(0, 1), stored.to(scale_ptr.dtype.element_ty))
-    for part in range(parts):
-        base, offsets, mask = part_places(number, part, rows, cols, row_stride, grid_cols, parts, HIGH, WIDE, TILES)
-        x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0, eviction_policy="evict_first")
-        base, offsets, mask = part_places(number, part, rows, cols, cols, grid_cols, parts, HIGH, WIDE, TILES)
-        rounded(x, times, out_ptr + base + offsets, mask, F, False, CODES)
+    if STAGES:
+        for number in tl.range(tl.program_id(0), count, programs, num_stages=STAGES):
+            one_rectangle(
+                number, x_ptr, amax_ptr, out_ptr, scale_ptr, rows, cols, row_stride, grid_cols, F, HIGH, WIDE,
+                SHARED, GIVEN, CODES,
+            )  # fmt: skip
+    else:
+        one_rectangle(
+            tl.program_id(0), x_ptr, amax_ptr, out_ptr, scale_ptr, rows, cols, row_stride, grid_cols, F, HIGH, WIDE,
+            SHARED, GIVEN, CODES,
+        )  # fmt: skip
 
 
 @triton.jit
