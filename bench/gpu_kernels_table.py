@@ -1,6 +1,6 @@
 """The page of the documentation that shows what bench/gpu_kernels.py measured.
 
-python bench/gpu_kernels_table.py bench/results/gpu_kernels_h200.json > docs/reference/kernels.md
+python bench/gpu_kernels_table.py bench/results/gpu_kernels_{h100,h200}.json > docs/reference/kernels.md
 """
 
 from __future__ import annotations
@@ -13,49 +13,117 @@ from typing import Any
 
 HEAD = """# Kernels on a GPU
 
-What the kernels of `mtopt-kernels` reach on one {device}, beside torch's own, as `bench/gpu_kernels.py` measured
-it: medians of CUDA graph replays, random data, operands rotated past the L2 cache. Every result was checked before
-it was timed: {wrong} wrong values against `mtcore.numerics` in {checked} formats of 58.7 million values each.
+What the kernels of `mtopt-kernels` reach, beside torch's own and nvidia-modelopt's, as `bench/gpu_kernels.py`
+measured it: medians of CUDA graph replays, random data, operands rotated past the L2 cache. Every result was
+checked before it was timed: {wrong} wrong values against `mtcore.numerics` in {checked} formats of 58.7 million
+values each.
 `bench/gpu_kernels_notes.md` says what stops those that fall short, and what was changed since.
 
 ## Reading a matrix once
 
-Share of the bandwidth of a copy, for 4096 x 14336 values in bf16.
+On one {device}: share of the bandwidth of a copy, for 4096 x 14336 values in bf16.
+"""
+QUANTIZERS = """
+## Through a quantizer, and nvidia-modelopt's kernels
+
+On one {device}, eager, the same matrix, both in one run: share of the copy's bandwidth,
+by the fewest bytes that must be moved.
+"""
+STATISTICS = """
+## What calibration asks
+
+On one {device}, of 4096 tokens x 14336 channels in bf16 (the transform of 4096: 14336 x 4096;
+the product: 8192 tokens x 4096 channels). Microseconds, and the share of the copy's bandwidth, by the fewest bytes.
 """
 PRODUCTS = """
 ## Products
 
-How many times as fast as torch's: FP8 as `torch._scaled_mm` with the same scales (which takes no blocks for one
-token), the others as a product in bf16, the input's quantization included.
+On one {device}, how many times as fast as torch's: FP8 as `torch._scaled_mm` with the same scales (which takes no
+blocks for one token), the others as a product in bf16, the input's quantization included.
 """
 MODELS = """
 ## A whole model
 
-A random Llama of 8 layers, 2.0 B parameters, compressed: 512 tokens, and one more token of a text with a static
-cache; both in a CUDA graph, as they are and under `torch.compile`.
+On one {device}, a random Llama of 8 layers, 2.0 B parameters, compressed: 512 tokens, and one more token of a text
+with a static cache; both in a CUDA graph, as they are and under `torch.compile`.
 """
 COLUMNS = ("fake quantize, scales worked out", "fake quantize, scales given", "quantize", "dequantize")
 PREFIXES = ("fake {} dynamic", "fake {} static", "quantize {}", "dequantize {}")
 
 
-def page(device: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The page in markdown."""
-    named = {row["name"]: row for row in rows}
-    formats = [name.removeprefix("wrong values ") for name in named if name.startswith("wrong values")]
-    wrong = sum(named[f"wrong values {name}"]["count"] for name in formats)
-    parts = [HEAD.format(device=device, wrong=wrong, checked=len(formats))]
-    cells = [[name, *(share(named.get(prefix.format(name))) for prefix in PREFIXES)] for name in formats]
-    parts += table(("format", *COLUMNS), cells)
-    amax = [row for row in rows if row["name"].startswith("amax ")]
-    parts += table(("largest magnitudes of", "share"), [[r["name"][5:], share(r)] for r in unique(amax)])
-    parts += products([row for row in rows if row["name"] == "product"])
-    parts += models([row for row in rows if row["name"].startswith("model ")])
+PEERS = {
+    "TensorQuantizer fp8": "TensorQuantizer fp8", "TensorQuantizer nvfp4": "TensorQuantizer nvfp4",
+    "TensorQuantizer int8_row": "TensorQuantizer int8_row", "TensorQuantizer mxfp8_e4m3": "TensorQuantizer mxfp8",
+    "TensorQuantizer int4_b128": "TensorQuantizer int4_b128", "amax tensor": "reduce_amax tensor",
+    "amax row": "reduce_amax row", "quantize fp8": "pack fp8", "quantize nvfp4": "pack nvfp4",
+    "quantize mxfp8_e4m3": "pack mxfp8", "quantize int4_b128": "pack int4_b128", "dequantize nvfp4": "unpack nvfp4",
+}  # fmt: skip
+"""Our rows, and nvidia-modelopt's for the same."""
+
+Row = Mapping[str, Any]
+
+
+def page(files: Sequence[Mapping[str, Any]]) -> str:
+    """The page in markdown; each part from the first file that has it."""
+    parts: list[str] = []
+    for name, make in (
+        ("streaming", streaming), ("quantizer", quantizers), ("statistics", statistics), ("products", products),
+        ("model", models),
+    ):  # fmt: skip
+        for file in files:
+            rows = [row for row in file["rows"] if part_of(row) == name]
+            if rows:
+                parts += make(file["device"], rows, {row["name"]: row for row in file["rows"]})
+                break
     return "".join(parts)
 
 
-def products(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def part_of(row: Row) -> str:
+    """The part of the benchmark; the files of the first runs do not say it."""
+    if "part" in row:
+        return str(row["part"])
+    if row["name"] == "product":
+        return "products"
+    return "model" if row["name"].startswith("model ") else "streaming"
+
+
+def streaming(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
+    """Shares of a copy, by format and by block."""
+    formats = [row["name"].removeprefix("wrong values ") for row in rows if row["name"].startswith("wrong values")]
+    wrong = sum(named[f"wrong values {name}"]["count"] for name in formats)
+    yield HEAD.format(device=device, wrong=wrong, checked=len(formats))
+    cells = [[name, *(share(named.get(prefix.format(name))) for prefix in PREFIXES)] for name in formats]
+    yield from table(("format", *COLUMNS), cells)
+    amax = [row for row in rows if row["name"].startswith("amax ")]
+    yield from table(("largest magnitudes of", "share"), [[r["name"][5:], share(r)] for r in unique(amax)])
+
+
+def quantizers(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
+    """Ours beside nvidia-modelopt's."""
+    yield QUANTIZERS.format(device=device)
+    cells = [
+        [name, share(named[name]), share(named.get(f"modelopt {other}"))]
+        for name, other in PEERS.items()
+        if name in named
+    ]
+    yield from table(("", "mtopt-kernels", "nvidia-modelopt"), cells)
+
+
+def statistics(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
+    """Ours beside torch's."""
+    yield STATISTICS.format(device=device)
+    cells = [
+        [row["name"], f"{row['us']:.0f}", f"{named['torch, ' + row['name']]['us']:.0f}", share(row)]
+        for row in rows
+        if "us" in row and not row["name"].startswith("torch, ")
+    ]
+    yield from table(("", "mtopt-kernels", "torch", "share"), cells)
+
+
+def products(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
     """Times as fast as torch, for each size."""
-    yield PRODUCTS
+    yield PRODUCTS.format(device=device)
+    rows = [row for row in rows if row["name"] == "product"]
     pairs = (
         ("by tensor", "fp8 ours", "fp8 cublas"), ("by row", "row ours", "row torch"),
         ("by block", "block ours", "block torch"), ("FP8 by tensor, from bf16", "fp8 with quantize", "bf16"),
@@ -70,9 +138,9 @@ def products(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield from table(("tokens", "weight", *(title for title, _, _ in pairs)), cells)
 
 
-def models(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
     """Times of a whole model, with the ratio to bf16."""
-    yield MODELS
+    yield MODELS.format(device=device)
     titles = ("forward", "a token", "forward compiled", "a token compiled")
     cells = [
         [row["name"][6:], f"{row['gib']:.2f} GiB"]
@@ -89,16 +157,15 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
         yield f"| {' | '.join(row)} |\n"
 
 
-def share(row: Mapping[str, Any] | None) -> str:
+def share(row: Row | None) -> str:
     """Of the copy's bandwidth."""
-    return "" if row is None else f"{row['of_copy']:.2f}"
+    return "" if row is None or "of_copy" not in row else f"{row['of_copy']:.2f}"
 
 
-def unique(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def unique(rows: Sequence[Row]) -> list[Row]:
     """The first of each name."""
     return list({row["name"]: row for row in reversed(rows)}.values())[::-1]
 
 
 if __name__ == "__main__":
-    found = json.loads(Path(sys.argv[1]).read_text())
-    print(page(found["device"], found["rows"]), end="")
+    print(page([json.loads(Path(name).read_text()) for name in sys.argv[1:]]), end="")
