@@ -177,8 +177,10 @@ def open_checkpoint(folder: str | Path, *, has_values: bool = True, everything: 
         ModelError: it is no directory.
     """
     path = Path(folder).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ModelError(f"{folder}: not a directory; name the one that holds the checkpoint")
     if not path.is_dir():
-        raise ModelError(f"{folder}: {'not a directory' if path.exists() else 'no such directory'}")
+        raise ModelError(f"{folder}: no such directory; a checkpoint on a hub has to be fetched first")
     checkpoint = Checkpoint(path, has_values=has_values, everything=everything)
     checkpoint.json(CONFIG)  # so that its faults stand with the others
     return checkpoint

@@ -118,7 +118,7 @@ def test_a_cache_keeps_its_scales_under_the_names_of_the_dialect(peer, registry,
         ("mo-fp8-blocks", "fp8", "clients of fp8 quantize inputs"),
         ("lc-fp8-kv", "fp8", "no place for a quantized KV cache"),
         ("lc-fp8", CT, "is in the dialect compressed-tensors already"),
-        ("hf-llama", CT, "it is not quantized"),
+        ("hf-llama", CT, "it is not quantized; quantize it first"),
     ],
 )
 def test_what_would_be_lost_is_refused_by_name_and_nothing_is_written(peer, registry, tmp_path, name, dialect, why):
@@ -132,9 +132,19 @@ def test_scales_that_fp16_cannot_hold_are_refused_after_the_proof(peer, registry
     def spoil(draft):
         draft.put_f32("up_proj.weight_scale", 0.1)  # between two fp16 numbers
 
-    with pytest.raises(ExportError, match=r"up_proj: the dialect cannot hold its scales exactly"):
+    with pytest.raises(
+        ExportError,
+        match=r"up_proj: its scales are no fp16 numbers, which awq holds; `mtopt export ARTIFACT --to awq` rounds",
+    ):
         convert(peer("lc-w4a16", spoil=spoil), "awq", tmp_path / "out", registry)
     assert list(tmp_path.glob("*out*")) == []
+
+
+def test_layers_that_are_refused_for_one_reason_share_a_line(peer, registry, tmp_path):
+    with pytest.raises(ExportError) as caught:
+        convert(peer("mo-int4-awq"), CT, tmp_path / "out", registry)
+    (problem,) = caught.value.problems
+    assert "down_proj, model.layers.0.self_attn.o_proj: its input is scaled" in problem
 
 
 def test_activation_order_is_refused(peer, registry, tmp_path):

@@ -60,4 +60,6 @@ def test_a_client_that_nobody_knows_is_named(peer, mtopt_lint, tmp_path):
 def test_no_directory_is_one_clear_line(mtopt_lint, tmp_path):
     code, shown = mtopt_lint(tmp_path / "nothing")
     assert code == 1
-    assert shown.err.splitlines() == [f"error: {tmp_path / 'nothing'}: no such directory"]
+    assert shown.err.splitlines() == [
+        f"error: {tmp_path / 'nothing'}: no such directory; a checkpoint on a hub has to be fetched first"
+    ]

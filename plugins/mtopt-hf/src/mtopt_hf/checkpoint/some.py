@@ -26,3 +26,16 @@ def some(names: Iterable[str]) -> str:
 def with_remedy(problem: str, modules: Iterable[str]) -> str:
     """A problem that ends in "exclude it", with the rule that does."""
     return problem.removesuffix(_EXCLUDE) + leave_out(modules) if problem.endswith(_EXCLUDE) else problem
+
+
+def together(problems: Iterable[tuple[str, str]]) -> list[str]:
+    """(name, problem) pairs, those with one problem on one line.
+
+    Example:
+        >>> together([("up", "too wide"), ("down", "too wide")])
+        ['up, down: too wide']
+    """
+    names: dict[str, list[str]] = {}
+    for name, problem in problems:
+        names.setdefault(problem, []).append(name)
+    return [f"{some(same)}: {problem}" for problem, same in names.items()]

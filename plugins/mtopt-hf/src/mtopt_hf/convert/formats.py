@@ -83,8 +83,10 @@ def _is_weight(known: CtSpelling, scheme: Scheme) -> bool:
 
 
 def _modelopt(scheme: Scheme) -> Formats:
+    if any(scheme.kind == known.branched_algo for known in MODELOPT):
+        raise ModelError(f"its low-rank branch ({scheme.kind}) has a place in modelopt only")
     for known in MODELOPT:
-        if known.algo.upper() == scheme.kind and known.group_size in (None, scheme.group):
+        if scheme.kind in (known.algo.upper(), known.scaled_algo) and known.group_size in (None, scheme.group):
             given = None if known.input is None or known.mode is None else (known.input, known.mode)
             return Formats(known.weight, given)
     raise ModelError(f"mtcore has no format for {scheme.kind}")

@@ -19,6 +19,7 @@ from mtopt_hf.autoawq.dialect import AWQ
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
 from mtopt_hf.checkpoint.layer import Layer, LayerValues
 from mtopt_hf.checkpoint.pairs import LINEAR, pairs_of
+from mtopt_hf.checkpoint.some import together
 from mtopt_hf.convert.proof import LayerProof, prove
 from mtopt_hf.convert.source import Source
 from mtopt_hf.ct.dialect import COMPRESSED_TENSORS
@@ -28,6 +29,7 @@ from mtopt_hf.lint.config import MODELOPT_FILE
 from mtopt_hf.load.directory import companions
 from mtopt_hf.modelopt.dialect import MODELOPT
 
+_HALVES = (AWQ.name, GPTQ.name)
 DIALECTS = {dialect.name: dialect for dialect in (COMPRESSED_TENSORS, MODELOPT, FP8, AWQ, GPTQ)}
 
 
@@ -80,9 +82,9 @@ def convert_checkpoint(
     if source.says.method == name:
         raise ExportError([f"{folder}: it is in the dialect {name} already"])
     if source.refused:
-        raise ExportError(source.refused)
-    plan, problems = _plan_of(source, dialect)
-    problems += exporters[name].check(plan)
+        raise ExportError(together(source.refused))
+    plan, lost = _plan_of(source, dialect)
+    problems = [*together(lost), *exporters[name].check(plan)]
     if problems:
         raise ExportError(problems)
     target = _Target(source, dialect, plan)
@@ -96,46 +98,53 @@ def convert_checkpoint(
             if file != MODELOPT_FILE:
                 (place / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, place / file)
-        proofs = _proofs(source, Source(place))
+        proofs = _proofs(source, Source(place), name)
         files = Exported.of(place).files
     return Conversion(source.says.method, name, Exported(out, files), proofs)
 
 
-def _proofs(before: Source, after: Source) -> tuple[LayerProof, ...]:
+def _proofs(before: Source, after: Source, dialect: str) -> tuple[LayerProof, ...]:
     """
     Raises:
         ExportError: a layer is not the same.
     """
     if after.refused or after.layers.keys() != before.layers.keys():
-        raise ExportError(after.refused or ["the new files have other layers than the old ones"])
+        raise ExportError(together(after.refused) or ["the new files have other layers than the old ones"])
     proofs = tuple(prove(name, before.values(name), after.values(name)) for name in before.layers)
     lost = [proof for proof in proofs if not proof.holds]
     if lost:
-        raise ExportError([f"{proof.layer}: {_what(proof)}; nothing was written" for proof in lost[:20]])
+        told = [(proof.layer, f"{_what(proof, dialect)}; nothing was written") for proof in lost]
+        raise ExportError(together(told))
     return proofs
 
 
-def _what(proof: LayerProof) -> str:
+def _what(proof: LayerProof, dialect: str) -> str:
+    if dialect in _HALVES and proof.codes and not proof.scales:
+        return (
+            f"its scales are no fp16 numbers, which {dialect} holds; `mtopt export ARTIFACT --to {dialect}` rounds "
+            "them, and each weight moves by up to 2^-11 of itself"
+        )
     wrong = [name for name in ("codes", "scales", "zero_points") if not getattr(proof, name)]
     named = ("outer_ulps", "input_ulps")
     apart = [f"{name} by {getattr(proof, name)}" for name in named if getattr(proof, name) > 1]
     return f"the dialect cannot hold its {' and '.join([*wrong, *apart])} exactly"
 
 
-def _plan_of(source: Source, dialect: Dialect) -> tuple[Plan, list[str]]:
+def _plan_of(source: Source, dialect: Dialect) -> tuple[Plan, list[tuple[str, str]]]:
     """The plan that would have led to the checkpoint, and what no check of a plan sees: values, and the cache."""
-    modules, problems = [], []
+    modules: list[ModulePlan] = []
+    problems: list[tuple[str, str]] = []
     for name in source.layers:
         try:
             values = source.values(name)
         except ModelError as error:
-            problems.append(f"{name}: {error}")
+            problems.append((name, str(error)))
             continue
         if values.pre_quant_scale is not None and dialect is not MODELOPT:
-            problems.append(f"{name}: its input is scaled (pre_quant_scale), which {dialect.name} cannot hold")
+            problems.append((name, f"its input is scaled (pre_quant_scale), which {dialect.name} cannot hold"))
         modules.append(_module(name, values, source))
     if source.cache is not None and dialect not in (COMPRESSED_TENSORS, MODELOPT):
-        problems.append(f"config.json: {dialect.name} has no place for a quantized KV cache")
+        problems.append(("config.json", f"{dialect.name} has no place for a quantized KV cache"))
     return Plan("convert", tuple(modules), (), (), (), Coverage(0, 0, 0)), problems
 
 

@@ -43,7 +43,7 @@ class Source:
     Attributes:
         says: the quantization that it declares.
         layers: by name.
-        refused: why layers cannot be converted; empty where all can.
+        refused: layers that cannot be converted, and why; empty where all can.
         cache: format of keys and values, or None.
     """
 
@@ -60,7 +60,7 @@ class Source:
         self._files = {name: TensorFile(folder / name) for name in checkpoint.files}
         self._where = {name: tensor.file for name, tensor in checkpoint.tensors.items()}
         self.layers: dict[str, SourceLayer] = {}
-        self.refused: list[str] = []
+        self.refused: list[tuple[str, str]] = []
         for module in view_of(checkpoint).quantized:
             if any(part.startswith(("weight", "qweight")) for part in module.parts):
                 self._add(module)
@@ -103,7 +103,7 @@ class Source:
                 raise ModelError("no configuration says how it is stored")
             self.layers[module.name] = SourceLayer(module, formats_of(self.says, module.scheme))
         except ModelError as error:
-            self.refused.append(f"{module.name}: {error}")
+            self.refused.append((module.name, str(error)))
 
     def _settle_symmetry(self) -> None:
         """Integers are symmetric where all zero points of all layers lie in the middle, whatever was declared."""
@@ -111,7 +111,7 @@ class Source:
         try:
             middle = all(self._in_the_middle(name) for name in integers)
         except ModelError as error:
-            self.refused.append(f"{self.folder}: {error}")
+            self.refused.append((str(self.folder), str(error)))
             return
         for name, layer in integers.items() if middle else ():
             weight = symmetric_twin(layer.formats.weight)
@@ -136,9 +136,8 @@ class Source:
             return None
         if mapping(scheme).get("num_bits") == 8 or text(scheme).upper() == "FP8":
             return FP8
-        self.refused.append(
-            f"config.json: scales of a KV cache in {scheme!r} are not converted; export the artifact anew"
-        )
+        why = f"scales of a KV cache in {scheme!r} are not converted; export the artifact anew"
+        self.refused.append(("config.json", why))
         return None
 
 
@@ -149,12 +148,13 @@ def _check(checkpoint: Checkpoint) -> None:
     """
     rules = [rule for rule in file_rules() if "error" in rule.severity.values()]
     rules += [rule for rule in (*tensors.RULES, *scales.RULES) if rule.name in _MUST_HOLD]
-    problems = [f"{hit.where}: {hit.why} ({rule.name})" for rule in rules for hit in rule.check(checkpoint)]
+    found = [f"{hit.where}: {hit.why} ({rule.name})" for rule in rules for hit in rule.check(checkpoint)]
     says = view_of(checkpoint).says
-    if not problems and says.method in ("", "other"):
-        problems = [f"{checkpoint.folder}: no dialect that can be converted ({says.word or 'it is not quantized'})"]
-    if problems:
-        raise ExportError(problems[:20])
+    if not found and says.method in ("", "other"):
+        unknown = f"no dialect that can be converted ({says.word})"
+        found = [unknown if says.word else "it is not quantized; quantize it first"]
+    if found:
+        raise ExportError([f"{checkpoint.folder}: {problem}" for problem in found[:20]])
 
 
 def _dtype(config: Mapping[str, Any]) -> torch.dtype:
