@@ -13,11 +13,13 @@ from coverage_case import Case
 from coverage_client import logits
 from torch import Tensor
 
+from mtcore.export import SourceFiles
 from mtcore.flow import LoadedModel, export_model, load_checkpoint
 from mtcore.plan import ModulePlan, Plan
 from mtcore.plugins import default_registry
 from mtcore.quantization import apply_plan, plan_model
 from mtopt_hf.as_client import compute_as_transformers
+from mtopt_hf.checkpoint import apart_problems
 from mtopt_hf.quantizer import registered
 from mtopt_hf.quiet import quiet_transformers
 
@@ -58,14 +60,13 @@ def quantize(loaded: Any, case: Case, recipe: str, out: Path) -> tuple[dict[str,
 
 
 def settled_plan(loaded: LoadedModel, recipe: str, inputs: dict[str, Any]) -> Plan:
-    """The plan after a rule for every module that the format or the dialect cannot take, or the data not reach."""
+    """The plan after a rule for every module that format, dialect or transformers cannot take, or no data reach."""
     config = {**RECIPES[recipe], "max_unquantized": 1.0}
     plan = plan_model(loaded.model, config, inputs=inputs)
-    spec = default_registry().exporters[DIALECT]
     modules = {module.name: module for module in plan.quantized}
     refused = {f.where: f.message for f in plan.findings if f.where in modules and f.level != "note"}
-    for name, module in modules.items() if spec.problems(plan, loaded.files) else ():
-        problems = spec.problems(replace(plan, modules=(module,)), loaded.files)
+    for name, module in modules.items() if _problems(plan, loaded.files) else ():
+        problems = _problems(replace(plan, modules=(module,)), loaded.files)
         if problems:
             refused[name] = problems[0].partition(": ")[2]
     if refused:
@@ -73,6 +74,12 @@ def settled_plan(loaded: LoadedModel, recipe: str, inputs: dict[str, Any]) -> Pl
         plan = plan_model(loaded.model, {**config, "rules": rules}, inputs=inputs)
         plan = replace(plan, modules=tuple(_with_reason(m, refused) for m in plan.modules))
     return plan
+
+
+def _problems(plan: Plan, files: SourceFiles) -> tuple[str, ...]:
+    """What the dialect cannot take, else what transformers does not open of it."""
+    found = default_registry().exporters[DIALECT].problems(plan, files)
+    return found or tuple(apart_problems("hf", plan, files))
 
 
 def _reported(model: torch.nn.Module, plan: Plan) -> list[str]:

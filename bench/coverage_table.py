@@ -30,7 +30,9 @@ saved as a checkpoint: planned, quantized, written as compressed-tensors, and op
   by 2^-22, times {factor:g}. Where transformers rounds (NVFP4 weights to bf16) or leaves something out (it does
   not quantize what goes into experts that it merges), mtcore's reference does the same; of the peers, NVFP4
   weights may move by 2^-8.
-- mtcore refuses what a format or the dialect cannot take before the run, layer by layer. The rules that its
+- mtcore refuses what a format, the dialect or transformers cannot take before the run, layer by layer. Experts
+  that the hub keeps in one tensor (Granite-MoE, Aria) are among that, but for those of Llama 4: they are written
+  for vLLM and `mtopt_hf.quantizer`, and transformers alone does not open them. The rules that its
   messages ask for were added, and these layers count as named. The peers ran with their default recipes,
   llmcompressor ignoring `lm_head`, `*router*` and `*gate`. INT4 is in blocks of 32 everywhere: the instances
   are 32 wide.
