@@ -42,28 +42,28 @@ OUTPUTS = {"method": "svdquant", "strong": "outputs"}
 ALGORITHMS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "gptq": ("gptq", EVERY),
     "smoothquant (rms), gptq": ([SMOOTH, "gptq"], (INT8, NVFP4, NVFP4_WEIGHTS, INT4)),
-    "smoothquant (rms), autoround (logits, 100 steps)": ([SMOOTH, {**LOGITS, "steps": 100}], (NVFP4, INT4)),
-    "smoothquant (rms), autoround (logits, 40 steps)": ([SMOOTH, {**LOGITS, "steps": 40}], (NVFP4,)),
-    "autoround (logits, 60 steps)": ({**LOGITS, "steps": 60}, (FP8,)),
-    "autoround (logits, 60 steps, norms fixed)": ({**LOGITS, "steps": 60, "norms": 0.0}, (FP8,)),
-    "smoothquant (rms), autoround (blocks, 100 steps)": ([SMOOTH, BLOCKS], (NVFP4, INT4)),
-    "autoround (blocks, 100 steps)": (BLOCKS, (FP8,)),
     "svdquant (outputs), gptq": ([OUTPUTS, "gptq"], (NVFP4, NVFP4_WEIGHTS, INT4)),
-    "smoothquant (rms), svdquant (outputs), autoround (blocks, 100 steps)": ([SMOOTH, OUTPUTS, BLOCKS], (NVFP4,)),
-    "awq full": ({"method": "awq", "variant": "full"}, EVERY),
-    "awq lite, 1024 tokens": ({"method": "awq", "sample": 1024}, EVERY),
-    "awq lite": ("awq", EVERY),
-    "awq clip": ({"method": "awq", "variant": "clip"}, (NVFP4, NVFP4_WEIGHTS, INT4)),
-    "local_hessian": ("local_hessian", EVERY),
-    "svdquant": ("svdquant", (NVFP4, NVFP4_WEIGHTS, INT4)),
     "svdquant (outputs)": (OUTPUTS, (NVFP4, NVFP4_WEIGHTS, INT4)),
     "smoothquant (rms), svdquant (outputs)": ([SMOOTH, OUTPUTS], (NVFP4, NVFP4_WEIGHTS)),
-    "mse": ("mse", EVERY),
+    "svdquant": ("svdquant", (NVFP4, NVFP4_WEIGHTS, INT4)),
+    "smoothquant (rms), autoround (blocks, 100 steps)": ([SMOOTH, BLOCKS], (NVFP4, INT4)),
+    "smoothquant (rms), svdquant (outputs), autoround (blocks, 100 steps)": ([SMOOTH, OUTPUTS, BLOCKS], (NVFP4,)),
+    "autoround (logits, 60 steps, norms fixed)": ({**LOGITS, "steps": 60, "norms": 0.0}, (FP8,)),
+    "autoround (logits, 60 steps)": ({**LOGITS, "steps": 60}, (FP8,)),
+    "smoothquant (rms), autoround (logits, 40 steps)": ([SMOOTH, {**LOGITS, "steps": 40}], (NVFP4,)),
+    "smoothquant (rms), autoround (logits, 100 steps)": ([SMOOTH, {**LOGITS, "steps": 100}], (NVFP4, INT4)),
+    "autoround (blocks, 100 steps)": (BLOCKS, (FP8,)),
+    "awq full": ({"method": "awq", "variant": "full"}, EVERY),
+    "awq lite": ("awq", EVERY),
     "smoothquant (rms)": (SMOOTH, EVERY),
     "smoothquant": ("smoothquant", EVERY),
     "max": ("max", EVERY),
+    "local_hessian": ("local_hessian", EVERY),
+    "mse": ("mse", EVERY),
+    "awq clip": ({"method": "awq", "variant": "clip"}, (NVFP4, NVFP4_WEIGHTS, INT4)),
+    "awq lite, 1024 tokens": ({"method": "awq", "sample": 1024}, EVERY),
 }
-"""Name → algorithm as a recipe writes it, and the formats under which it is measured; the slow ones first."""
+"""Name → algorithm as a recipe writes it, and the formats under which it is measured; what is asked most first."""
 
 
 def measure(subject: Subject, trace: TraceReport, row: Row, algorithm: Any) -> Row:
