@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 2 bench/distributed_check.py --device cuda   # NCCL on GPUs
 
 Every process first calibrates a model alone on all of the data, then the processes do it together, each with its
-share. Prints one JSON object; the exit status is 1 where `max` is not equal bit for bit, or processes disagree.
+share; and once more alone with the batches in another order, which changes the order of sums and nothing else.
+Prints one JSON object; the exit status is 1 where `max` is not equal bit for bit, or processes disagree.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ def check(
     model, batches = make_model(shape, device), make_batches(shape, 8, device)
     plan = plan_model(model, config, inputs=batches[0], registry=registry)
     alone = tensors_of(to_artifact(apply_plan(copy.deepcopy(model), plan, batches, registry=registry)))
+    reordered = copy.deepcopy(model)
+    reordered = apply_plan(reordered, plan, [*batches[::2], *batches[1::2]], registry=registry)
     if fsdp:
         shard(model, device, ranks)
     begun = time.perf_counter()
@@ -98,6 +101,9 @@ def check(
         "model": "FSDP2 shards" if fsdp else "replicas",
         "tensors": len(alone),
         "differ from one process": differing(alone, together),
+        "differ where one process reads the batches in another order": differing(
+            alone, tensors_of(to_artifact(reordered))
+        ),
         "largest relative change of an input scale": largest_change(alone, together),
         "processes agree": all(other == others[0] for other in others),
         "seconds": round(seconds, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,14 +79,24 @@ def factors_of(module: QuantModule) -> nn.Module:
     return module.get_submodule(module.slots["input"])
 
 
+class AllSeen(Exception):  # noqa: N818  it ends a forward early; nothing is wrong
+    """Every factor that was asked for has come."""
+
+
 @contextmanager
-def seen_inputs(layers: Mapping[str, QuantModule]) -> Iterator[dict[str, Tensor]]:
-    """While the model runs, the latest factor [tokens, cols] of every named layer, fp32."""
+def seen_inputs(layers: Mapping[str, QuantModule], *, stop: bool = False) -> Iterator[dict[str, Tensor]]:
+    """While the model runs, the latest factor [tokens, cols] of every named layer, fp32.
+
+    Args:
+        stop: end the forward, with `AllSeen`, as soon as every one has come.
+    """
     seen: dict[str, Tensor] = {}
 
     def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def keep(_: nn.Module, __: object, output: Tensor) -> None:
             seen[name] = output.detach().reshape(-1, output.shape[-1]).float()
+            if stop and len(seen) == len(layers):
+                raise AllSeen
 
         return keep
 
@@ -97,13 +108,21 @@ def seen_inputs(layers: Mapping[str, QuantModule]) -> Iterator[dict[str, Tensor]
             handle.remove()
 
 
-def shared_inputs(layers: Mapping[str, QuantModule], forward: Callable[[], object]) -> list[tuple[str, ...]]:
-    """Names of layers that read one tensor, in the order of their calls; those that are not called are left out."""
+def shared_inputs(
+    layers: Mapping[str, QuantModule], forward: Callable[[], object], calls: Counter[str] | None = None
+) -> list[tuple[str, ...]]:
+    """Names of layers that read one tensor, in the order of their calls; those that are not called are left out.
+
+    Args:
+        calls: told how often each was called.
+    """
     groups: list[tuple[str, ...]] = []
     readers: list[tuple[Tensor, list[str]]] = []
+    calls = Counter() if calls is None else calls
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            calls[name] += 1
             for tensor, names in readers:
                 if tensor is args[0] and name not in names:
                     names.append(name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from mtcore.calibration.blocks import BlockInputs, find_blocks, inside, record_blocks
 from mtcore.calibration.loop import calibration_mode
-from mtcore.calibration.products import InputProducts, products_across, seen_inputs, shared_inputs
+from mtcore.calibration.products import AllSeen, InputProducts, products_across, seen_inputs, shared_inputs
 from mtcore.calibration.quantizers import Quantizers, disabled, linear_layers
 from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.spec import CalibrationRun
@@ -70,18 +72,23 @@ def walk_blocks(
         original, changed = list(recording.hidden), list(recording.hidden)
         for name, calls in zip(recording.names, recording.calls, strict=True):
             block = walk(BlockInputs(name, calls, original, changed))
-            for index in range(len(calls)):
+            for index in range(len(calls)) if name != recording.names[-1] else ():
                 original[index], changed[index] = block.run_original(index), block.run_changed(index)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """One block with its inputs."""
+    """One block with its inputs.
+
+    Attributes:
+        settled: quantizers of weights that hold their rounded values: to round them again changes no bit.
+    """
 
     run: CalibrationRun
     module: nn.Module
     inputs: BlockInputs
     quantizers: Sequence[TensorQuantizer]
+    settled: list[TensorQuantizer] = field(default_factory=list)
 
     def run_original(self, index: int) -> Tensor:
         """With the original weights and nothing rounded."""
@@ -90,7 +97,8 @@ class _Block:
 
     def run_changed(self, index: int) -> Tensor:
         """As it stands."""
-        return self.inputs.calls[index].run(self.module, self.inputs.changed[index])
+        with disabled(self.settled):
+            return self.inputs.calls[index].run(self.module, self.inputs.changed[index])
 
 
 def _round_block(
@@ -103,7 +111,8 @@ def _round_block(
 ) -> None:
     if not layers:
         return
-    groups = _readers_of_one_value(block, layers)
+    times: Counter[str] = Counter()
+    groups = _readers_of_one_value(block, layers, times)
     ranks = current_ranks()
     if ranks is not None and any(others != groups for others in ranks.every(groups)):
         raise CalibrationError(
@@ -116,7 +125,8 @@ def _round_block(
     for together in [[group] for group in groups] if steps == "layers" else [groups]:
         waiting = [quantizers[name, "weight"] for name in pending]
         leaders = {group[0]: layers[group[0]] for group in together}
-        products = _products(block, leaders, waiting, drift)
+        once = all(times[leader] == 1 for leader in leaders)
+        products = _products(block, leaders, waiting, drift, once)
         for group in together:
             found = products.get(group[0])
             if found is None:  # reached in the original model alone
@@ -124,6 +134,7 @@ def _round_block(
             else:
                 found.check(group[0])
                 round_group(group, found)
+                block.settled.extend(quantizers[name, "weight"] for name in group)
             for name in group:
                 del pending[name]
 
@@ -139,12 +150,17 @@ def _leave_unreached(run: CalibrationRun, name: str) -> None:
     LOG.warning("%s: no data reached it; its weight is rounded to nearest", name)
 
 
-def _readers_of_one_value(block: _Block, layers: Mapping[str, QuantModule]) -> list[tuple[str, ...]]:
-    """Layers that read one tensor, those that the first batch does not reach by the first one that does."""
+def _readers_of_one_value(
+    block: _Block, layers: Mapping[str, QuantModule], times: Counter[str]
+) -> list[tuple[str, ...]]:
+    """Layers that read one tensor, those that the first batch does not reach by the first one that does.
+
+    `times` is told how often each of them was called for that batch.
+    """
     groups: list[tuple[str, ...]] = []
     left = dict(layers)
     for index in range(len(block.inputs.calls)):
-        groups += shared_inputs(left, partial(block.run_original, index))
+        groups += shared_inputs(left, partial(block.run_original, index), times)
         left = {name: layer for name, layer in left.items() if all(name not in group for group in groups)}
         if not left:
             break
@@ -152,17 +168,25 @@ def _readers_of_one_value(block: _Block, layers: Mapping[str, QuantModule]) -> l
 
 
 def _products(
-    block: _Block, leaders: Mapping[str, QuantModule], waiting: Sequence[TensorQuantizer], drift: bool
+    block: _Block,
+    leaders: Mapping[str, QuantModule],
+    waiting: Sequence[TensorQuantizer],
+    drift: bool,
+    once: bool,
 ) -> dict[str, InputProducts]:
-    """Products of the leaders' inputs over all calls, while the `waiting` weights are not rounded yet."""
+    """Products of the leaders' inputs over all calls, while the `waiting` weights are not rounded yet.
+
+    Where leaders are called `once` a forward, what comes after the last of them is not computed.
+    """
     products: dict[str, InputProducts] = {}
     for index in range(len(block.inputs.calls)):
-        with seen_inputs(leaders) as seen:
-            if drift:
-                block.run_original(index)
+        with seen_inputs(leaders, stop=once) as seen:
+            with suppress(AllSeen):
+                if drift:
+                    block.run_original(index)
             exact = dict(seen)
             seen.clear()
-            with disabled(waiting):
+            with suppress(AllSeen), disabled(waiting):
                 block.run_changed(index)
         for name, x in seen.items():
             if name not in products:

@@ -50,10 +50,10 @@ def perplexity(
             logits = getattr(model(**batch), "logits", None)
             if logits is None:
                 raise ModelError(f"{type(model).__name__} gives no logits; perplexity needs a language model")
-            flat = logits[:, :-1].float().flatten(0, 1)
-            losses = F.cross_entropy(flat, ids[:, 1:].flatten(), reduction="none").double()
-            total += float(losses.sum())
-            count += losses.numel()
+            for row, own in zip(logits, ids, strict=True):  # one text's logits at a time: vocabularies are large
+                losses = F.cross_entropy(row[:-1].float(), own[1:], reduction="none").double()
+                total += float(losses.sum())
+                count += losses.numel()
             phase.advance(ids.numel())
     if not math.isfinite(total):
         raise ModelError("the model's logits are not finite on this text")

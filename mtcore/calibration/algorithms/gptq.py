@@ -162,9 +162,9 @@ def _round_weights(
     amax = (
         quantizer.amax if fmt.block == PER_TENSOR and quantizer.amax is not None else block_amax(target, fmt.block)
     )
-    amax = choose_amax(target, fmt, amax, outer, hessian, options.scales)
-
-    blocked = fmt.block.cols != WHOLE and options.order != "importance"
+    estimated = options.estimate and fmt.block.cols != WHOLE and options.order != "importance"
+    if not estimated:
+        amax = choose_amax(target, fmt, amax, outer, hessian, options.scales)
     rounded = gptq(
         target,
         hessian,
@@ -174,7 +174,7 @@ def _round_weights(
         order=options.order,
         damping=options.damping,
         step=options.step,
-        estimate=BlockScales(fmt, options.scales) if options.estimate and blocked else None,
+        estimate=BlockScales(fmt, options.scales) if estimated else None,
         replay=replay,
     )
     values = rounded.weight
