@@ -19,19 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from gpu_peers import peers, tinygemm
+from gpu_peers import peers
 from torch import Tensor
 
 from mtcore.backends import Use, choose_kernel, format_key, reference
 from mtcore.formats import TensorFormat, catalog
 from mtcore.nn import TensorQuantizer
 from mtcore.testing import same_bits
-from mtopt_kernels import launch, linear
-from mtopt_kernels.configurations import fp8_gemm_configuration
-from mtopt_kernels.fp8 import fp8_gemm, fp8_product
-from mtopt_kernels.nvfp4 import nvfp4_product
-from mtopt_kernels.prepack import prepack_nvfp4
+from mtopt_kernels import launch
 from mtopt_kernels.specs import kernel_specs
 
 ROWS, COLS = 4096, 14336
@@ -40,9 +35,6 @@ FORMATS = (
     catalog.FP8, catalog.FP8_ROW, catalog.FP8_TILE, catalog.FP8_RUN, catalog.NVFP4, catalog.MXFP8_E4M3,
     catalog.MXFP4, catalog.MXFP6_E2M3, catalog.MXINT8, catalog.INT8_TENSOR, catalog.INT8_ROW, catalog.INT4_B128,
 )  # fmt: skip
-LAYERS = ((4096, 4096), (14336, 4096), (4096, 14336), (28672, 8192))
-"""Out and in features of the layers that are multiplied."""
-TOKENS = (1, 16, 64, 512, 4096, 8192)
 
 
 class Bench:
@@ -184,91 +176,10 @@ def quantizers(bench: Bench) -> None:
 
 
 def products(bench: Bench) -> None:
-    """Linear layers: bf16, FP8 by tensor and by row, NVFP4 weights."""
-    for features, inner in LAYERS if bench.timing else LAYERS[:3]:
-        copies = max(2, min(8, int(3e8 // (features * inner * 0.5625)) + 1))
-        plain = [torch.randn(features, inner, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
-        bytes_ = [(torch.randn(features, inner, device="cuda") / 2).to(torch.float8_e4m3fn) for _ in range(4)]
-        key = format_key(catalog.NVFP4)
-        stored = [launch.quantize(plain[i % 3], None, None, key) for i in range(copies)]
-        words = [(*prepack_nvfp4(*s[:2]), s[2]) for s in stored]
-        for tokens in TOKENS:
-            one_product(bench, tokens, plain, bytes_, words, stored[0])
+    """See gpu_products.py."""
+    from gpu_products import products as all_products
 
-
-def one_product(bench: Bench, tokens: int, plain: list, bytes_: list, words: list, stored: tuple) -> None:
-    features, inner = plain[0].shape
-    x = torch.randn(tokens, inner, device="cuda", dtype=torch.bfloat16)
-    codes, one = x.to(torch.float8_e4m3fn), torch.full((1, 1), 0.5, device="cuda")
-    rows, columns = one.expand(tokens, 1).contiguous(), one.expand(features, 1).contiguous()
-    runs, tiles = (
-        one.expand(tokens, inner // 128).contiguous(),
-        one.expand(features // 128, inner // 128).contiguous(),
-    )
-    key, row_key = format_key(catalog.FP8), format_key(catalog.FP8_ROW)
-    bf16 = torch.bfloat16
-    fast = {"out_dtype": bf16, "use_fast_accum": True}
-    if bench.timing:
-        weight = launch.dequantize(*stored, inner, bf16, format_key(catalog.NVFP4))
-        exact = x.double() @ weight.double().T
-        assert relative(nvfp4_product(x, *words[0], None, features), exact) < 2 * 2**-9
-        exact = codes.double() @ bytes_[0].double().T * 0.25
-        for scales in ((rows, columns), (runs, tiles)):
-            y = fp8_product(codes, scales[0], bytes_[0], scales[1], None, bf16, by_block=scales[0] is runs)
-            assert relative(y, exact) < 2 * 2**-9 + 2**-13  # the bounds of test_gpu.py
-        del weight, exact, y
-    many = fp8_gemm_configuration(tokens, features, by_block=False)
-    by_run, by_tile = runs.t().contiguous().t(), tiles.t()
-
-    def layer(w: Tensor, scale: Tensor, amax: Tensor | None, key: str) -> Tensor:
-        return linear.fp8_linear(x, w, scale, None, amax, None, None, features, key, key)
-
-    us = {
-        "bf16": [lambda w=w: F.linear(x, w) for w in plain],
-        "fp8 cublas": [lambda w=w: torch._scaled_mm(codes, w.t(), one[0, 0], one[0, 0], **fast) for w in bytes_],
-        "fp8 ours": [lambda w=w: fp8_product(codes, one, w, one, None, bf16) for w in bytes_],
-        "row torch": [lambda w=w: torch._scaled_mm(codes, w.t(), rows, columns.t(), **fast) for w in bytes_],
-        "row ours": [lambda w=w: fp8_product(codes, rows, w, columns, None, bf16) for w in bytes_],
-        "block ours": [lambda w=w: fp8_product(codes, runs, w, tiles, None, bf16, by_block=True) for w in bytes_],
-        "fp8 with quantize": [lambda w=w: layer(w, one, one, key) for w in bytes_],
-        "row with quantize": [lambda w=w: layer(w, columns, None, row_key) for w in bytes_],
-        "nvfp4": [lambda w=w: nvfp4_product(x, *w, None, features) for w in words],
-    }
-    if tokens > 1:  # with one token torch refuses blocks
-        us["block torch"] = [
-            lambda w=w: torch._scaled_mm(codes, w.t(), by_run, by_tile, out_dtype=bf16) for w in bytes_
-        ]
-    if tokens > 64:
-        us["fp8 triton"] = [
-            lambda w=w: fp8_gemm(codes, rows, w, columns, None, many, bf16, by_block=False) for w in bytes_
-        ]
-    else:
-        us["int4 torch"] = [
-            lambda w=w: torch.ops.aten._weight_int4pack_mm(x, w[0], 128, w[1]) for w in tinygemm(plain[0])
-        ]
-    times = {name: bench.microseconds(calls) for name, calls in us.items()}
-    shown = "  ".join(f"{name} {time:.1f}" for name, time in times.items())
-    bench.note(f"{tokens:5d} x {features:5d} x {inner:5d} us: {shown}")
-    bench.add("product", tokens=tokens, features=features, inner=inner, **times)
-
-
-def relative(actual: Tensor, exact: Tensor) -> float:
-    return float((actual.double() - exact).norm() / exact.norm())
-
-
-def geometric_means(bench: Bench) -> None:
-    """Of the products: how many times faster than torch's."""
-    rows = [row for row in bench.results if row["name"] == "product"]
-    pairs = {
-        "fp8 ours": "fp8 cublas", "fp8 triton": "fp8 cublas", "row ours": "row torch", "block ours": "block torch",
-        "fp8 with quantize": "bf16", "row with quantize": "bf16", "nvfp4": "bf16",
-    }  # fmt: skip
-    for name, other in pairs.items():
-        ratios = [row[other] / row[name] for row in rows if name in row and other in row]
-        if ratios:
-            mean, least = statistics.geometric_mean(ratios), min(ratios)
-            bench.note(f"{name} against {other}: geometric mean {mean:.3f}, least {least:.3f}")
-            bench.add(f"{name} / {other}", mean=mean, least=least)
+    all_products(bench)
 
 
 def model(bench: Bench) -> None:
@@ -329,8 +240,6 @@ def main() -> None:
         bench.section = name
         PARTS[name](bench)
         torch.cuda.empty_cache()
-        if name == "products" and bench.timing:
-            geometric_means(bench)
         if options.json:
             written(options.json, device.name, others + bench.results)
 

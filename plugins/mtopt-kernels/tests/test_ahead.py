@@ -8,9 +8,9 @@ import triton
 
 from mtcore.backends import OPERATIONS, format_key
 from mtcore.formats import catalog
-from mtopt_kernels import fp8, launch, nvfp4, statistics
+from mtopt_kernels import four_bit, fp8, int8, launch, nvfp4, statistics
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
-from mtopt_kernels.kernels.fp8_gemm import fp8_gemm_kernel
+from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
 
 ROWS, COLS = 256, 4096
 FORMATS = (catalog.FP8, catalog.FP8_ROW, catalog.FP8_TILE, catalog.NVFP4, catalog.MXFP8_E4M3, catalog.INT4_B128)
@@ -84,14 +84,32 @@ def test_a_histogram_is_counted_in_shared_memory():
 
 def nvfp4_launches():
     """The products with NVFP4 weights for 1 to 256 tokens, and the unpacking for more."""
-    features, scale = 512, torch.empty(())
+    yield from four_bit_launches(torch.empty(COLS // 128, 512 // 16, 8, 4, dtype=torch.int32), torch.empty(()))
+
+
+def nvfp4_fp8_launches():
+    """The weight unpacked to FP8, and the product with it in fp16."""
+    words = torch.empty(COLS // 128, 512 // 16, 2, 8, 4, 4, dtype=torch.int32)
+    scale_bytes, one = torch.empty(COLS // 128, 512 // 16, 8, 4, dtype=torch.int32), torch.empty(1, 1)
+    for tokens in (16, 64, 512, 8192):
+        codes, bias = torch.empty(tokens, COLS, dtype=torch.float8_e4m3fn), torch.empty(512, dtype=torch.float16)
+        arguments = (codes, one, words, scale_bytes, torch.empty(()), bias, 512, torch.float16)
+        yield from launches_of(four_bit.nvfp4_fp8_product, *arguments)
+
+
+def int4_launches():
+    """The same for INT4 weights."""
+    yield from four_bit_launches(torch.empty(COLS // 128, 512), None)
+
+
+def four_bit_launches(scales, scale_2):
+    features = 512
     words = torch.empty(COLS // 128, features // 16, 2, 8, 4, 4, dtype=torch.int32)
-    scale_bytes = torch.empty(COLS // 128, features // 16, 8, 4, dtype=torch.int32)
     bias = torch.empty(features, dtype=torch.bfloat16)
     for tokens in (1, 16, 64, 256):
         x = torch.empty(tokens, COLS, dtype=torch.bfloat16)
-        yield from launches_of(nvfp4.nvfp4_product, x, words, scale_bytes, scale, bias, features)
-    yield from launches_of(nvfp4.nvfp4_unpack, words, scale_bytes, scale, features, torch.bfloat16)
+        yield from launches_of(four_bit.four_bit_product, x, words, scales, scale_2, bias, features)
+    yield from launches_of(four_bit.four_bit_unpack, words, scales, scale_2, features, torch.bfloat16)
 
 
 def fp8_launches():
@@ -106,8 +124,19 @@ def fp8_launches():
             yield from launches_of(product, codes, scales[0], weight, scales[1], bias, dtype)
 
 
+def int8_launches():
+    """The products with INT8 weights for few tokens and for many, by row and by tensor."""
+    for tokens in (1, 64, 512, 8192):
+        codes, weight = (torch.empty(rows, COLS, dtype=torch.int8) for rows in (tokens, 512))
+        scale, bias = torch.empty(512, 1), torch.empty(512, dtype=torch.bfloat16)
+        for x_scale in (torch.empty(tokens, 1), torch.empty(1, 1)):
+            yield from launches_of(int8.int8_product, codes, x_scale, weight, scale, bias, bias.dtype)
+
+
 @pytest.mark.parametrize("capability", [90, 100])
-@pytest.mark.parametrize("launches", [nvfp4_launches, fp8_launches])
+@pytest.mark.parametrize(
+    "launches", [nvfp4_launches, nvfp4_fp8_launches, int4_launches, fp8_launches, int8_launches]
+)
 def test_the_products_compile_without_spilling(launches, capability):
     made = list(launches())
     assert len(made) >= 4
@@ -117,12 +146,14 @@ def test_the_products_compile_without_spilling(launches, capability):
         assert resources.shared <= 227 * 1024, "what a program may have on sm_90 and sm_100"
 
 
-def test_a_weight_goes_from_words_to_tensor_cores_without_touching_shared_memory_as_floats():
-    made = next(nvfp4_launches())
-    ptx = compile_launch(made, 90).asm["ptx"]
-    assert "mul.rn.bf16x2" in ptx
+@pytest.mark.parametrize(
+    ("launches", "decoding"), [(nvfp4_launches, "mul.rn.bf16x2"), (int4_launches, "sub.rn.bf16x2")]
+)
+def test_a_weight_goes_from_words_to_tensor_cores_without_touching_shared_memory_as_floats(launches, decoding):
+    ptx = compile_launch(next(launches()), 90).asm["ptx"]
+    assert decoding in ptx
     assert "mma.sync" in ptx
-    assert "st.shared" not in ptx.split("mul.rn.bf16x2")[1].split("mma.sync")[0]
+    assert "st.shared" not in ptx.split(decoding)[1].split("mma.sync")[0]
 
 
 def test_nvfp4_by_nvfp4_is_multiplied_by_the_block_scaled_tensor_cores_of_sm_100():
@@ -140,8 +171,16 @@ def test_nvfp4_by_nvfp4_is_multiplied_by_the_block_scaled_tensor_cores_of_sm_100
 
 
 def test_many_tokens_are_read_by_the_copy_engine_and_multiplied_by_warp_groups():
-    made = [launch_made for launch_made in fp8_launches() if launch_made.kernel is fp8_gemm_kernel]
+    made = [launch_made for launch_made in fp8_launches() if launch_made.kernel is eight_bit_gemm_kernel]
     assert made
     ptx = compile_launch(made[0], 90).asm["ptx"]
     assert "cp.async.bulk.tensor" in ptx
     assert "wgmma.mma_async" in ptx
+
+
+def test_products_of_int8_are_added_up_by_warp_groups_in_int32():
+    made = [launch_made for launch_made in int8_launches() if launch_made.kernel is eight_bit_gemm_kernel]
+    assert made
+    ptx = compile_launch(made[0], 90).asm["ptx"]
+    assert "wgmma.mma_async" in ptx
+    assert "s32.s8.s8" in ptx

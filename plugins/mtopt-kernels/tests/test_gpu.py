@@ -91,7 +91,17 @@ def relative(actual, expected):
 @pytest.mark.parametrize(("features", "inner"), [(256, 512), (1000, 4096), (8192, 256)])
 @pytest.mark.parametrize(
     ("weight", "given"),
-    [("nvfp4", ""), ("fp8", "fp8"), ("fp8_row", "fp8_row"), ("fp8_128x128", "fp8_1x128"), ("int4_b128", "")],
+    [
+        ("nvfp4", ""),
+        ("fp8", "fp8"),
+        ("fp8_row", "fp8_row"),
+        ("fp8_128x128", "fp8_1x128"),
+        ("int4_b128", ""),
+        ("int4_b64", ""),
+        ("int8_row", "int8_row_full"),
+        ("int8", "int8"),
+        ("nvfp4_fp8", "fp8"),
+    ],
 )
 def test_a_product_agrees_with_float64(tokens, features, inner, weight, given):
     device = torch.device("cuda")
@@ -106,8 +116,9 @@ def test_a_product_agrees_with_float64(tokens, features, inner, weight, given):
     values = reference.dequantize(*stored[:2], scale_2, inner, torch.float32, choice.key).double()
     seen = reference.fake_quantize(x.float(), None, None, choice.input_key) if given else x
     # The result, and the weight of the unfused products, are rounded to bf16: 2^-9 each; FP8 tensor cores add up
-    # with 14 bits or more: 2^-13.
-    assert relative(y, seen.double() @ values.T + bias.double()) <= 2 * 2**-9 + 2**-13
+    # with 14 bits or more: 2^-13. Of nvfp4_fp8, a weight may move by 2^-4 of itself, with random signs.
+    bound = 2**-4 if weight == "nvfp4_fp8" and tokens > 256 else 2 * 2**-9 + 2**-13
+    assert relative(y, seen.double() @ values.T + bias.double()) <= bound
 
 
 @pytest.mark.gpu

@@ -74,5 +74,36 @@ def test_nvfp4_by_nvfp4_is_refused_on_a_hopper_gpu_with_its_reason(monkeypatch):
 def test_products_that_no_kernel_fuses_are_left_to_one_that_takes_plain_inputs():
     assert specs.refuses_fp8_linear(Use("linear", FORMATS["fp8"], CPU, FORMATS["fp8_row"])) is None
     assert specs.refuses_fp8_linear(Use("linear", FORMATS["fp8"], CPU, FORMATS["int8"])) is not None
-    assert specs.refuses_dequantized_linear(Use("linear", FORMATS["int4_b128"], CPU)) is None
+    assert specs.refuses_dequantized_linear(Use("linear", FORMATS["int4_b64"], CPU)) is None
     assert specs.refuses_dequantized_linear(Use("linear", FORMATS["nf4"], CPU)) is not None
+
+
+@pytest.mark.parametrize(
+    ("weight", "given", "shape", "reason"),
+    [
+        ("int4_b128", None, (64, 256), None),
+        ("int4_b128_full", None, (64, 256), None),
+        ("int4_b128", None, (64, 100), "needs in features that are a multiple of 128, not 100"),
+        ("int4_b64", None, (64, 256), "multiplies int4 weights in blocks of 1x128 with unquantized inputs"),
+        ("int4_b128_asym", None, (64, 256), "multiplies int4 weights in blocks of 1x128 with unquantized inputs"),
+        ("int4_b128", "int8_row", (64, 256), "multiplies int4 weights in blocks of 1x128 with unquantized inputs"),
+    ],
+)
+def test_the_int4_product_says_what_it_needs(weight, given, shape, reason):
+    use = Use("linear", FORMATS[weight], CPU, FORMATS[given] if given else None, shape)
+    assert specs.refuses_int4_linear(use) == reason
+
+
+@pytest.mark.parametrize(
+    ("weight", "given", "shape", "reason"),
+    [
+        ("int8_row", "int8_row_full", (64, 100), None),
+        ("int8", "int8", None, None),
+        ("int8_row", None, (64, 100), "multiplies int8 weights with int8 inputs, by tensor or by row"),
+        ("int8_row", "mxint8", (64, 128), "multiplies int8 weights with int8 inputs, by tensor or by row"),
+        ("int8_row", "int8", (64, 2**17), "adds up fewer than 131072 columns in int32, not 131072"),
+    ],
+)
+def test_the_int8_product_says_what_it_needs(weight, given, shape, reason):
+    use = Use("linear", FORMATS[weight], CPU, FORMATS[given] if given else None, shape)
+    assert specs.refuses_int8_linear(use) == reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-NVFP4_FUSED_TOKENS = 256
+FOUR_BIT_FUSED_TOKENS = 256
 """With more tokens than this, unpacking the weight once and multiplying in bf16 is as fast or faster. (H200: 127 us
 both ways for 512 tokens, 14336 x 4096; the fused kernel's time grows with every 128 tokens.)"""
 
@@ -13,8 +13,13 @@ BLOCK_TOKENS = 64
 (H200, 64 tokens: 1.0 to 1.6 times as fast as torch's; 4096 tokens: 0.7 times.)"""
 
 
-class Nvfp4(NamedTuple):
-    """How `nvfp4_linear_kernel` runs: features and tokens of a tile, programs that share it, chunks of a step,
+FP8_MANY_TOKENS = 4096
+"""From this many tokens on, cuBLAS is not the fastest in FP8. (H100, by tensor: CUTLASS with a scale for each row
+takes 0.93 to 0.98 of its time.)"""
+
+
+class FourBit(NamedTuple):
+    """How `four_bit_linear_kernel` runs: features and tokens of a tile, programs that share it, chunks of a step,
     stages and warps."""
 
     high: int
@@ -26,8 +31,8 @@ class Nvfp4(NamedTuple):
 
 
 class Few(NamedTuple):
-    """How `fp8_linear_kernel` runs: features and tokens of a tile, columns of a step, programs that share a tile,
-    stages and warps."""
+    """How `eight_bit_linear_kernel` runs: features and tokens of a tile, columns of a step, programs that share a
+    tile, stages and warps."""
 
     high: int
     wide: int
@@ -38,7 +43,7 @@ class Few(NamedTuple):
 
 
 class Gemm(NamedTuple):
-    """How `fp8_gemm_kernel` runs.
+    """How `eight_bit_gemm_kernel` runs.
 
     Attributes:
         high, wide, deep: tokens and features of a tile, columns of a step.
@@ -59,38 +64,62 @@ class Gemm(NamedTuple):
     flatten: bool
 
 
-def nvfp4_configuration(tokens: int, features: int, inner: int) -> Nvfp4:
-    """The fastest of those tried on an H200: for 1, 16 and 64 tokens of four layers, for 512 of one."""
+def four_bit_configuration(tokens: int, features: int, inner: int, *, is_int: bool) -> FourBit:
+    """The fastest of those tried on an H200 and an H100: for 1, 16 and 64 tokens of four layers, for 512 of one.
+
+    INT4 takes what NVFP4 does, but smaller tiles for many tokens: its sums of a chunk need registers of their own.
+    """
     chunks = inner // 128
     if tokens <= 8:
-        return Nvfp4(32, 8, _split(-(-features // 32), chunks, 32), 2, 3, 2)
+        return FourBit(32, 8, _split(-(-features // 32), chunks, 32), 2, 3, 2)
     if tokens <= 16:
-        return Nvfp4(32, 16, _split(-(-features // 32), chunks, 16), 1, 3, 1)
+        return FourBit(32, 16, _split(-(-features // 32), chunks, 16), 1, 3, 1)
     if tokens <= 64:
-        return Nvfp4(128, 64, _split_for(features, 128, inner, 264, most=8), 1, 3, 8)
-    return Nvfp4(256, 128, 1, 1, 3, 8)
+        return FourBit(128, 64, _split_for(features, 128, inner, 264, most=8), 1, 3, 8)
+    return FourBit(128 if is_int else 256, 128, 1, 1, 3, 8)
 
 
 def fp8_configuration(tokens: int, features: int, inner: int, *, by_row: bool, by_block: bool) -> Few | None:
-    """That of `fp8_linear_kernel`; None where another kernel is faster."""
+    """That of `eight_bit_linear_kernel`; None where another kernel is faster."""
     if by_block:
         few = tokens <= 16 or (tokens <= BLOCK_TOKENS and features < 8192)  # 64 tiles or fewer leave room to split
         wide = 16 if tokens <= 16 else 64
         return Few(64, wide, 128, _split_for(features, 64, inner, 264), 4, 4) if few else None
     if tokens <= 16:
-        return Few(64, 16, 256, _split_for(features, 64, inner, 128), 4, 4)
-    if by_row and tokens <= 64:
-        return Few(128, 64, 128, _split_for(features, 128, inner, 128), 4, 4)
+        return Few(64, 16, 256, _split_for(features, 64, inner, 264), 4, 4)
+    if tokens <= 64 and (
+        by_row or features >= 8192
+    ):  # H100: 0.85 to 0.89 times cuBLAS with fewer, by row 1.1 to 1.3
+        return Few(64, 64, 128, _split_for(features, 64, inner, 264), 5, 4)
     return None
 
 
+def fp8_much_work(tokens: int, features: int, inner: int) -> bool:
+    """Whether a product in FP8 of `FP8_MANY_TOKENS` or more is so large that our kernel is faster than torch's.
+
+    (H100: 1.05 to 1.18 times as fast as cuBLAS, 1.05 to 1.13 times as CUTLASS; with less work 0.96 to 1.03. With
+    inner dimensions of 4096 CUTLASS is faster.)
+    """
+    return inner > 4096 and tokens * features * inner >= 2**38
+
+
+def int8_configuration(tokens: int, features: int, inner: int) -> Few | None:
+    """That of `eight_bit_linear_kernel` for INT8, as for FP8 by row; None where the other kernel is faster."""
+    return fp8_configuration(tokens, features, inner, by_row=True, by_block=False)
+
+
+def int8_gemm_configuration(tokens: int, features: int) -> Gemm:
+    """That of `eight_bit_gemm_kernel` for INT8, as for FP8."""
+    return fp8_gemm_configuration(tokens, features, by_block=False)
+
+
 def fp8_gemm_configuration(tokens: int, features: int, *, by_block: bool) -> Gemm:
-    """That of `fp8_gemm_kernel`, for products that torch does not compute; its own are as fast or faster."""
+    """That of `eight_bit_gemm_kernel`, for products that torch does not compute, or computes more slowly."""
     if by_block:
         return Gemm(64, 128, 128, 8, 1, 4, 4, 2, False)
     if tokens * features <= 132 * 128 * 256:  # one tile a multiprocessor or less
-        return Gemm(128, 128, 128, 8, 1, 4, 8, 1, True)
-    return Gemm(128, 256, 128, 8, 2, 4, 8, 1, True)
+        return Gemm(128, 128, 128, 8, 1, 5, 8, 1, True)
+    return Gemm(128, 256, 128, 16 if features < 8192 else 8, 2, 4, 8, 1, True)
 
 
 def _split(tiles: int, chunks: int, longest: int) -> int:

@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtopt_kernels.constants import known
+from mtopt_kernels.four_bit import four_bit_product, nvfp4_fp8_product
 from mtopt_kernels.fp8 import fp8_product
+from mtopt_kernels.int8 import int8_product
 from mtopt_kernels.launch import dequantize, quantize
-from mtopt_kernels.nvfp4 import nvfp4_product, nvfp4_scaled_product
+from mtopt_kernels.nvfp4 import nvfp4_scaled_product
 
 
 def nvfp4_linear(
@@ -24,7 +26,41 @@ def nvfp4_linear(
     input_format: str,
 ) -> Tensor:
     """See `mtcore.backends.reference.linear`; the weight as `prepack_nvfp4` lays it out."""
-    return nvfp4_product(x, words, scale_bytes, scale_2, bias, features)
+    return four_bit_product(x, words, scale_bytes, scale_2, bias, features)
+
+
+def int4_linear(
+    x: Tensor,
+    words: Tensor,
+    scales: Tensor,
+    scale_2: None,
+    input_amax: None,
+    input_outer_amax: None,
+    bias: Tensor | None,
+    features: int,
+    format: str,
+    input_format: str,
+) -> Tensor:
+    """See `mtcore.backends.reference.linear`; the weight as `prepack_int4` lays it out."""
+    return four_bit_product(x, words, scales, None, bias, features)
+
+
+def nvfp4_fp8_linear(
+    x: Tensor,
+    words: Tensor,
+    scale_bytes: Tensor,
+    scale_2: Tensor,
+    input_amax: Tensor | None,
+    input_outer_amax: None,
+    bias: Tensor | None,
+    features: int,
+    format: str,
+    input_format: str,
+) -> Tensor:
+    """See `mtcore.backends.reference.linear`; the weight as `prepack_nvfp4` lays it out, inputs in e4m3. With many
+    tokens it is rounded once more (see `nvfp4_fp8_product`)."""
+    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
+    return nvfp4_fp8_product(codes, x_scale, words, scale_bytes, scale_2, bias, features, x.dtype)
 
 
 def nvfp4_scaled_linear(
@@ -60,6 +96,23 @@ def fp8_linear(
     codes, x_scale, _ = quantize(x, input_amax, None, input_format)
     by_block = known(format).fmt.block.rows > 1
     return fp8_product(codes, x_scale, qdata, scale, bias, x.dtype, by_block=by_block)
+
+
+def int8_linear(
+    x: Tensor,
+    qdata: Tensor,
+    scale: Tensor,
+    scale_2: None,
+    input_amax: Tensor | None,
+    input_outer_amax: None,
+    bias: Tensor | None,
+    features: int,
+    format: str,
+    input_format: str,
+) -> Tensor:
+    """See `mtcore.backends.reference.linear`; int8 for both factors."""
+    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
+    return int8_product(codes, x_scale, qdata, scale, bias, x.dtype)
 
 
 def dequantized_linear(

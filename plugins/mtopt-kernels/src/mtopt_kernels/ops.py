@@ -57,6 +57,9 @@ _HADAMARD = HADAMARD.implement(NAMESPACE, _statistic("hadamard"))
 _NVFP4_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_linear"), suffix="_nvfp4")
 _NVFP4_SCALED_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_scaled_linear"), suffix="_nvfp4_scaled")
 _FP8_LINEAR = LINEAR.implement(NAMESPACE, _product("fp8_linear"), suffix="_fp8")
+_NVFP4_FP8_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_fp8_linear"), suffix="_nvfp4_fp8")
+_INT4_LINEAR = LINEAR.implement(NAMESPACE, _product("int4_linear"), suffix="_int4")
+_INT8_LINEAR = LINEAR.implement(NAMESPACE, _product("int8_linear"), suffix="_int8")
 _DEQUANTIZED_LINEAR = LINEAR.implement(NAMESPACE, _product("dequantized_linear"), suffix="_dequantized")
 
 
@@ -113,6 +116,21 @@ def nvfp4_scaled_linear(*arguments: Any) -> Any:
 def fp8_linear(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linear`."""
     return _FP8_LINEAR(*arguments)
+
+
+def nvfp4_fp8_linear(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linear`; the weight as `mtopt_kernels.prepack` lays it out."""
+    return _NVFP4_FP8_LINEAR(*arguments)
+
+
+def int4_linear(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linear`; the weight as `mtopt_kernels.prepack` lays it out."""
+    return _INT4_LINEAR(*arguments)
+
+
+def int8_linear(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linear`."""
+    return _INT8_LINEAR(*arguments)
 
 
 def dequantized_linear(*arguments: Any) -> Any:

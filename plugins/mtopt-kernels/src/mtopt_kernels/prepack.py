@@ -12,7 +12,7 @@ CHUNK = 128
 """Columns that are decoded together: eight scale blocks."""
 TILE = 16
 """Rows that are decoded together: those of one product of a tensor core."""
-PLACES = (
+NVFP4_PLACES = (
     ((6, 0), (7, 0), (8, 0), (15, 0)),
     ((2, 0), (3, 0), (4, 0), (11, 0)),
     ((12, 1), (13, 1), (14, 1), (5, 0)),
@@ -20,10 +20,12 @@ PLACES = (
 )
 """Where the bits of four codes lie in a half word, lowest first, and which lie in the other half. A decoder brings
 each code to the places of the first with one shift or rotation, and one bit of the last with a second shift."""
+INT4_PLACES = tuple(tuple((4 * code + bit, 0) for bit in range(4)) for code in range(4))
+"""The same where a code is brought to the lowest places."""
 
 
 def prepack_nvfp4(qdata: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The words and scale bytes that `nvfp4_linear_kernel` reads, in the order in which tensor cores want a weight.
+    """The words and scale bytes that `four_bit_linear_kernel` reads, in the order in which tensor cores want them.
 
     Thread 4 g + t of a warp multiplies the columns 2 t, 2 t + 1, 2 t + 8 and 2 t + 9 of every block of 16 and the
     rows g and g + 8 of a tile, so these lie side by side.
@@ -46,22 +48,47 @@ def prepack_nvfp4(qdata: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         raise FormatError("a weight in nvfp4 has block scales that are NaN or negative; quantize finite weights")
     rows, half = qdata.shape
     chunks, tiles = half * 2 // CHUNK, -(-rows // TILE)
-    more = tiles * TILE - rows
-    codes = torch.stack((qdata & 15, qdata >> 4), dim=-1).view(rows, chunks, 8, 16)
-    codes = codes * (scale.float() != 0).view(rows, chunks, 8, 1)  # a scale of 0 has no byte; its block is 0
-    codes = F.pad(codes, (0, 0, 0, 0, 0, 0, 0, more))
+    known = (scale.float() != 0).view(rows, chunks, 8, 1)  # a scale of 0 has no byte; its block is 0
+    # [tile, lower row, g, chunk, 8 bytes] -> [chunk, tile, g, lower row, 8 bytes]
+    bytes_ = F.pad(_scale_bytes(scale), (0, 0, 0, tiles * TILE - rows))
+    bytes_ = bytes_.view(tiles, 2, 8, chunks, 8).permute(3, 0, 2, 1, 4).contiguous()
+    return _words(_codes(qdata) * known, NVFP4_PLACES), bytes_.view(torch.int32).view(chunks, tiles, 8, 4)
+
+
+def prepack_int4(qdata: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The words and scales of a weight in INT4 with one scale for 128 columns.
+
+    Args:
+        qdata: uint8 [rows, cols / 2], two codes a byte; cols is a multiple of 128.
+        scale: fp32 [rows, cols / 128].
+
+    Returns:
+        int32 as `prepack_nvfp4` lays them out, where a group of 16 columns takes the place of a scale block and a
+        code is 8 more than its value; and fp32 [chunks, 16 tiles]. Rows are filled up with scales of zero.
+    """
+    filled = F.pad(scale, (0, 0, 0, -qdata.shape[0] % TILE))
+    return _words(_codes(qdata) ^ 8, INT4_PLACES), filled.t().contiguous()
+
+
+def _codes(qdata: Tensor) -> Tensor:
+    """uint8 [rows, chunks, 8, 16], a code each."""
+    return torch.stack((qdata & 15, qdata >> 4), dim=-1).view(qdata.shape[0], -1, 8, 16)
+
+
+def _words(codes: Tensor, places: tuple[tuple[tuple[int, int], ...], ...]) -> Tensor:
+    """int32 [chunks, tiles, 2, 8, 4, 4] of codes [rows, chunks, 8, 16]; rows are filled up with zeros."""
+    rows, chunks = codes.shape[:2]
+    tiles = -(-rows // TILE)
+    codes = F.pad(codes, (0, 0, 0, 0, 0, 0, 0, tiles * TILE - rows))
     # [tile, lower row, g, chunk, i, place, h, t, side] -> [chunk, tile, lower row, g, t, h, i, place, side]
     codes = codes.view(tiles, 2, 8, chunks, 2, 4, 2, 4, 2).permute(3, 0, 1, 2, 7, 6, 4, 5, 8)
-    words = torch.zeros(codes.shape[:-2], dtype=torch.int64, device=qdata.device)
-    for place, bits in enumerate(PLACES):
+    words = torch.zeros(codes.shape[:-2], dtype=torch.int64, device=codes.device)
+    for place, bits in enumerate(places):
         for side in range(2):
             code = codes[..., place, side].to(torch.int64)
             for bit, (at, other) in enumerate(bits):
                 words |= ((code >> bit) & 1) << (at + 16 * (side ^ other))
-    shaped = _as_int32(words).reshape(chunks, tiles, 2, 8, 4, 4)
-    # [tile, lower row, g, chunk, 8 bytes] -> [chunk, tile, g, lower row, 8 bytes]
-    bytes_ = F.pad(_scale_bytes(scale), (0, 0, 0, more)).view(tiles, 2, 8, chunks, 8).permute(3, 0, 2, 1, 4)
-    return shaped, bytes_.contiguous().view(torch.int32).view(chunks, tiles, 8, 4)
+    return _as_int32(words).reshape(chunks, tiles, 2, 8, 4, 4)
 
 
 def _scale_bytes(scale: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LONGEST_INNER = 2**17
+"""Columns whose products of codes, 2^14 at most, add up to 2^31, the first sum that int32 cannot hold."""
+
 
 def cdiv(a: int, b: int) -> int:
     """a / b, rounded up.

@@ -8,11 +8,12 @@ from importlib.util import find_spec
 import torch
 
 from mtcore.backends import KernelSpec, Use
-from mtcore.formats import PER_ROW, PER_TENSOR, WHOLE, FloatElement
-from mtcore.formats.catalog import FP8, FP8_ROW, FP8_RUN, FP8_TILE, NVFP4
+from mtcore.formats import FP32, PER_ROW, PER_TENSOR, WHOLE, FloatElement, IntElement, TensorFormat
+from mtcore.formats.catalog import FP8, FP8_ROW, FP8_RUN, FP8_TILE, NVFP4, NVFP4_FP8
 from mtopt_kernels import ops
 from mtopt_kernels.constants import refusal
-from mtopt_kernels.prepack import CHUNK, prepack_nvfp4
+from mtopt_kernels.prepack import CHUNK, prepack_int4, prepack_nvfp4
+from mtopt_kernels.sizes import LONGEST_INNER
 
 OLDEST = (8, 0)
 """The compute capability from which on Triton 3.6 is made for NVIDIA's GPUs."""
@@ -43,13 +44,16 @@ def statistics_specs() -> Iterator[KernelSpec]:
 
 def linear_specs() -> Iterator[KernelSpec]:
     """Products with stored weights."""
-    yield KernelSpec(
-        "triton.nvfp4_linear", "linear", on_gpu(refuses_nvfp4_linear), ops.nvfp4_linear, 20, prepack_nvfp4
+    products = (
+        ("nvfp4_linear", refuses_nvfp4_linear, ops.nvfp4_linear, prepack_nvfp4),
+        ("nvfp4_scaled_linear", refuses_nvfp4_scaled_linear, ops.nvfp4_scaled_linear, None),
+        ("nvfp4_fp8_linear", refuses_nvfp4_fp8_linear, ops.nvfp4_fp8_linear, prepack_nvfp4),
+        ("int4_linear", refuses_int4_linear, ops.int4_linear, prepack_int4),
+        ("fp8_linear", refuses_fp8_linear, ops.fp8_linear, None),
+        ("int8_linear", refuses_int8_linear, ops.int8_linear, None),
     )
-    yield KernelSpec(
-        "triton.nvfp4_scaled_linear", "linear", on_gpu(refuses_nvfp4_scaled_linear), ops.nvfp4_scaled_linear, 20
-    )
-    yield KernelSpec("triton.fp8_linear", "linear", on_gpu(refuses_fp8_linear), ops.fp8_linear, 20)
+    for name, refuses, run, prepare in products:
+        yield KernelSpec(f"triton.{name}", "linear", on_gpu(refuses), run, 20, prepare)
     yield KernelSpec(
         "triton.dequantized_linear", "linear", on_gpu(refuses_dequantized_linear), ops.dequantized_linear, 10
     )
@@ -113,11 +117,43 @@ def refuses_nvfp4_linear(use: Use) -> str | None:
     """What is wrong for words of NVFP4 and 16-bit activations."""
     if use.format != NVFP4 or use.input_format is not None:
         return "multiplies nvfp4 weights with unquantized inputs"
+    return refuses_words(use)
+
+
+def refuses_nvfp4_fp8_linear(use: Use) -> str | None:
+    """What is wrong for words of NVFP4 whose codes times scales fit into FP8, and FP8 activations."""
+    if use.format != NVFP4_FP8 or use.input_format != FP8:
+        return "multiplies nvfp4_fp8 weights with fp8"
+    return refuses_words(use)
+
+
+def refuses_int4_linear(use: Use) -> str | None:
+    """What is wrong for words of INT4 and 16-bit activations."""
+    by_chunk = use.format.block.rows == 1 and use.format.block.cols == CHUNK
+    if not _is_integer(use.format, 4) or not by_chunk or use.input_format is not None:
+        return f"multiplies int4 weights in blocks of 1x{CHUNK} with unquantized inputs"
+    return refuses_words(use)
+
+
+def refuses_words(use: Use) -> str | None:
+    """What is wrong with sizes or a card for weights that are laid out in words."""
     if use.shape is not None and use.shape[1] % CHUNK:
         return f"needs in features that are a multiple of {CHUNK}, not {use.shape[1]}"
+    return refuses_before_sm_90(use)
+
+
+def refuses_before_sm_90(use: Use) -> str | None:
+    """What is wrong with a card for tensor cores that groups of warps feed, and for kernels that start early."""
     if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (9, 0):
         return "needs sm_90"
     return None
+
+
+def _is_integer(fmt: TensorFormat, bits: int) -> bool:
+    """Whether a format has whole numbers of so many bits and fp32 scales."""
+    element = fmt.element
+    whole = isinstance(element, IntElement) and element.bits == bits and not element.fraction_bits
+    return whole and refusal(fmt) is None and fmt.outer is None and fmt.inner.element == FP32
 
 
 def refuses_nvfp4_scaled_linear(use: Use) -> str | None:
@@ -136,9 +172,17 @@ def refuses_fp8_linear(use: Use) -> str | None:
     by_block = (use.format, use.input_format) == (FP8_TILE, FP8_RUN)
     if not by_block and (use.format not in (FP8, FP8_ROW) or use.input_format not in (FP8, FP8_ROW)):
         return "multiplies fp8 or fp8_row with fp8 or fp8_row, or fp8_128x128 with fp8_1x128"
-    if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (9, 0):
-        return "needs sm_90"
-    return None
+    return refuses_before_sm_90(use)
+
+
+def refuses_int8_linear(use: Use) -> str | None:
+    """What is wrong for two factors in INT8."""
+    factors = (use.format, use.input_format)
+    if any(f is None or not _is_integer(f, 8) or f.block not in (PER_ROW, PER_TENSOR) for f in factors):
+        return "multiplies int8 weights with int8 inputs, by tensor or by row"
+    if use.shape is not None and use.shape[1] >= LONGEST_INNER:
+        return f"adds up fewer than {LONGEST_INNER} columns in int32, not {use.shape[1]}"
+    return refuses_before_sm_90(use)
 
 
 def refuses_dequantized_linear(use: Use) -> str | None:

@@ -7,13 +7,26 @@ import torch
 
 from mtcore.backends import format_key, reference
 from mtcore.errors import FormatError
-from mtcore.formats.catalog import FP8, FP8_ROW, FP8_RUN, FP8_TILE, NVFP4
-from mtopt_kernels import configurations, fp8, linear, nvfp4
-from mtopt_kernels.configurations import Few, Gemm, Nvfp4
+from mtcore.formats import builtin_formats
+from mtcore.formats.catalog import (
+    FP8,
+    FP8_ROW,
+    FP8_RUN,
+    FP8_TILE,
+    INT4_B128,
+    INT8_ROW,
+    INT8_ROW_FULL,
+    INT8_TENSOR,
+    NVFP4,
+    NVFP4_FP8,
+)  # fmt: skip
+from mtopt_kernels import configurations, eight_bit, four_bit, fp8, int8, linear
+from mtopt_kernels.configurations import Few, FourBit, Gemm
 from mtopt_kernels.parts import COUNTERS, counters
-from mtopt_kernels.prepack import prepack_nvfp4
+from mtopt_kernels.prepack import prepack_int4, prepack_nvfp4
 
 NVFP4_KEY = format_key(NVFP4)
+FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
 
 
 def relative(actual, expected):
@@ -31,14 +44,14 @@ def test_prepacking_and_unpacking_give_the_weight():
     expected = reference.dequantize(qdata, scale, scale_2, 256, torch.float32, NVFP4_KEY)
     # code · scale is exact; one product with the outer scale instead of two: 1 unit in the last place of fp32
     torch.testing.assert_close(
-        nvfp4.nvfp4_unpack(words, scale_bytes, scale_2, 70, torch.float32), expected, rtol=2**-23, atol=0
+        four_bit.four_bit_unpack(words, scale_bytes, scale_2, 70, torch.float32), expected, rtol=2**-23, atol=0
     )
 
 
 def test_a_block_whose_scale_is_zero_is_zero_whatever_its_codes_are():
     qdata, scale, scale_2 = stored_nvfp4(16, 128)
     scale = scale.view(torch.uint8).index_fill(1, torch.tensor([3]), 0).view(scale.dtype)
-    unpacked = nvfp4.nvfp4_unpack(*prepack_nvfp4(qdata, scale), scale_2, 16, torch.float32)
+    unpacked = four_bit.four_bit_unpack(*prepack_nvfp4(qdata, scale), scale_2, 16, torch.float32)
     expected = reference.dequantize(qdata, scale, scale_2, 128, torch.float32, NVFP4_KEY)
     torch.testing.assert_close(unpacked, expected, rtol=2**-23, atol=0)
 
@@ -55,7 +68,8 @@ def test_a_weight_that_was_not_finite_is_refused():
 @pytest.mark.parametrize(("split", "step"), [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2)])
 @pytest.mark.parametrize(("tokens", "with_bias"), [(1, False), (5, True), (17, False)])
 def test_nvfp4_weights_times_16_bit_inputs(monkeypatch, split, step, warps, tokens, with_bias):
-    monkeypatch.setattr(nvfp4, "nvfp4_configuration", lambda *sizes: Nvfp4(64, 16, split, step, 3, warps))
+    how = FourBit(64, 16, split, step, 3, warps)
+    monkeypatch.setattr(four_bit, "four_bit_configuration", lambda *sizes, is_int: how)
     rows, cols = 70, 384
     qdata, scale, scale_2 = stored_nvfp4(rows, cols)
     x, bias = torch.randn(tokens, cols).bfloat16(), torch.randn(rows) if with_bias else None
@@ -66,6 +80,67 @@ def test_nvfp4_weights_times_16_bit_inputs(monkeypatch, split, step, warps, toke
     # truncates: 2^-7).
     assert relative(y, expected) <= 2**-7 + 384 * 2**-24
     assert int(counters(x.device).abs().sum()) == 0
+
+
+@pytest.mark.parametrize("name", ["int4_b128", "int4_b128_full"])
+def test_prepacked_int4_weights_unpack_to_their_values(name):
+    key = format_key(FORMATS[name])
+    qdata, scale, _ = reference.quantize(torch.randn(70, 256), None, None, key)
+    assert set((qdata & 15).unique().tolist()) >= set(range(16)) - {8}, "every code, of both signs"
+    expected = reference.dequantize(qdata, scale, None, 256, torch.float32, key)
+    assert torch.equal(four_bit.four_bit_unpack(*prepack_int4(qdata, scale), None, 70, torch.float32), expected)
+
+
+@pytest.mark.parametrize(("split", "step"), [(1, 1), (3, 1), (1, 2)])
+@pytest.mark.parametrize(("tokens", "with_bias"), [(1, False), (5, True), (17, False)])
+def test_int4_weights_times_16_bit_inputs(monkeypatch, split, step, tokens, with_bias):
+    how = FourBit(64, 16, split, step, 3, 2)
+    monkeypatch.setattr(four_bit, "four_bit_configuration", lambda *sizes, is_int: how)
+    rows, cols, key = 70, 384, format_key(INT4_B128)
+    qdata, scale, _ = reference.quantize(torch.randn(rows, cols), None, None, key)
+    x, bias = torch.randn(tokens, cols).bfloat16(), torch.randn(rows) if with_bias else None
+    y = linear.int4_linear(x, *prepack_int4(qdata, scale), None, None, None, bias, rows, key, "")
+    weight = reference.dequantize(qdata, scale, None, cols, torch.float32, key)
+    expected = x.double() @ weight.double().T + (0 if bias is None else bias.double())
+    assert relative(y, expected) <= 2**-7 + 384 * 2**-24
+    assert int(counters(x.device).abs().sum()) == 0
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2**-7 + 256 * 2**-24), (torch.float16, 2**-3)])
+def test_nvfp4_weights_times_fp8_inputs(dtype, bound):
+    key, input_key = format_key(NVFP4_FP8), format_key(FP8)
+    qdata, scale, scale_2 = reference.quantize(torch.randn(48, 256), None, None, key)
+    x, bias = torch.randn(5, 256).to(dtype), torch.randn(48).to(dtype)
+    packed = (*prepack_nvfp4(qdata, scale), scale_2)
+    y = linear.nvfp4_fp8_linear(x, *packed, torch.full((1, 1), 3.0), None, bias, 48, key, input_key)
+    seen = reference.fake_quantize(x.float(), torch.full((1, 1), 3.0), None, input_key).double()
+    values = reference.dequantize(qdata, scale, scale_2, 256, torch.float32, key).double()
+    # In bf16 the few tokens' product is exact up to its rounding. In fp16 weights are rounded to e4m3, here by the
+    # interpreter, by one unit in its last place at most: 2^-3.
+    assert relative(y, seen @ values.T + bias.double()) <= bound
+
+
+@pytest.mark.parametrize("split", [1, 3])
+@pytest.mark.parametrize(
+    ("weight_format", "input_format"), [(INT8_ROW, INT8_ROW_FULL), (INT8_ROW, INT8_TENSOR), (INT8_TENSOR, INT8_ROW)]
+)
+def test_int8_weights_times_few_int8_tokens(monkeypatch, split, weight_format, input_format):
+    monkeypatch.setattr(int8, "int8_configuration", lambda *sizes: Few(64, 16, 64, split, 3, 4))
+    checked_product(weight_format, input_format, 70, 200, 5, True)
+
+
+def test_int8_weights_times_many_int8_tokens(monkeypatch):
+    monkeypatch.setattr(int8, "int8_configuration", lambda *sizes: None)
+    how = Gemm(64, 64, 128, 2, 2, 2, 4, 1, False)
+    monkeypatch.setattr(int8, "int8_gemm_configuration", lambda *sizes: how)
+    checked_product(INT8_ROW, INT8_ROW_FULL, 208, 272, 150, True, torch.float16)
+
+
+def test_the_largest_int8_codes_add_up_without_overflow():
+    codes = torch.full((1, 3000), -128, dtype=torch.int8)
+    one = torch.ones(1, 1)
+    y = int8.int8_product(codes, one, codes, one, None, torch.float32)
+    assert float(y) == 3000 * 2**14
 
 
 @pytest.mark.parametrize("split", [1, 3])
@@ -87,7 +162,8 @@ def checked_product(weight_format, input_format, features, inner, tokens, with_b
     bias = torch.randn(features).bfloat16() if with_bias else None
     key, input_key = format_key(weight_format), format_key(input_format)
     qdata, scale, _ = reference.quantize(weight, None, None, key)
-    y = linear.fp8_linear(x, qdata, scale, None, None, None, bias, features, key, input_key)
+    product = linear.int8_linear if qdata.dtype == torch.int8 else linear.fp8_linear
+    y = product(x, qdata, scale, None, None, None, bias, features, key, input_key)
     seen = reference.fake_quantize(x.float(), None, None, input_key).double()
     values = reference.dequantize(qdata, scale, None, inner, torch.float32, key).double()
     expected = seen @ values.T + (0 if bias is None else bias.double())
@@ -109,7 +185,7 @@ def test_fp8_weights_times_many_tokens(monkeypatch, parts, weight_format, input_
     how = Gemm(64, 64, 128, 2, parts, 2, 4, 1, False)
     monkeypatch.setattr(fp8, "fp8_configuration", lambda *sizes, by_row, by_block: None)
     monkeypatch.setattr(fp8, "fp8_gemm_configuration", lambda *sizes, by_block: how)
-    monkeypatch.setattr(fp8, "processors", lambda device: 2)  # so that each program computes several tiles
+    monkeypatch.setattr(eight_bit, "processors", lambda device: 2)  # so that each program computes several tiles
     checked_product(weight_format, input_format, 208, 272, 150, parts == 2, torch.float16)
 
 
@@ -138,7 +214,7 @@ def test_no_tokens_give_an_empty_result():
 @pytest.mark.parametrize("tokens", [1, 16, 17, 64, 65, 4096])
 @pytest.mark.parametrize(("features", "inner"), [(16, 16), (4096, 4096), (28672, 8192), (4096, 14336)])
 def test_no_configuration_needs_more_counters_than_there_are(tokens, features, inner, by_row, by_block):
-    how = configurations.nvfp4_configuration(tokens, features, inner)
+    how = configurations.four_bit_configuration(tokens, features, inner, is_int=by_block)
     assert how.split == 1 or -(-features // how.high) * -(-tokens // how.wide) <= COUNTERS
     few = configurations.fp8_configuration(tokens, features, inner, by_row=by_row, by_block=by_block)
     assert few is None or -(-features // few[0]) * -(-tokens // few[1]) <= COUNTERS

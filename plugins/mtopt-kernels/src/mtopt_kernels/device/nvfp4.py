@@ -1,7 +1,4 @@
-"""NVFP4 weights on the GPU: from prepacked words to bf16 in the registers of the thread that multiplies them.
-
-How the words are laid out for that is said at `mtopt_kernels.prepack`.
-"""
+"""NVFP4 weights on the GPU: from prepacked words to bf16 in the registers of the thread that multiplies them."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import triton
 import triton.language as tl
 
 from mtopt_kernels.device.element import INTERPRETED, from_bits
+from mtopt_kernels.device.four_bit import arranged, words_of
 
 LIFT = tl.constexpr(2.0**14)
 """What decoded weights lack: they are 2^-14 too small, so that a scale is decoded by an `or`."""
@@ -54,8 +52,7 @@ CONSTRAINTS = tl.constexpr(",".join(["=r"] * 8 + ["r"] * 6))
 @triton.jit
 def decode_slowly(words, low, high, CODE: tl.constexpr):
     """One of `decode_words`' results in fp32, by operations that the interpreter knows."""
-    first, second = tl.split(tl.reshape(words, (words.shape[0], 8, 4, 2, 2)))
-    word = first if CODE < 4 else second
+    word = words_of(words, CODE)
     if CODE % 4 == 0:
         moved = word & -0x7E3F7E40  # 0x81C081C0
     elif CODE % 4 == 1:
@@ -90,7 +87,7 @@ def decode_words(words, low, high):
 
 
 @triton.jit
-def decode_tile(upper, lower, scales, TILES: tl.constexpr):
+def decode_nvfp4_tile(upper, lower, scales, TILES: tl.constexpr):
     """The weights of TILES tiles and a chunk, [16 TILES, 128], each 2^-14 too small; bf16, interpreted fp32.
 
     Args:
@@ -102,10 +99,4 @@ def decode_tile(upper, lower, scales, TILES: tl.constexpr):
     high_0, high_1 = tl.split(high)
     a0, a1, a2, a3, a4, a5, a6, a7 = decode_words(upper, low_0[:, :, None, None], high_0[:, :, None, None])
     b0, b1, b2, b3, b4, b5, b6, b7 = decode_words(lower, low_1[:, :, None, None], high_1[:, :, None, None])
-    c0, c4, c2, c6 = tl.join(a0, b0), tl.join(a4, b4), tl.join(a2, b2), tl.join(a6, b6)
-    c1, c5, c3, c7 = tl.join(a1, b1), tl.join(a5, b5), tl.join(a3, b3), tl.join(a7, b7)
-    even = tl.join(tl.join(c0, c4), tl.join(c2, c6))
-    odd = tl.join(tl.join(c1, c5), tl.join(c3, c7))
-    # [tile, g, t, h, side, lower row, block's bits 2, 1, 0]
-    joined = tl.reshape(tl.join(even, odd), (TILES, 8, 4, 2, 2, 2, 2, 2, 2))
-    return tl.reshape(tl.permute(joined, (0, 5, 1, 6, 7, 8, 3, 2, 4)), (TILES * 16, 128))
+    return arranged(a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7, TILES)

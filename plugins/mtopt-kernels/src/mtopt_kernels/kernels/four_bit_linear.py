@@ -1,4 +1,4 @@
-"""NVFP4 weights times 16-bit activations, on tensor cores that know no 4-bit floats.
+"""Weights in NVFP4 or INT4 times 16-bit activations, on tensor cores that know no such numbers.
 
 The weight is the left operand, in registers: a thread reads the words of what it multiplies and decodes them there.
 """
@@ -10,8 +10,9 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from mtopt_kernels.device.element import INTERPRETED
+from mtopt_kernels.device.int4 import decode_int4_tile
 from mtopt_kernels.device.mask import where_both
-from mtopt_kernels.device.nvfp4 import LIFT, decode_tile
+from mtopt_kernels.device.nvfp4 import LIFT, decode_nvfp4_tile
 from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
 
 
@@ -26,7 +27,7 @@ def word_places(first_tile, TILES: tl.constexpr):
 
 
 @triton.jit
-def nvfp4_linear_kernel(
+def four_bit_linear_kernel(
     x_ptr,
     words_ptr,
     scales_ptr,
@@ -45,6 +46,7 @@ def nvfp4_linear_kernel(
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
     SPLIT: tl.constexpr,
+    INT: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     STEP: tl.constexpr,
     STAGES: tl.constexpr,
@@ -52,7 +54,8 @@ def nvfp4_linear_kernel(
 ):
     """out [tokens, features] = x [tokens, 128 · chunks] times the weight, by tiles of HIGH features x WIDE tokens.
 
-    Each of SPLIT programs takes `share` steps of STEP chunks of a tile.
+    The weight is INT, INT4 with one fp32 scale for 128 columns, which multiplies their sum, or else NVFP4. Each of
+    SPLIT programs takes `share` steps of STEP chunks of a tile.
     """
     TILES: tl.constexpr = HIGH // 16
     pid = tl.program_id(0)
@@ -64,7 +67,7 @@ def nvfp4_linear_kernel(
     there = (first * TILES + tl.arange(0, TILES) < row_tiles)[:, None, None]
     word, scale = word_places(first * TILES, TILES)
     words_ptr += word
-    scales_ptr += scale
+    scale_row = first * HIGH + tl.arange(0, HIGH)
     x_ptrs = x_ptr + token.to(tl.int64)[None, :] * x_stride + tl.arange(0, 128)[:, None]
     acc = tl.zeros((HIGH, WIDE), tl.float32)
     if EARLY and not INTERPRETED:
@@ -77,37 +80,49 @@ def nvfp4_linear_kernel(
             row = chunk * row_tiles
             upper = tl.load(words_ptr + row * 256, mask=alive[:, :, :, None], other=0)
             lower = tl.load(words_ptr + row * 256 + 128, mask=alive[:, :, :, None], other=0)
-            scales = tl.load(scales_ptr + row * 32, mask=alive, other=0)
             x = tl.load(x_ptrs + chunk * 128, mask=where_both(here[None, :], chunk < chunks), other=0.0)
-            weight = decode_tile(upper, lower, scales, TILES)
             if INTERPRETED:
                 x = x.to(tl.float32)
-            acc = tl.dot(weight, x, acc)
-    times = tl.load(scale_2_ptr) * LIFT
+            if INT:
+                in_chunk = where_both(scale_row < row_tiles * 16, chunk < chunks)
+                scales = tl.load(scales_ptr + row * 16 + scale_row, mask=in_chunk, other=0.0)
+                acc += tl.dot(decode_int4_tile(upper, lower, TILES), x) * scales[:, None]
+            else:
+                scales = tl.load(scales_ptr + scale + row * 32, mask=alive, other=0)
+                acc = tl.dot(decode_nvfp4_tile(upper, lower, scales, TILES), x, acc)
     feature = first * HIGH + tl.arange(0, HIGH)
-    if SPLIT == 1:
-        write_tile(acc * times, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)
-    else:
-        if last_of(acc, partial_ptr, count_ptr, tile, part, SPLIT, HIGH, WIDE):
-            total = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
-            write_tile(total * times, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)
+    writes = True
+    if SPLIT > 1:
+        writes = last_of(acc, partial_ptr, count_ptr, tile, part, SPLIT, HIGH, WIDE)
+        if writes:
+            acc = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
+    if writes:
+        if not INT:
+            acc *= tl.load(scale_2_ptr) * LIFT
+        write_tile(acc, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)
 
 
 @triton.jit
-def nvfp4_unpack_kernel(
-    words_ptr, scales_ptr, scale_2_ptr, out_ptr, features, chunks, row_tiles, TILES: tl.constexpr
+def four_bit_unpack_kernel(
+    words_ptr, scales_ptr, scale_2_ptr, out_ptr, features, chunks, row_tiles, INT: tl.constexpr, TILES: tl.constexpr
 ):
-    """The weight [features, 128 · chunks] that words stand for, each value rounded once."""
+    """The weight [features, 128 · chunks] that words stand for, each value rounded once; of NVFP4 without an outer
+    scale, codes times their block scales."""
     pid = tl.program_id(0)
     chunk = pid % chunks
     first = (pid // chunks) * TILES
     there = (first + tl.arange(0, TILES) < row_tiles)[:, None, None]
     word, scale = word_places(first, TILES)
     row = chunk * row_tiles
+    feature = first * 16 + tl.arange(0, TILES * 16)
     upper = tl.load(words_ptr + row * 256 + word, mask=there[:, :, :, None], other=0)
     lower = tl.load(words_ptr + row * 256 + 128 + word, mask=there[:, :, :, None], other=0)
-    scales = tl.load(scales_ptr + row * 32 + scale, mask=there, other=0)
-    value = decode_tile(upper, lower, scales, TILES).to(tl.float32) * (tl.load(scale_2_ptr) * LIFT)
-    feature = first * 16 + tl.arange(0, TILES * 16)
+    if INT:
+        scales = tl.load(scales_ptr + row * 16 + feature, mask=feature < row_tiles * 16, other=0.0)
+        value = decode_int4_tile(upper, lower, TILES).to(tl.float32) * scales[:, None]
+    else:
+        scales = tl.load(scales_ptr + row * 32 + scale, mask=there, other=0)
+        value = decode_nvfp4_tile(upper, lower, scales, TILES).to(tl.float32)
+        value *= LIFT if scale_2_ptr is None else tl.load(scale_2_ptr) * LIFT
     places = feature.to(tl.int64)[:, None] * (chunks * 128) + chunk * 128 + tl.arange(0, 128)[None, :]
     tl.store(out_ptr + places, value.to(out_ptr.dtype.element_ty), mask=(feature < features)[:, None])

@@ -1,4 +1,4 @@
-"""FP8 activations times FP8 weights for many tokens: a product that is bound by the tensor cores."""
+"""Activations times weights, both in 8 bits, for many tokens: a product that is bound by the tensor cores."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def one_tile(
     WIDE: tl.constexpr,
     DEEP: tl.constexpr,
     GROUP: tl.constexpr,
+    INT: tl.constexpr,
     BY_TOKEN: tl.constexpr,
     BY_FEATURE: tl.constexpr,
     BY_BLOCK: tl.constexpr,
@@ -42,22 +43,23 @@ def one_tile(
     PARTS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """What `fp8_gemm_kernel` does for the tile of this number."""
+    """What `eight_bit_gemm_kernel` does for the tile of this number."""
     token_tile, feature_tile = tile_of(number, tl.cdiv(tokens, HIGH), tl.cdiv(features, WIDE), GROUP)
     first_token, first_feature = token_tile * HIGH, feature_tile * WIDE
     token = first_token + tl.arange(0, HIGH)
-    acc = tl.zeros((HIGH, WIDE), tl.float32)
+    acc = tl.zeros((HIGH, WIDE), tl.int32 if INT else tl.float32)
     for step in tl.range(0, steps, num_stages=STAGES):
         a = x.load([first_token, step * DEEP])
         b = weight.load([first_feature, step * DEEP])
-        if INTERPRETED:  # it multiplies no bytes
+        if INTERPRETED and not INT:  # it multiplies no floats of a byte
             a, b = a.to(tl.float32), b.to(tl.float32)
         if BY_BLOCK:
             by_token = tl.load(x_scale_ptr + token * steps + step, mask=token < tokens, other=0.0)
             times = by_token * tl.load(scale_ptr + (first_feature // 128) * steps + step)
             acc += tl.dot(a, b.T) * times[:, None]
         else:
-            acc = tl.dot(a, b.T, acc)
+            acc = tl.dot(a, b.T, acc, out_dtype=tl.int32 if INT else tl.float32)
+    acc = acc.to(tl.float32)
     feature = first_feature + tl.arange(0, WIDE)
     if not BY_BLOCK:
         if BY_FEATURE:
@@ -79,7 +81,7 @@ def one_tile(
 
 
 @triton.jit
-def fp8_gemm_kernel(
+def eight_bit_gemm_kernel(
     x,
     weight,
     out,
@@ -94,6 +96,7 @@ def fp8_gemm_kernel(
     WIDE: tl.constexpr,
     DEEP: tl.constexpr,
     GROUP: tl.constexpr,
+    INT: tl.constexpr,
     BY_TOKEN: tl.constexpr,
     BY_FEATURE: tl.constexpr,
     BY_BLOCK: tl.constexpr,
@@ -104,14 +107,14 @@ def fp8_gemm_kernel(
 ):
     """out [tokens, features] = x [tokens, inner] · weight [features, inner]ᵀ, in tiles of HIGH x WIDE.
 
-    x, weight and out are tensor descriptors, which the copy engine reads and writes; inner is `steps` steps of DEEP
-    columns. Every program computes several tiles. Tensor cores add up; with scales BY_BLOCK of 1x128 and 128x128
-    (WIDE and DEEP are 128 at most), over DEEP columns, and fp32 the rest. A tile is written in PARTS parts, so that
-    its copy in shared memory is small.
+    x and weight are INT, int8, or else e4m3. They and out are tensor descriptors, which the copy engine reads and
+    writes; inner is `steps` steps of DEEP columns. Every program computes several tiles. Tensor cores add up; with
+    scales BY_BLOCK of 1x128 and 128x128 (WIDE and DEEP are 128 at most), over DEEP columns, and fp32 the rest. A
+    tile is written in PARTS parts, so that its copy in shared memory is small.
     """
     tiles = tl.cdiv(tokens, HIGH) * tl.cdiv(features, WIDE)
     for number in tl.range(tl.program_id(0), tiles, programs, flatten=FLATTEN):
         one_tile(
             number, x, weight, out, x_scale_ptr, scale_ptr, bias_ptr, tokens, features, steps, HIGH, WIDE, DEEP,
-            GROUP, BY_TOKEN, BY_FEATURE, BY_BLOCK, HAS_BIAS, PARTS, STAGES,
+            GROUP, INT, BY_TOKEN, BY_FEATURE, BY_BLOCK, HAS_BIAS, PARTS, STAGES,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""FP8 weights times FP8 activations for few tokens: a product that is bound by reading the weight."""
+"""Weights times activations, both in 8 bits, for few tokens: a product that is bound by reading the weight."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def scaled(
 
 
 @triton.jit
-def fp8_linear_kernel(
+def eight_bit_linear_kernel(
     x_ptr,
     x_scale_ptr,
     weight_ptr,
@@ -46,6 +46,7 @@ def fp8_linear_kernel(
     WIDE: tl.constexpr,
     DEEP: tl.constexpr,
     SPLIT: tl.constexpr,
+    INT: tl.constexpr,
     BY_TOKEN: tl.constexpr,
     BY_FEATURE: tl.constexpr,
     BY_BLOCK: tl.constexpr,
@@ -53,11 +54,12 @@ def fp8_linear_kernel(
     STAGES: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    """out [tokens, features] = x [tokens, inner] · weight [features, inner]ᵀ, both e4m3 and contiguous.
+    """out [tokens, features] = x [tokens, inner] · weight [features, inner]ᵀ, contiguous: INT, int8, or else e4m3.
 
     The weight is the left operand, so that few tokens fill the narrow side of the tensor cores' tiles. Products are
-    exact in fp32 and added up by the tensor cores. With scales BY_BLOCK of 1x128 and 128x128, they add up 128
-    columns, DEEP, and fp32 the rest; HIGH divides 128. Each of SPLIT programs takes `share` steps of DEEP columns.
+    exact and added up by the tensor cores, in int32 or fp32. With scales BY_BLOCK of 1x128 and 128x128, they add up
+    128 columns, DEEP, and fp32 the rest; HIGH divides 128. Each of SPLIT programs takes `share` steps of DEEP
+    columns.
     """
     pid = tl.program_id(0)
     part = pid % SPLIT
@@ -68,7 +70,7 @@ def fp8_linear_kernel(
     column = tl.arange(0, DEEP)
     w_ptrs = weight_ptr + feature.to(tl.int64)[:, None] * inner + column[None, :]
     x_ptrs = x_ptr + token.to(tl.int64)[None, :] * inner + column[:, None]
-    acc = tl.zeros((HIGH, WIDE), tl.float32)
+    acc = tl.zeros((HIGH, WIDE), tl.int32 if INT else tl.float32)
     if EARLY and not INTERPRETED:
         gdc_wait()
         gdc_launch_dependents()
@@ -77,7 +79,7 @@ def fp8_linear_kernel(
         inside = step * DEEP + column < inner
         weight = tl.load(w_ptrs + step * DEEP, mask=there[:, None] & inside[None, :], other=0.0)
         x = tl.load(x_ptrs + step * DEEP, mask=inside[:, None] & here[None, :], other=0.0)
-        if INTERPRETED:  # it multiplies no bytes
+        if INTERPRETED and not INT:  # it multiplies no floats of a byte
             weight, x = weight.to(tl.float32), x.to(tl.float32)
         if BY_BLOCK:
             steps = tl.cdiv(inner, DEEP)
@@ -86,7 +88,8 @@ def fp8_linear_kernel(
             by_both = by_token * tl.load(scale_ptr + block, mask=step < steps, other=0.0)
             acc += tl.dot(weight, x) * by_both[None, :]
         else:
-            acc = tl.dot(weight, x, acc)
+            acc = tl.dot(weight, x, acc, out_dtype=tl.int32 if INT else tl.float32)
+    acc = acc.to(tl.float32)
     writes = True
     if SPLIT > 1:
         writes = last_of(acc, partial_ptr, count_ptr, tile, part, SPLIT, HIGH, WIDE)

@@ -1,0 +1,121 @@
+"""Products of two factors in 8 bits, FP8 or INT8: starting the kernel for few tokens, and the one for many."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from mtopt_kernels.configurations import Few, Gemm
+from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
+from mtopt_kernels.kernels.eight_bit_linear import eight_bit_linear_kernel
+from mtopt_kernels.parts import counters, room_for_parts
+from mtopt_kernels.sizes import cdiv
+from mtopt_kernels.start import processors, start
+
+EARLY = True
+
+
+def eight_bit_gemm(
+    x: Tensor,
+    x_scale: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    how: Gemm,
+    dtype: torch.dtype,
+    *,
+    by_block: bool = False,
+) -> Tensor:
+    """x · weightᵀ with the scales of both and a bias, by the kernel for many tokens.
+
+    Args:
+        x: codes [tokens, inner], e4m3 or int8; its scales are fp32 [1, 1] or [tokens, 1].
+        weight: codes [features, inner] of the same dtype; its scales are fp32 [1, 1] or [features, 1].
+        how: the configuration.
+        dtype: of the result [tokens, features], of 16 bits. Inner and features are multiples of 16.
+        by_block: the scales are [tokens, inner / 128] and [features / 128, inner / 128] instead, rounded up.
+    """
+    (tokens, inner), features = x.shape, weight.shape[0]
+    out = torch.empty((tokens, features), dtype=dtype, device=x.device)
+    tiles = cdiv(tokens, how.high) * cdiv(features, how.wide)
+    programs = min(tiles, processors(x.device) * how.together)
+    start(
+        eight_bit_gemm_kernel,
+        programs,
+        TensorDescriptor(x, (tokens, inner), (inner, 1), [how.high, how.deep]),
+        TensorDescriptor(weight, (features, inner), (inner, 1), [how.wide, how.deep]),
+        TensorDescriptor(out, (tokens, features), (features, 1), [how.high, how.wide // how.parts]),
+        x_scale,
+        scale,
+        bias,
+        tokens,
+        features,
+        cdiv(inner, how.deep),
+        programs,
+        how.high,
+        how.wide,
+        how.deep,
+        how.group,
+        x.dtype == torch.int8,
+        x_scale.numel() > 1,
+        scale.numel() > 1,
+        by_block,
+        bias is not None,
+        how.parts,
+        how.stages,
+        how.flatten,
+        warps=how.warps,
+    )
+    return out
+
+
+def eight_bit_few_tokens(
+    x: Tensor,
+    x_scale: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    how: Few,
+    dtype: torch.dtype,
+    *,
+    by_block: bool = False,
+) -> Tensor:
+    """The same by the kernel for few tokens, which takes all sizes and any float dtype."""
+    (tokens, inner), features = x.shape, weight.shape[0]
+    out = torch.empty((tokens, features), dtype=dtype, device=x.device)
+    if not out.numel():
+        return out
+    high, wide, deep, split, stages, warps = how
+    feature_tiles, token_tiles = cdiv(features, high), cdiv(tokens, wide)
+    start(
+        eight_bit_linear_kernel,
+        feature_tiles * token_tiles * split,
+        x,
+        x_scale,
+        weight,
+        scale,
+        bias,
+        out,
+        room_for_parts(x.device, feature_tiles * token_tiles * high * wide, split),
+        counters(x.device),
+        tokens,
+        features,
+        inner,
+        feature_tiles,
+        cdiv(inner, deep * split),
+        high,
+        wide,
+        deep,
+        split,
+        x.dtype == torch.int8,
+        x_scale.numel() > 1,
+        scale.numel() > 1,
+        by_block,
+        bias is not None,
+        stages,
+        EARLY,
+        warps=warps,
+        early=EARLY,
+    )
+    return out
