@@ -1,57 +1,161 @@
 """Whether transformers computes from a written checkpoint what our own quantized model computes.
 
-    python bench/reload_check.py fp8 fp8_row int8 nvfp4
+    python bench/reload_check.py                                   # every recipe, on the models of CHECKED
+    python bench/reload_check.py fp8 nvfp4 --models "trained, GQA"
+    python bench/reload_check.py fp8 nvfp4_weight_only --models Gemma-3-270M --tokens 32
+    python bench/reload_check.py --json bench/results/reload.json  # rows are added to those that it has
+    python bench/reload_check.py --json bench/results/reload.json --table
 
-For each recipe the embedded model is quantized, its logits on held-out text are kept, the checkpoint is written and
-opened by transformers in fp32, and the logits are compared. Prints a Markdown table.
+A model is quantized, its logits on tokens that calibration did not see are kept, the checkpoint is written and
+opened by transformers in fp32, and the logits are compared: `equal` is equal in every bit. Where they are not, our
+model is made to compute by the client's rules (`mtopt_hf.as_client`) and compared again: `by its rules` is equal
+in every bit then, so that codes and scales of the file are those of our model. Anything else is a failure, and the
+exit code is 1; but where the plan refuses the client beforehand, the row says what happens when it is opened
+nevertheless.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import importlib.metadata
+import json
+import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from machine import machine
+from reload_recipes import RECIPES
+from reload_table import page
 
-import mtopt_tinylm
-from mtcore.flow import DataOptions, export_model, load_checkpoint
+from mtcore.flow import LoadedModel, export_model, load_checkpoint
 from mtcore.flow.precision import widen_on_cpu
+from mtcore.plan import Plan
 from mtcore.plugins import default_registry
-from mtcore.quantization import quantize
-from mtopt_hf.reload import compare_logits, logits_of, open_as_client
+from mtcore.quantization import apply_plan, plan_model
+from mtopt_hf.as_client import compute_as_transformers, departure
+from mtopt_hf.reload import LogitAgreement, compare_logits, logits_of, open_as_client
+
+sys.path.insert(0, str(Path(__file__).parent / "clients"))
+from clients_models import save_source
+
+Row = dict[str, Any]
+CHECKED = ("trained, GQA", "tied, GQA", "MoE")
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "clients-transformers.md"
+PACKAGES = ("torch", "transformers", "compressed-tensors", "safetensors")
+FAILURES = ("differs", "fails")
 
 
-def main() -> None:
-    """Checks the recipes that are named."""
+def main() -> int:
+    """Checks what is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="+")
-    parser.add_argument("--samples", type=int, default=16, help="chunks of 512 tokens to compare")
+    parser.add_argument("recipes", nargs="*", help="default: all")
+    parser.add_argument("--models", nargs="*", default=CHECKED)
+    parser.add_argument(
+        "--samples", type=int, default=4, help="sequences to calibrate with, and as many to compare"
+    )
+    parser.add_argument("--tokens", type=int, default=128, help="tokens of a sequence")
+    parser.add_argument("--json", type=Path, help="rows to add to")
+    parser.add_argument("--table", action="store_true", help="write the page of the JSON, run nothing")
     options = parser.parse_args()
-    print("| recipe | tokens | same argmax | mean difference | largest | mean logit |\n|---|---|---|---|---|---|")
-    for recipe in options.recipes:
-        found = check(recipe, DataOptions(samples=options.samples))
-        print(
-            f"| {recipe} | {found.tokens} | {found.same_argmax:.4%} | {found.mean_difference:.2e} "
-            f"| {found.max_difference:.2e} | {found.mean_logit:.2f} |",
-            flush=True,
-        )
-
-
-def check(recipe: str, data: DataOptions):
-    """The agreement of the two models' logits."""
+    kept = json.loads(options.json.read_text())["rows"] if options.json and options.json.exists() else []
+    rows: dict[tuple[str, str], Row] = {(row["model"], row["recipe"]): row for row in kept}
+    if options.table:
+        PAGE.write_text(page(json.loads(options.json.read_text())), encoding="utf-8")
+        return 0
     registry = default_registry()
-    loaded = load_checkpoint(str(mtopt_tinylm.checkpoint_dir()))
-    widen_on_cpu(loaded.model)
-    batches = registry.calibration_batches(str(mtopt_tinylm.calibration_file()), loaded, DataOptions())
-    held_out = registry.calibration_batches(str(mtopt_tinylm.evaluation_file()), loaded, data)
-    model = quantize(loaded.model, recipe, batches, inputs=loaded.example_inputs)
-    ours = logits_of(model, held_out)
+    unknown = set(options.recipes) - {*registry.recipes, *RECIPES}
+    if unknown:
+        parser.error(f"no recipe named {', '.join(sorted(unknown))}")
+    every = [name for name in (*registry.recipes, *RECIPES) if not name.startswith("base_")]
+    done = []
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "checkpoint"
-        export_model(model, out, source=loaded.files)
-        return compare_logits(ours, logits_of(open_as_client(out, torch.float32), held_out))
+        for model in options.models:
+            for recipe in options.recipes or every:
+                start = time.process_time()
+                row = {"model": model, "recipe": recipe, **check(model, recipe, Path(folder), options)}
+                rows[model, recipe] = row | {"cpu_seconds": round(time.process_time() - start, 1)}
+                done.append(row)
+                sys.stdout.write(f"{model} | {recipe} | {said(row)}\n")
+                sys.stdout.flush()
+                if options.json:
+                    options.json.write_text(written(list(rows.values())), encoding="utf-8")
+    failed = [row for row in done if row["result"] in FAILURES]
+    sys.stdout.write(f"{len(done)} checked, {len(failed)} failed\n")
+    return 1 if failed else 0
+
+
+def written(rows: list[Row]) -> str:
+    """The JSON: machine and versions, then one row a line."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    head = json.dumps({"machine": machine(), "versions": versions})
+    return f'{head[:-1]}, "rows": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]}\n"
+
+
+def check(name: str, recipe: str, folder: Path, options: argparse.Namespace) -> Row:
+    """One model in one recipe; whatever is raised becomes the row's reason."""
+    gc.collect()
+    try:
+        source, prompts = save_source(name, folder / name, 2 * options.samples, options.tokens)
+        loaded = load_checkpoint(str(source))
+        widen_on_cpu(loaded.model)
+        plan = plan_model(loaded.model, RECIPES.get(recipe, recipe), inputs=loaded.example_inputs)
+        spec = default_registry().exporters["compressed-tensors"]
+        problems = [finding.message for finding in plan.errors] or spec.problems(plan, loaded.files)
+        if problems:
+            return {"result": "not written", "why": str(problems[0])}
+        batches = [{"input_ids": torch.tensor([ids]), "use_cache": False} for ids in prompts]
+        return compared(loaded, plan, batches[: options.samples], batches[options.samples :], folder)
+    except Exception as error:  # noqa: BLE001 - a row that fails must not take the others with it
+        return {"result": "fails", "why": first_line(error)}
+
+
+def compared(loaded: LoadedModel, plan: Plan, calibration: list[Any], held_out: list[Any], folder: Path) -> Row:
+    """The client's logits beside ours, and beside ours by its rules."""
+    [client] = [one for one in default_registry().exporters["compressed-tensors"].clients if one.name == "hf"]
+    refused = client.check(plan)
+    model = apply_plan(loaded.model, plan, calibration)
+    ours = logits_of(model, held_out)
+    out = Path(tempfile.mkdtemp(dir=folder)) / "checkpoint"
+    export_model(model, out, source=loaded.files)
+    try:
+        theirs = logits_of(open_as_client(out, torch.float32), held_out)
+    except Exception as error:
+        if not refused:
+            raise
+        return {"result": "refused", "why": refused[0], "opened": first_line(error)}
+    plain = compare_logits(ours, theirs)
+    compute_as_transformers(model)
+    ruled = compare_logits(logits_of(model, held_out), theirs)
+    row = {"plain": plain.to_json(), "by_its_rules": ruled.to_json(), **vars(departure(model))}
+    if refused:
+        return {"result": "refused", "why": refused[0], "opened": f"{plain.same_argmax:.0%} of tokens", **row}
+    return {"result": "equal" if same(plain) else "by its rules" if same(ruled) else "differs", **row}
+
+
+def same(agreement: LogitAgreement) -> bool:
+    """Whether every logit is equal in every bit."""
+    return agreement.max_difference == 0.0
+
+
+def first_line(error: Exception) -> str:
+    """The kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
+
+
+def said(row: Row) -> str:
+    """One line about a row."""
+    told = row["result"]
+    if "plain" in row:
+        told += (
+            f", {row['plain']['same_argmax']:.1%} of tokens alike, up to {row['plain']['max_difference']:.2g} apart"
+        )
+        told += f", by its rules up to {row['by_its_rules']['max_difference']:.2g}"
+    return f"{told}; {row['why']}" if "why" in row else told
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

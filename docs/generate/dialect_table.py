@@ -81,7 +81,8 @@ AutoAWQ and GPTQ store scales as fp16, which moves each weight by up to 2^-11 of
 hold are refused with the layer. All other dialects store what the artifact holds, bit for bit, but for NVFP4 in
 compressed-tensors, whose outer scale is a reciprocal.
 
-transformers runs stacked experts in `fp8`, `fp8_row` and symmetric integers only; the target `hf` says so.
+transformers runs stacked experts in `fp8`, `fp8_row`, `mxfp4`, `mxfp6_e2m3` and symmetric integers only, all in one
+format; the target `hf` says so. [What it computes from every recipe](clients-transformers.md).
 
 ## Beside nvidia-modelopt's own export
 

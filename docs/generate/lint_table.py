@@ -18,8 +18,8 @@ checkpoint, whoever wrote it, and says by these rules what clients will do with 
 tensor of scales larger than 64 KiB it reads four pieces, unless `--all` is given.
 
 An **error** means that the client refuses the checkpoint or computes wrong numbers, a **warning** that it loses
-accuracy or ignores something that was written, a **note** is good to know. The exit code is 1 where a client named
-by `--client` has an error; with none named, where all have one.
+accuracy, ignores something that was written or has to be told how to load it, a **note** is good to know. The
+exit code is 1 where a client named by `--client` has an error; with none named, where all have one.
 
 A plugin adds clients with `mtcore_clients` and rules with `mtcore_lint_rules`; `mtcore.testing.LintRuleContract`
 tests a rule.

@@ -9,8 +9,8 @@ from typing import Literal
 from mtcore.lint.checkpoint import Checkpoint
 
 Severity = Literal["error", "warning", "note"]
-"""`error`: the client refuses the checkpoint or computes wrong numbers. `warning`: it loses accuracy, or ignores
-something that was written. `note`: good to know."""
+"""`error`: the client refuses the checkpoint or computes wrong numbers. `warning`: it loses accuracy, ignores
+something that was written, or has to be told how to load it. `note`: good to know."""
 
 EVERYONE = "*"
 """In place of a client's name: all that are not named."""

@@ -29,6 +29,9 @@ _FP8 = Support(True, "FP8 kernels from sm_89 on, weight-only (Marlin) on sm_80")
 _BLOCK = Support(True, "FP8 block kernels (DeepGEMM, CUTLASS, Triton), sm_89 or newer")
 _INT8 = Support(True, "INT8 kernels (CUTLASS on GPUs, oneDNN on CPUs)")
 _INT4 = Support(True, "weight-only INT4 (Marlin), sm_80 or newer")
+DECODED_AT_ONCE = "quantization_config=CompressedTensorsConfig(dequantize=True)"
+"""The argument of from_pretrained with which transformers opens packed zero points."""
+
 _DECOMPRESSED = Support(True, "decompressed to floats in the first forward; inputs are quantized in the forward")
 _TRT_CT = "TensorRT-LLM reads of compressed-tensors FP8 (channel or block weights), NVFP4 and MXFP4 only"
 _VLLM_ALGOS = "FP8, FP8_PER_CHANNEL_PER_TOKEN, FP8_PB_WO, NVFP4, W4A16_NVFP4, MXFP8, MIXED_PRECISION"
@@ -91,9 +94,11 @@ _TRTLLM: Mapping[tuple[str, str], Support] = {
 _CT_KINDS = ("nvfp4", "mxfp4", "mxfp6", "mxfp8", "fp8", "int8", "pack")
 _TRANSFORMERS: Mapping[tuple[str, str], Support] = {
     **{("compressed-tensors", kind): _DECOMPRESSED for kind in _CT_KINDS},
-    ("fp8", "fp8"): Support(True, "fine-grained FP8, a GPU of sm_89 or newer"),
-    ("gptq", "gptq"): Support(True, "GPTQModel, which must be installed"),
-    ("awq", "awq"): Support(True, "GPTQModel's AWQ kernels, which must be installed"),
+    ("fp8", "fp8"): Support(
+        True, "fine-grained FP8, needs the package accelerate; decoded to bf16 without a GPU of sm_89 or newer"
+    ),
+    ("gptq", "gptq"): Support(True, "needs the packages optimum (1.24 or newer) and gptqmodel (1.4.3 or newer)"),
+    ("awq", "awq"): Support(True, "needs the packages gptqmodel and accelerate"),
 }
 
 _SGLANG: Mapping[tuple[str, str], Support] = {
@@ -151,7 +156,7 @@ def support(client: str, stored: Stored) -> Support:
     found = _TABLES.get(client, {}).get((stored.method, stored.kind))
     if found is not None:
         why = _refusal(client, stored)
-        return _untried(client, stored) or found if why is None else _refused(why)
+        return _narrowed(client, stored) or found if why is None else _refused(why)
     if stored.method == "modelopt" and client in _MODELOPT_ALONE:
         return _refused(_MODELOPT_ALONE[client])
     return UNKNOWN
@@ -191,8 +196,9 @@ def _refusal(client: str, stored: Stored) -> str | None:
             return _refused_by_trtllm(stored)
         case "transformers", "compressed-tensors" if stored.experts:
             whole = stored.weights.get("strategy") != "block" and stored.weights.get("symmetric", True)
-            decoded = stored.kind in ("fp8", "pack") and whole
-            return None if decoded else "it decodes experts in fp8, fp8_row and symmetric integers alone"
+            decoded = stored.kind in ("fp8", "pack", "mxfp4", "mxfp6") and whole
+            known = "fp8, fp8_row, mxfp4, mxfp6_e2m3 and symmetric integers"
+            return None if decoded else f"it decodes experts in {known} alone"
         case "trtllm", "modelopt" if stored.kind == "W4A8_NVFP4_FP8" and stored.weights.get("group_size") == 16:
             return "its W4A8 NVFP4 linear has blocks of 32, not of 16"
         case "vllm", "modelopt" if stored.kind == "FP8_PER_CHANNEL_PER_TOKEN" and stored.experts:
@@ -228,8 +234,10 @@ def _refused_by_trtllm(stored: Stored) -> str | None:
     return None
 
 
-def _untried(client: str, stored: Stored) -> Support | None:
+def _narrowed(client: str, stored: Stored) -> Support | None:
     bits = stored.weights.get("num_bits", 8)
     if client in ("vllm", "sglang") and stored.inputs is None and stored.kind == "pack" and bits not in _TRIED_BITS:
         return Support(None, f"it has a scheme for {bits} bits; which devices have a kernel was not tried")
+    if client == "transformers" and stored.kind == "pack" and not stored.weights.get("symmetric", True):
+        return Support(True, f"decoded to floats while loading, with {DECODED_AT_ONCE}")
     return None

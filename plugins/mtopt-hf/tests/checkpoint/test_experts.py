@@ -106,13 +106,13 @@ def test_transformers_opens_experts_with_the_logits_of_the_quantized_model(kind,
         assert torch.equal(client(ids).logits, quantized(ids).logits)
 
 
-@pytest.mark.parametrize("recipe", ["int4_asym_weight_only", "nvfp4_weight_only", "mxfp4_weight_only"])
+@pytest.mark.parametrize("recipe", ["int4_asym_weight_only", "nvfp4_weight_only", "mxfp8"])
 def test_experts_that_transformers_cannot_decode_are_named_beforehand(recipe, registry, ids):
     model = model_of("qwen3")
     plan = plan_model(model, recipe, inputs={"input_ids": ids}, registry=registry)
     (problem,) = client_problems("hf", plan)
     assert problem.startswith(f"model.layers.0.mlp.experts: hf: {plan.quantized[0].slots[0].format.name} (rule #")
-    assert problem.endswith("it decodes experts in fp8, fp8_row and symmetric integers alone")
+    assert problem.endswith("it decodes experts in fp8, fp8_row, mxfp4, mxfp6_e2m3 and symmetric integers alone")
     assert not client_problems("vllm", plan)
 
 

@@ -57,7 +57,8 @@ READ_BY = {
 @pytest.mark.parametrize("name", [name for name, readers in READ_BY.items() if readers])
 def test_no_error_and_no_warning_for_the_clients_that_read_it(peer, judge, tmp_path, name):
     report = judge(peer(name).write(tmp_path / "c"), *READ_BY[name])
-    assert not [finding for finding in report.findings if finding.severity != "note"]
+    found = {finding.rule for finding in report.findings if finding.severity != "note"}
+    assert found == ({"zero-points"} if name.endswith("-asym") else set())  # transformers needs an option for them
 
 
 @pytest.mark.parametrize("name", READ_BY)

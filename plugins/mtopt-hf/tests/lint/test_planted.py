@@ -268,6 +268,7 @@ PLANTED = {
     "model-other": Planted("lc-nvfp4", change(vocab_size=32000)),
     "layer-count": Planted("lc-nvfp4", change(num_hidden_layers=2)),
     # what serving taught
+    "zero-points": Planted("lc-w4a16-asym", client="transformers"),
     "fused-block": Planted(
         "lc-fp8-blocks", lambda draft: draft.put(f"{ATTENTION}.k_proj.weight", "F8_E4M3", [64, 256])
     ),
@@ -279,7 +280,7 @@ PLANTED = {
     "kv-dense-qwen": Planted("mo-fp8-kv", change(model_type="qwen3")),
 }
 
-CHOSEN_BY_THE_PEER = ("modelopt-silent", "client-refuses", "client-unverified", "blocks-both")
+CHOSEN_BY_THE_PEER = ("zero-points", "modelopt-silent", "client-refuses", "client-unverified", "blocks-both")
 """What these find is what the peer meant to write."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from mtcore.formats.catalog import FP8
 from mtcore.plan import Plan, SlotPlan
 from mtopt_hf.checkpoint.attention import attention_notes, cache_slots
-from mtopt_hf.checkpoint.pairs import Pair, pairs_of
+from mtopt_hf.checkpoint.pairs import STACKED, Pair, pairs_of
 from mtopt_hf.checkpoint.problems import plan_problems
 from mtopt_hf.checkpoint.some import some
 from mtopt_hf.ct.config import FLOATS_IN_BF16
@@ -51,10 +51,29 @@ def client_problems(client: str, plan: Plan) -> Sequence[str]:
         if slot.format != FP8:
             problem = f"a KV cache of this dialect in fp8 only, not in {slot.format.name} ({slot.rule})"
             found.setdefault(problem, []).append(module.name)
+    for problem, modules in _merged_experts(plan) if client == "hf" else ():
+        found.setdefault(problem, []).extend(modules)
     return [f"{some(modules)}: {client}: {problem}" for problem, modules in found.items()]
 
 
 _SERVERS = ("vllm", "sglang")
+
+
+def _merged_experts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
+    """transformers 5.23 decodes all experts by one group: the one that names them, else the first of the file."""
+    stacks = [module for module in plan.modules if module.spec == STACKED]
+    pairs = [pair for module in plan.quantized for pair in pairs_of(module)]
+    coded = [pair for pair in pairs if pair.experts is not None]
+    schemes = [scheme_of(pair.weight, pair.input) for pair in coded or pairs[:1] if pair.weight is not None]
+    if not stacks or not schemes:
+        return
+    if any(scheme != schemes[0] for scheme in schemes):
+        names = [module.name for module in stacks]
+        yield "it decodes all experts by one scheme, and these have several; give them one format", names
+    elif schemes[0].layout != "float-quantized":
+        floats = [one.name for one in stacks if sum(pair.module is one for pair in coded) < len(one.facts)]
+        if floats:
+            yield "it looks for codes of all experts, and fails where some are floats; quantize them too", floats
 
 
 def _pair_problems(pair: Pair) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,12 +24,18 @@ def describe(contents: Contents) -> Description:
     One group takes every linear layer that is not ignored. Several groups name their modules one by one: vLLM
     would give a fused layer to the class name "Linear" before it looks at the names of its parts. Where names in
     memory and in the file differ, it lists both: transformers compares names in memory, vLLM names in the file.
+    Experts in memory are listed as patterns: by a pattern with "experts" transformers knows the group of experts.
     """
     groups: dict[str, tuple[Scheme, list[str]]] = {}
+    of_module: dict[str, set[str]] = {}
     for layer in contents.layers:
-        scheme = scheme_of(layer.weight, layer.input)
+        of_module.setdefault(layer.pair.module.name, set()).add(repr(scheme_of(layer.weight, layer.input)))
+    for layer in contents.layers:
+        scheme, memory = scheme_of(layer.weight, layer.input), layer.pair.module.name
         _, members = groups.setdefault(repr(scheme), (scheme, []))
-        members += dict.fromkeys((layer.pair.module.name, layer.name))
+        one_scheme = len(of_module[memory]) == 1
+        pattern = rf"re:{re.escape(memory)}(\.|$)" if layer.expert is not None and one_scheme else memory
+        members += dict.fromkeys((pattern, layer.name))
     targets = [["Linear"]] if len(groups) == 1 else [list(dict.fromkeys(names)) for _, names in groups.values()]
     layouts = {scheme.layout for scheme, _ in groups.values()}
     cache = None if contents.cache is None else dict(cache_arguments(contents.cache))

@@ -91,11 +91,10 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
     if not hasattr(getattr(model, "hf_quantizer", None), "compressor"):
         raise ModelError(f"{folder}: this is no compressed-tensors checkpoint")
     model.hf_quantizer.compressor.decompress_model(model)  # the library would do it in the first forward
-    for module in model.modules():
-        # compressed-tensors 0.20 leaves NVFP4 weights in bf16, and a layer of another dtype raises in its forward
-        weight = getattr(module, "weight", None)  # attention has a scheme for its cache, and no weight
-        if hasattr(module, "quantization_scheme") and weight is not None and weight.dtype != model.dtype:
-            weight.data = weight.data.to(model.dtype)
+    for parameter in model.parameters():
+        # compressed-tensors 0.20 leaves FP4 weights in bf16: layers raise then, and merged experts compute in bf16
+        if parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.to(model.dtype)
     result: PreTrainedModel = model
     return result
 

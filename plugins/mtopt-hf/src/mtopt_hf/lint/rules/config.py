@@ -56,14 +56,21 @@ def unknown_method(checkpoint: Checkpoint) -> Iterator[Hit]:
 
 
 def silent_in_transformers(checkpoint: Checkpoint) -> Iterator[Hit]:
-    says = view_of(checkpoint).says
-    if says.method == "modelopt":
-        why = "quant_method modelopt is unknown to it: it warns, and takes FP8 and INT8 codes for values"
-        yield Hit(
-            says.file,
-            f"{why}; the logits are wrong without an error",
-            "write or convert to compressed-tensors for it",
-        )
+    view = view_of(checkpoint)
+    if view.says.method == "modelopt":
+        why = "quant_method modelopt is unknown to it: it warns, and takes codes for values"
+        kinds = {module.scheme.kind for module in view.quantized if module.scheme is not None}
+        if kinds <= _ONE_CODE_A_BYTE:
+            then = "the logits are wrong without an error"
+        else:
+            then = "it raises for the shapes of packed codes, and with ignore_mismatched_sizes makes weights up"
+        yield Hit(view.says.file, f"{why}; {then}", "write or convert to compressed-tensors for it")
+
+
+_ONE_CODE_A_BYTE = frozenset(
+    {"FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "MXFP8", "W8A8_SQ_PER_CHANNEL", "W8A16"}
+)
+"""Algorithms of modelopt whose codes have the shape of the weight."""
 
 
 def client_refuses(checkpoint: Checkpoint) -> Iterator[Hit]:

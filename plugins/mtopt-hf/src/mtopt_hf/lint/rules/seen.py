@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mtcore.lint import Checkpoint, Hit, RuleSpec
-from mtopt_hf.lint.config import whole
+from mtopt_hf.lint.config import Group, whole
 from mtopt_hf.lint.names import expert_of
 from mtopt_hf.lint.view import Module, view_of
+from mtopt_hf.served import DECODED_AT_ONCE
 
 
 def blocks(checkpoint: Checkpoint) -> Iterator[Hit]:
@@ -59,23 +60,51 @@ def dense_qwen(checkpoint: Checkpoint) -> Iterator[Hit]:
 def experts_decoded(checkpoint: Checkpoint) -> Iterator[Hit]:
     """transformers 5.23 stacks experts by a decoder of its own, which knows less than that of layers."""
     view = view_of(checkpoint)
-    if view.says.method != "compressed-tensors":
+    experts = [module for module in view.modules.values() if expert_of(module.name) is not None]
+    if view.says.method != "compressed-tensors" or not view.says.groups or not experts:
         return
-    for module in view.quantized:
-        scheme = module.scheme
-        if scheme is None or expert_of(module.name) is None:
-            continue
-        known = scheme.kind in ("fp8", "pack") and scheme.weights.get("strategy") != "block"
-        if not known or scheme.weights.get("symmetric") is False:
-            why = f"it decodes experts in FP8 by tensor or channel and symmetric INT, not in {scheme.kind}"
-            yield Hit(module.name, why, "choose one of these for experts, or another client")
-            return
+    group = _of_experts(view.says.groups)
+    by = f"it decodes all experts as {group.name} says, {group.scheme.kind}"
+    todo = "give all experts one of these formats, or take another client"
+    if group.scheme.kind == "fp8" and group.scheme.weights.get("strategy") != "block":
+        wrong = [module for module in experts if module.stored_quantized and module.scheme != group.scheme]
+        if wrong:
+            yield Hit(wrong[0].name, f"{by}; this one is in another format, and gets wrong values", todo)
+        return
+    coded = [module for module in experts if module.stored_quantized]
+    if len(coded) < len(experts):
+        left = next(module for module in experts if not module.stored_quantized)
+        yield Hit(left.name, f"{by}; it looks for their codes, and raises for this one, which is in floats", todo)
+    elif group.scheme.kind in ("pack", "mxfp4", "mxfp6") and group.scheme.weights.get("symmetric") is not False:
+        wrong = [module for module in coded if module.scheme != group.scheme]
+        if wrong:
+            yield Hit(wrong[0].name, f"{by}; this one is in another format: it raises, or gets wrong values", todo)
+    else:
+        known = "it decodes experts in FP8 by tensor or channel, MXFP4, MXFP6 and symmetric integers"
+        then = "raises" if group.scheme.kind != "nvfp4" else "leaves out their outer scales without an error"
+        yield Hit(coded[0].name, f"{known}; of these, in {group.scheme.kind}, it {then}", todo)
+
+
+def zero_points(checkpoint: Checkpoint) -> Iterator[Hit]:
+    """transformers 5.23 makes room for zero points as they are before packing, and does not fit packed ones in."""
+    for group in view_of(checkpoint).says.groups:
+        if group.scheme.kind == "pack" and group.scheme.weights.get("symmetric") is False:
+            why = "its zero points are packed, where it expects them unpacked: from_pretrained raises"
+            yield Hit(f"config.json: {group.name}", why, f"load it with {DECODED_AT_ONCE}, which decodes it right")
+
+
+def _of_experts(groups: Sequence[Group]) -> Group:
+    """The group by which transformers decodes experts: one with a pattern for them, else one by class or name."""
+    pattern = (one for one in groups if any(t.startswith("re:") and "experts" in t for t in one.targets))
+    plain = (one for one in groups if any(not t.startswith("re:") for t in one.targets))
+    return next(pattern, None) or next(plain, groups[0])
 
 
 RULES = (
     RuleSpec(
-        "experts-decoded", "experts have a format that is decoded", {"transformers": "error"}, experts_decoded
+        "experts-decoded", "experts have one format that is decoded", {"transformers": "error"}, experts_decoded
     ),
+    RuleSpec("zero-points", "weights have no zero points", {"transformers": "warning"}, zero_points),
     RuleSpec("fused-block", "joined FP8 layers begin and end with a block", {"vllm": "error"}, blocks),
     RuleSpec("blocks-both", "weights alone are rounded where that is meant", {"vllm": "note"}, inputs_rounded_too),
     RuleSpec("channel-experts", "experts have no scale a channel in modelopt", {"vllm": "error"}, channel_experts),

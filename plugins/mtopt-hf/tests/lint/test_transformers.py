@@ -1,0 +1,177 @@
+"""What the linter says of transformers, held against transformers: checkpoints of ours that it opens, and how."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+from mtcore.export import SourceFiles
+from mtcore.flow import export_model
+from mtcore.quantization import plan_model, quantize
+from mtopt_hf.as_client import compute_as_transformers
+from mtopt_hf.ct import client_problems
+from mtopt_hf.reload import open_as_client
+
+IDS = torch.arange(24).view(2, 12) * 5 % 64
+
+
+def recipe(*rules: dict[str, Any]) -> dict[str, Any]:
+    return {"rules": [*rules, {"include": "base_exclusions"}], "algorithm": "max", "max_unquantized": 1.0}
+
+
+FP8 = {"weight": "fp8", "input": "fp8"}
+NVFP4 = {"weight": "nvfp4", "input": {"format": "nvfp4", "mode": "dynamic_blocks"}}
+ATTENTION, EXPERTS = {"modules": ["*self_attn*"]}, {"modules": ["*experts*"]}
+INT4 = {"weight": "int4_b32"}
+
+
+SIZES = {
+    "vocab_size": 64, "hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 32,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def moe() -> Qwen3MoeForCausalLM:
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(**SIZES, moe_intermediate_size=64, num_experts=4, num_experts_per_tok=2)
+    model = Qwen3MoeForCausalLM(config).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def written(model: Any, config: Any, folder: Path, dialect: str = "compressed-tensors") -> Any:
+    """The quantized model, whose checkpoint lies in `folder` then."""
+    quantized = quantize(copy.deepcopy(model), config, [{"input_ids": IDS}])
+    source = SourceFiles(config={**model.config.to_dict(), "architectures": [type(model).__name__]})
+    export_model(quantized, folder, dialect=dialect, source=source)
+    return quantized
+
+
+def logits(model: Any) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = model(IDS).logits
+    return found
+
+
+def rules(report: Any) -> set[str]:
+    return {finding.rule for finding in report.findings if finding.severity == "error"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "fp8",
+        recipe(INT4),
+        "mxfp4",
+        recipe(ATTENTION | FP8, EXPERTS | INT4),
+        recipe(ATTENTION | FP8),
+        recipe(EXPERTS | FP8),
+    ],
+    ids=["fp8", "int4", "mxfp4", "fp8 and int4", "fp8 attention", "fp8 experts"],
+)
+def test_experts_without_a_complaint_have_the_logits_of_the_client(moe, judge, tmp_path, config) -> None:
+    quantized = written(moe, config, tmp_path / "c")
+    assert judge(tmp_path / "c", "transformers").loads("transformers")
+    assert not client_problems("hf", plan_model(copy.deepcopy(moe), config, inputs={"input_ids": IDS}))
+    compute_as_transformers(quantized)
+    assert torch.equal(logits(open_as_client(tmp_path / "c", torch.float32)), logits(quantized))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("int8", "it raises"),
+        (recipe({"weight": "int4_b32_asym"}), "it raises"),
+        (recipe(ATTENTION | INT4), "raises for this one, which is in floats"),
+    ],
+    ids=["int8", "zero points", "int4 attention alone"],
+)
+def test_experts_that_transformers_does_not_open_are_an_error(moe, judge, tmp_path, config, said) -> None:
+    written(moe, config, tmp_path / "c")
+    report = judge(tmp_path / "c", "transformers")
+    [found] = [finding for finding in report.findings if finding.rule == "experts-decoded"]
+    assert said in found.why
+    assert client_problems("hf", plan_model(copy.deepcopy(moe), config, inputs={"input_ids": IDS}))
+    with pytest.raises(RuntimeError):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "c", dtype=torch.float32)
+
+
+def test_nvfp4_experts_open_without_an_error_and_with_other_logits_which_is_an_error(moe, judge, tmp_path) -> None:
+    quantized = written(moe, "nvfp4", tmp_path / "c")
+    [found] = [f for f in judge(tmp_path / "c", "transformers").findings if f.rule == "experts-decoded"]
+    assert "without an error" in found.why
+    compute_as_transformers(quantized)
+    ours, theirs = logits(quantized), logits(open_as_client(tmp_path / "c", torch.float32))
+    assert (ours - theirs).norm() > 0.5 * ours.norm()
+
+
+def test_experts_in_two_formats_get_wrong_values_and_are_an_error(moe, judge, tmp_path) -> None:
+    first, second = (
+        {"modules": [f"*.{n}.mlp.experts*"], "weight": fmt} for n, fmt in enumerate(("fp8", "fp8_row"))
+    )
+    config = recipe(first, second)
+    written(moe, config, tmp_path / "c")
+    assert rules(judge(tmp_path / "c", "transformers")) == {"experts-decoded"}
+    [problem] = client_problems("hf", plan_model(copy.deepcopy(moe), config, inputs={"input_ids": IDS}))
+    assert "give them one format" in problem
+
+
+@pytest.mark.parametrize(
+    ("config", "opens"), [("fp8", True), ("fp8_row", True), ("nvfp4", False)], ids=["fp8", "fp8_row", "nvfp4"]
+)
+def test_modelopt_is_an_error_and_the_linter_says_whether_it_opens_nevertheless(
+    tiny_llama: LlamaForCausalLM, judge, tmp_path, config, opens, caplog
+) -> None:
+    quantized = written(tiny_llama, config, tmp_path / "c", "modelopt")
+    [found] = [f for f in judge(tmp_path / "c", "transformers").findings if f.rule == "modelopt-silent"]
+    assert found.severity == "error"
+    assert ("the logits are wrong without an error" in found.why) == opens
+    assert ("it raises" in found.why) == (not opens)
+    caplog.set_level(logging.CRITICAL)
+    if not opens:
+        with pytest.raises(RuntimeError):
+            AutoModelForCausalLM.from_pretrained(tmp_path / "c", dtype=torch.float32)
+        return
+    opened = AutoModelForCausalLM.from_pretrained(tmp_path / "c", dtype=torch.float32).eval()
+    difference = logits(opened) - logits(quantized)
+    assert difference.norm() > 0.5 * logits(quantized).norm()
+
+
+def test_zero_points_open_by_the_way_that_the_linter_names_alone(
+    tiny_llama: LlamaForCausalLM, judge, tmp_path
+) -> None:
+    quantized = written(tiny_llama, recipe({"weight": "int4_b32_asym"}), tmp_path / "c")
+    report = judge(tmp_path / "c", "transformers")
+    assert report.loads("transformers")
+    [found] = [finding for finding in report.findings if finding.rule == "zero-points"]
+    assert (found.severity, "CompressedTensorsConfig(dequantize=True)" in found.todo) == ("warning", True)
+    with pytest.raises(RuntimeError):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "c", dtype=torch.float32)
+    assert torch.equal(logits(open_as_client(tmp_path / "c", torch.float32)), logits(quantized))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "config", "package"),
+    [
+        ("awq", recipe({"weight": "int4_b32_asym"}), "gptqmodel"),
+        ("gptq", recipe({"weight": "int4_b32"}), "optimum"),
+        ("fp8", "fp8_block", "accelerate"),
+    ],
+    ids=["awq", "gptq", "fp8"],
+)
+def test_it_says_which_packages_a_dialect_needs(judge, tmp_path, dialect, config, package) -> None:
+    written(LlamaForCausalLM(LlamaConfig(**SIZES)), config, tmp_path / "c", dialect)
+    assert package in judge(tmp_path / "c", "transformers").readings["transformers"].how
+    if dialect != "fp8":  # accelerate is there; without a GPU the weights are decoded
+        with pytest.raises(ImportError, match=package):
+            AutoModelForCausalLM.from_pretrained(tmp_path / "c")
