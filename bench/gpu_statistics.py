@@ -11,7 +11,7 @@ from torch import Tensor
 from mtcore.backends import format_key, reference
 from mtcore.formats import catalog
 from mtcore.testing import same_bits
-from mtopt_kernels import statistics as kernels
+from mtopt_kernels import calibration as kernels
 
 if TYPE_CHECKING:
     from gpu_kernels import Bench

@@ -77,8 +77,7 @@ def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor
         of each column, fp32 [cols], no elements unless `moments`; and `log_counts` of the matrix, int64 [LOG_BINS],
         no elements unless `histogram`. A kernel may add up in another order.
     """
-    none = x.new_empty((0,), dtype=torch.float32)
-    total = squares = none
+    total, squares = (x.new_empty((0,), dtype=torch.float32) for _ in range(2))
     if moments and x.is_cuda:  # one launch each
         total = torch.linalg.vector_norm(x, 1, dim=0, dtype=torch.float32)
         squares = torch.linalg.vector_norm(x, 2, dim=0, dtype=torch.float32).square()

@@ -7,12 +7,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mtcore.backends import SWEEP_AMAX, format_key, kernel_for
+from mtcore.backends import BLOCK_AMAX, SWEEP_AMAX, format_key, kernel_for
 from mtcore.calibration.math import best_amax, quadratic, scaled_amax, squares, swept_amax
 from mtcore.calibration.quantizers import Quantizers, weight_of
 from mtcore.errors import CalibrationError
 from mtcore.formats import PER_TENSOR, Float32Element, TensorFormat
-from mtcore.numerics import block_amax
 from mtcore.numerics.scale_search import CODES_ABOVE, CODES_BELOW, BlockError
 
 ScaleChoice = Literal["max", "mse", "hessian"]
@@ -43,6 +42,12 @@ def choose_amax(
     return swept(weight, fmt, amax, outer, importance)
 
 
+def weight_amax(weight: Tensor, fmt: TensorFormat) -> Tensor:
+    """The largest magnitude of each block of a weight [rows, cols]: fp32 [grid rows, grid cols]."""
+    found: Tensor = kernel_for(BLOCK_AMAX.name, weight.device, fmt)(weight, fmt.block.rows, fmt.block.cols)
+    return found
+
+
 def swept(
     weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor | None, importance: Tensor | None = None
 ) -> Tensor:
@@ -68,7 +73,7 @@ class BlockScales:
     def __call__(self, values: Tensor, hessian: Tensor, outer: Tensor | None) -> Tensor:
         """Values [rows, wide] and the block's part of H → fp32 [grid rows, 1]."""
         values = values.contiguous()
-        return choose_amax(values, self.format, block_amax(values, self.format.block), outer, hessian, self.how)
+        return choose_amax(values, self.format, weight_amax(values, self.format), outer, hessian, self.how)
 
 
 def search_amax(weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor | None, cost: BlockError) -> Tensor:
@@ -87,7 +92,7 @@ def fix_amax(
     quantizer = quantizers[name, "weight"]
     if quantizer.amax is None and quantizer.format.symmetric:
         fmt, matrix = quantizer.format, quantizer.matrix(weight_of(model, (name, "weight")).detach()).float()
-        amax = choose_amax(matrix, fmt, block_amax(matrix, fmt.block), quantizer.outer_amax, hessian, how)
+        amax = choose_amax(matrix, fmt, weight_amax(matrix, fmt), quantizer.outer_amax, hessian, how)
         quantizer.set_amax(amax, quantizer.outer_amax)
 
 

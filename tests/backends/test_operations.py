@@ -5,7 +5,7 @@ import torch
 
 from mtcore.backends import OPERATIONS, format_key, format_of_key
 from mtcore.formats import builtin_formats
-from mtcore.numerics import dequantize, dynamic_qparams, fake_quantize, quantize
+from mtcore.numerics import block_amax, dequantize, dynamic_qparams, fake_quantize, quantize
 from mtcore.testing import assert_same_bits
 
 SYMMETRIC = [fmt for fmt in builtin_formats() if fmt.symmetric]
@@ -53,6 +53,19 @@ def test_the_fake_results_look_like_the_real_ones(formats, name):
     }
     for op, arguments in calls.items():
         torch.library.opcheck(registered(op), arguments, test_utils="test_faketensor")
+
+
+def test_the_fake_results_of_calibration_look_like_the_real_ones(formats):
+    x, key = torch.randn(5, 160, dtype=torch.bfloat16), format_key(formats["nvfp4"])
+    calls = {
+        "column_statistics": [(x, moments, histogram) for moments in (True, False) for histogram in (True, False)],
+        "add_gram": [(torch.zeros(160, 160), x)],
+        "sweep_amax": [(x, block_amax(x, formats["nvfp4"].block), torch.tensor(4.0), None, 12, 10, key)],
+        "hadamard": [(x, 32, False)],
+    }
+    for op, several in calls.items():
+        for arguments in several:
+            torch.library.opcheck(registered(op), arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_a_compiled_function_sees_one_opaque_call():

@@ -5,6 +5,7 @@ import torch
 
 from mtcore.calibration.math.errors import quadratic
 from mtcore.errors import FormatError
+from mtcore.formats import PER_ROW, PER_TENSOR, Block
 from mtcore.numerics import block_amax, decode, fake_quantize, qparams_from_amax, tensor_amax
 from mtcore.numerics.scale_search import best_amax, scaled_amax, squares, swept_amax
 
@@ -103,3 +104,23 @@ def test_the_hessian_search_beats_the_plain_one_in_the_outputs_of_one_block(form
     by_squares = cost_of(x, fmt, best_amax(x, fmt, candidates, squares(fmt.block), total), exact)
     assert (by_hessian <= by_squares).all()
     assert by_hessian.sum() < by_squares.sum()
+
+
+@pytest.mark.parametrize("block", [Block(1, 16), Block(2, 8), PER_ROW, PER_TENSOR, Block(4, 24)], ids=str)
+def test_squares_adds_up_each_block_alone(layer, block):
+    difference, importance = layer()[0], torch.arange(32.0)
+    cost = squares(block, importance)(difference)
+    high, wide = block.extents(6, 32)
+    assert cost.shape == block.grid(6, 32)
+    for i, j in [(0, 0), (cost.shape[0] - 1, cost.shape[1] - 1)]:
+        rows, cols = slice(i * high, i * high + high), slice(j * wide, j * wide + wide)
+        wanted = (difference[rows, cols].double() ** 2 * importance[cols].double()).sum()
+        assert torch.allclose(cost[i, j].double(), wanted, rtol=1e-5)
+
+
+def test_squares_of_a_block_in_a_row_are_summed_up_by_halves():
+    """So that a kernel can add up in the same order: (a + c) + (b + d), here with what fp32 loses otherwise."""
+    a, b, c, d = 2.0**12, 1.0, 1.0, 2.0**12
+    cost = squares(Block(1, 4))(torch.tensor([[a, b, c, d]]))
+    one = torch.tensor(1.0)
+    assert cost.item() == float((one * a * a + c * c) + (one * b * b + d * d))

@@ -6,12 +6,14 @@ import logging
 import pytest
 import torch
 
-from mtcore.backends import KernelSpec, Use, choose_kernel, reference
+from mtcore.backends import OPERATIONS, KernelSpec, Use, choose_kernel, reference
 from mtcore.errors import CalibrationError
 from mtcore.hookspecs import hookimpl
 from mtcore.nn import TensorQuantizer
+from mtcore.nn.rotation import Rotation
 from mtcore.plugins import Registry
-from mtcore.quantization import load, quantize, quantized_of, save
+from mtcore.quantization import calibrate, load, quantize, quantized_of, save
+from mtcore.quantization.kernels import assign_kernels
 
 CALLS = []
 
@@ -109,3 +111,60 @@ def test_gradients_flow_as_without_a_kernel(formats):
 def test_an_uncalibrated_quantizer_says_so_with_a_kernel_too(formats):
     with pytest.raises(CalibrationError, match="has no calibrated amax"):
         quantizer_with_a_kernel(formats["fp8"], "static")(torch.randn(2, 8))
+
+
+class Statistics:
+    """A plugin whose kernels for calibration write down that they were called."""
+
+    def __init__(self):
+        self.called = []
+
+    def spec(self, op):
+        def run(*arguments):
+            self.called.append(op)
+            return OPERATIONS[op].reference(*arguments)
+
+        return KernelSpec(f"noted.{op}", op, lambda use: None, run)
+
+    @hookimpl
+    def mtcore_kernels(self):
+        yield from map(self.spec, ("column_statistics", "add_gram", "sweep_amax", "hadamard", "block_amax"))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        ("percentile", {"column_statistics"}),
+        ({"method": "mse"}, {"column_statistics", "sweep_amax", "block_amax"}),
+        ({"method": "local_hessian", "cost": "mse"}, {"column_statistics", "add_gram", "sweep_amax", "block_amax"}),
+    ],
+    ids=str,
+)
+def test_a_calibration_calls_the_kernels_on_offer_and_finds_the_same_scales(
+    model, batch, make_config, algorithm, expected
+):
+    rules = {"*weight_quantizer": "nvfp4", "*input_quantizer": "fp8"}
+    plugin, found = Statistics(), []
+    for registry in (Registry.load([plugin], discover=False), Registry.load(discover=False)):
+        quantized = quantize(copy.deepcopy(model), make_config(rules), [batch], registry=registry)
+        plugin.called.clear()
+        calibrate(quantized, algorithm, [batch], registry=registry)
+        found.append((quantized.state_dict(), set(plugin.called)))
+    assert found[0][1] == expected
+    assert not found[1][1]
+    assert all(torch.equal(value, found[1][0][name]) for name, value in found[0][0].items())
+
+
+def test_a_quantizer_that_rotates_gets_its_kernel(formats):
+    plugin = Statistics()
+    quantizer = TensorQuantizer(formats["fp8"], "dynamic", rotation=Rotation(8, back=True))
+    x = torch.randn(4, 16)
+    expected = quantizer(x)
+    kernels = Registry.load([plugin], discover=False).kernels
+    assign_kernels(quantizer, kernels, torch.device("cpu"))
+    assert torch.equal(quantizer(x), expected)
+    assert plugin.called == ["hadamard", "hadamard"]  # there and back
+    learned = x.clone().requires_grad_()
+    quantizer(learned).sum().backward()
+    assert learned.grad is not None
+    assert len(plugin.called) == 2  # gradients flow through the reference

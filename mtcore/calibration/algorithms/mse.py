@@ -21,12 +21,12 @@ from mtcore.calibration.algorithms.max import (
 )
 from mtcore.calibration.math import best_amax, scaled_amax, squares
 from mtcore.calibration.quantizers import Quantizers, planned_quantizers, weight_tensor
-from mtcore.calibration.scales import swept
+from mtcore.calibration.scales import swept, weight_amax
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, TensorStatistics
 from mtcore.formats import PER_TENSOR, Float32Element
 from mtcore.nn import TensorQuantizer
-from mtcore.numerics import block_amax, dynamic_qparams, fake_quantize
+from mtcore.numerics import dynamic_qparams, fake_quantize
 
 LOG = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def search_weight(quantizer: TensorQuantizer, weight: Tensor, options: MseOption
     fmt, outer = quantizer.format, quantizer.outer_amax
     matrix = quantizer.matrix(weight.detach())
     amax = quantizer.amax if fmt.block == PER_TENSOR and quantizer.amax is not None else None
-    amax = block_amax(matrix, fmt.block) if amax is None else amax
+    amax = weight_amax(matrix, fmt) if amax is None else amax
     if options.sweep and not isinstance(fmt.inner.element, Float32Element):
         quantizer.set_amax(swept(matrix, fmt, amax, outer), outer)
         return

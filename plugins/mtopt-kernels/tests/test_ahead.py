@@ -8,7 +8,7 @@ import triton
 
 from mtcore.backends import OPERATIONS, format_key
 from mtcore.formats import catalog
-from mtopt_kernels import four_bit, fp8, int8, launch, nvfp4, statistics
+from mtopt_kernels import calibration, four_bit, fp8, int8, launch, nvfp4
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
 
@@ -59,14 +59,14 @@ def statistics_launches():
     x = torch.empty(ROWS, COLS, dtype=torch.bfloat16)
     for moments in (False, True):
         for histogram in (False, True):
-            yield from launches_of(statistics.column_statistics, x, moments, histogram)
+            yield from launches_of(calibration.column_statistics, x, moments, histogram)
     amax, importance = torch.empty(ROWS, COLS // 16), torch.empty(COLS)
     for weights in (None, importance):
         sweep = (x, amax, torch.empty(()), weights, 12, 10, format_key(catalog.NVFP4))
-        yield from launches_of(statistics.sweep_amax, *sweep)
+        yield from launches_of(calibration.sweep_amax, *sweep)
     for size in (16, 64, 1024, 4096):
-        yield from launches_of(statistics.hadamard, x, size, False)
-    yield from launches_of(statistics.hadamard, x.view(-1, 2**14), 2**14, False)
+        yield from launches_of(calibration.hadamard, x, size, False)
+    yield from launches_of(calibration.hadamard, x.view(-1, 2**14), 2**14, False)
 
 
 @pytest.mark.parametrize("capability", [90, 100])
@@ -78,7 +78,7 @@ def test_the_kernels_of_calibration_compile_without_spilling(capability):
 
 
 def test_a_histogram_is_counted_in_shared_memory():
-    made = launches_of(statistics.column_statistics, torch.empty(ROWS, COLS, dtype=torch.bfloat16), False, True)[0]
+    made = launches_of(calibration.column_statistics, torch.empty(ROWS, COLS, dtype=torch.bfloat16), False, True)[0]
     assert "red.shared.add.u32" in compile_launch(made, 90).asm["ptx"]
 
 

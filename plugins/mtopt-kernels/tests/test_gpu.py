@@ -53,7 +53,7 @@ class TestOnGpu(KernelContract):
 class TestCalibrationOnGpu(CalibrationKernelContract):
     @pytest.fixture
     def kernel(self, op):
-        return {spec.op: spec for spec in specs.statistics_specs()}[op]
+        return {spec.op: spec for spec in specs.calibration_specs()}[op]
 
     @pytest.fixture
     def fmt(self, op):

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from mtcore.calibration.math.errors import diagonal_blocks, output_error, quadratic
-from mtcore.formats import PER_ROW, PER_TENSOR, Block
-from mtcore.numerics.scale_search import squares
+from mtcore.formats import PER_ROW, Block
 
 
 def test_output_error_is_the_error_of_the_outputs_over_the_data(layer):
@@ -13,18 +12,6 @@ def test_output_error_is_the_error_of_the_outputs_over_the_data(layer):
     wanted = (inputs.double() @ weight.double().T).square().sum()
     # fp32 sums of at most n = 200·32 products: relative error under n · 2^-24.
     assert abs(output_error(weight, hessian).double() - wanted) <= 6400 * 2.0**-24 * wanted
-
-
-@pytest.mark.parametrize("block", [Block(1, 16), Block(2, 8), PER_ROW, PER_TENSOR, Block(4, 24)], ids=str)
-def test_squares_adds_up_each_block_alone(layer, block):
-    difference, importance = layer()[0], torch.arange(32.0)
-    cost = squares(block, importance)(difference)
-    high, wide = block.extents(6, 32)
-    assert cost.shape == block.grid(6, 32)
-    for i, j in [(0, 0), (cost.shape[0] - 1, cost.shape[1] - 1)]:
-        rows, cols = slice(i * high, i * high + high), slice(j * wide, j * wide + wide)
-        wanted = (difference[rows, cols].double() ** 2 * importance[cols].double()).sum()
-        assert torch.allclose(cost[i, j].double(), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("block", [Block(1, 16), Block(2, 8), Block(4, 24), PER_ROW], ids=str)

@@ -37,11 +37,11 @@ def _product(name: str) -> Any:
     return launch
 
 
-def _statistic(name: str) -> Any:
+def _for_calibration(name: str) -> Any:
     def launch(*arguments: Any) -> Any:
-        from mtopt_kernels import statistics
+        from mtopt_kernels import calibration
 
-        return getattr(statistics, name)(*arguments)
+        return getattr(calibration, name)(*arguments)
 
     return launch
 
@@ -50,10 +50,10 @@ _FAKE_QUANTIZE = FAKE_QUANTIZE.implement(NAMESPACE, _launcher("fake_quantize"))
 _QUANTIZE = QUANTIZE.implement(NAMESPACE, _launcher("quantize"))
 _DEQUANTIZE = DEQUANTIZE.implement(NAMESPACE, _launcher("dequantize"))
 _BLOCK_AMAX = BLOCK_AMAX.implement(NAMESPACE, _launcher("block_amax"))
-_COLUMN_STATISTICS = COLUMN_STATISTICS.implement(NAMESPACE, _statistic("column_statistics"))
-_ADD_GRAM = ADD_GRAM.implement(NAMESPACE, _statistic("add_gram"))
-_SWEEP_AMAX = SWEEP_AMAX.implement(NAMESPACE, _statistic("sweep_amax"))
-_HADAMARD = HADAMARD.implement(NAMESPACE, _statistic("hadamard"))
+_COLUMN_STATISTICS = COLUMN_STATISTICS.implement(NAMESPACE, _for_calibration("column_statistics"))
+_ADD_GRAM = ADD_GRAM.implement(NAMESPACE, _for_calibration("add_gram"))
+_SWEEP_AMAX = SWEEP_AMAX.implement(NAMESPACE, _for_calibration("sweep_amax"))
+_HADAMARD = HADAMARD.implement(NAMESPACE, _for_calibration("hadamard"))
 _NVFP4_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_linear"), suffix="_nvfp4")
 _NVFP4_SCALED_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_scaled_linear"), suffix="_nvfp4_scaled")
 _FP8_LINEAR = LINEAR.implement(NAMESPACE, _product("fp8_linear"), suffix="_fp8")

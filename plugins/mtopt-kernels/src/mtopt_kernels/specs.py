@@ -22,7 +22,7 @@ OLDEST = (8, 0)
 def kernel_specs() -> Iterator[KernelSpec]:
     """All records."""
     yield from streaming_specs()
-    yield from statistics_specs()
+    yield from calibration_specs()
     yield from linear_specs()
 
 
@@ -34,7 +34,7 @@ def streaming_specs() -> Iterator[KernelSpec]:
     yield KernelSpec("triton.block_amax", "block_amax", on_gpu(refuses_amax), ops.block_amax)
 
 
-def statistics_specs() -> Iterator[KernelSpec]:
+def calibration_specs() -> Iterator[KernelSpec]:
     """Kernels for what a calibration asks of weights and activations."""
     yield KernelSpec("triton.column_statistics", "column_statistics", refuses_device, ops.column_statistics)
     yield KernelSpec("triton.add_gram", "add_gram", refuses_device, ops.add_gram)

@@ -9,10 +9,10 @@ from mtcore.backends import Use
 from mtcore.backends.reference import hadamard
 from mtcore.formats import builtin_formats
 from mtcore.testing import CalibrationKernelContract, assert_same_bits
-from mtopt_kernels import specs, statistics
+from mtopt_kernels import calibration, specs
 
 FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
-KERNELS = {spec.op: spec for spec in specs.statistics_specs()}
+KERNELS = {spec.op: spec for spec in specs.calibration_specs()}
 
 
 def served(use):
@@ -23,7 +23,7 @@ def served(use):
 class TestCalibration(CalibrationKernelContract):
     @pytest.fixture
     def kernel(self, op):
-        return replace(KERNELS[op], run=getattr(statistics, op), refuses=served)
+        return replace(KERNELS[op], run=getattr(calibration, op), refuses=served)
 
     @pytest.fixture
     def fmt(self):
@@ -33,7 +33,7 @@ class TestCalibration(CalibrationKernelContract):
 @pytest.mark.parametrize("size", [1024, 4096, 16384])
 def test_long_stretches_are_transformed_as_in_the_reference(size):
     x = torch.randn(2, size, generator=torch.Generator().manual_seed(0))
-    assert_same_bits(statistics.hadamard(x, size, False), hadamard(x, size, False), f"{size} together")
+    assert_same_bits(calibration.hadamard(x, size, False), hadamard(x, size, False), f"{size} together")
 
 
 @pytest.mark.parametrize("size", [12, 3, 32768])
@@ -41,9 +41,9 @@ def test_other_sizes_are_left_to_the_reference(size):
     x = torch.randn(2, 32768 if size == 32768 else 24)
     if size == 3:
         with pytest.raises(Exception, match="no Hadamard matrix of size 3"):
-            statistics.hadamard(x, size, False)
+            calibration.hadamard(x, size, False)
     else:
-        assert_same_bits(statistics.hadamard(x, size, True), hadamard(x, size, True), f"{size} together")
+        assert_same_bits(calibration.hadamard(x, size, True), hadamard(x, size, True), f"{size} together")
 
 
 @pytest.mark.parametrize("name", ["mxfp4", "int4_b128", "fp8_row", "fp8_128x128"])

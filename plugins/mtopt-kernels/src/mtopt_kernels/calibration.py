@@ -1,4 +1,4 @@
-"""Statistics of calibration: launches of the kernels that read a value once."""
+"""Calibration: launches of the kernels that serve it, for values, weights and rotations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ THREADS = 256
 """Of a program."""
 TOGETHER = 6
 """Programs a multiprocessor: as many as have room for counters of 33 KiB."""
-
 LONGEST_STRETCH = 2**14
 """Elements of the longest Hadamard transform in a kernel."""
 
@@ -154,8 +153,8 @@ def hadamard(x: Tensor, size: int, inverse: bool) -> Tensor:
 
 
 def add_gram(total: Tensor, x: Tensor) -> None:
-    """See `mtcore.backends.reference.add_gram`: a product of tensor cores, whose sums are fp32.
+    """See `mtcore.backends.reference.add_gram`: torch's product, with fp32 sums, of the values as they are.
 
-    What 16-bit numbers are multiplied to is exact in fp32; fp32 ones are left to the reference.
+    What 16-bit numbers are multiplied to is exact in fp32, so tensor cores can take them.
     """
     torch.addmm(total, x.T, x, out_dtype=torch.float32, out=total)
