@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtcore.calibration.loop import calibration_mode
-from mtcore.calibration.spec import ForwardLoop
+from mtcore.calibration.loop import ForwardLoop, calibration_mode
 from mtcore.errors import CalibrationError
 
 WHOLE_MODEL = ""

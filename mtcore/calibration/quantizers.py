@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from mtcore.nn import QuantModule, TensorQuantizer
 from mtcore.nn.sharded import whole
 from mtcore.nn.walk import modules_by_name
-
-if TYPE_CHECKING:
-    from mtcore.calibration.spec import CalibrationRun
+from mtcore.plan import Plan
 
 Quantizers = Mapping[tuple[str, str], TensorQuantizer]
 """By (module name, slot)."""
 
 
-def planned_quantizers(run: CalibrationRun) -> Iterator[tuple[tuple[str, str], TensorQuantizer]]:
+class Converted(Protocol):
+    """A model with its plan, as a `CalibrationRun` is one."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]: ...
+
+
+def planned_quantizers(run: Converted) -> Iterator[tuple[tuple[str, str], TensorQuantizer]]:
     """((module name, slot), quantizer) for every slot of the plan."""
     for planned in run.plan.quantized:
         module = run.modules[planned.name]

@@ -2,8 +2,9 @@
 
 from mtcore.plugins.catalog import Catalog
 from mtcore.plugins.doctor import Diagnosis, diagnose
-from mtcore.plugins.finding import FoundPlugins, Plugin, find_plugins
+from mtcore.plugins.finding import FoundPlugins, find_plugins
 from mtcore.plugins.phases import PhaseOutcome, RunFacts
+from mtcore.plugins.plugin import Plugin
 from mtcore.plugins.provenance import LoadFailure, Origin, PluginInfo
 from mtcore.plugins.registry import Registry, default_registry
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import pkgutil
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
 from mtcore.errors import PluginError
 from mtcore.hookspecs import FIRST_RESULTS
 from mtcore.plugins.checking import new_manager
+from mtcore.plugins.plugin import Plugin
 from mtcore.plugins.provenance import Origin
-
-if TYPE_CHECKING:
-    from mtcore.plugins.finding import Plugin
 
 _log = logging.getLogger("mtcore")
 

@@ -9,8 +9,9 @@ from typing import Any
 from mtcore.errors import PluginError
 from mtcore.hookspecs import RECORD_HOOKS, RecordHook
 from mtcore.plugins.calls import resolve
-from mtcore.plugins.finding import BUILTIN, FoundPlugins, Plugin
+from mtcore.plugins.finding import BUILTIN, FoundPlugins
 from mtcore.plugins.isolation import isolated
+from mtcore.plugins.plugin import Plugin
 from mtcore.plugins.provenance import LoadFailure, Origin
 
 Records = Mapping[str, tuple[Any, ...]]

@@ -8,7 +8,8 @@ from typing import Any
 
 from mtcore.hookspecs import RECORD_HOOKS
 from mtcore.plugins.collecting import collect, conflicts, names_of
-from mtcore.plugins.finding import Plugin, look_for_plugins
+from mtcore.plugins.finding import look_for_plugins
+from mtcore.plugins.plugin import Plugin
 from mtcore.plugins.provenance import LoadFailure, PluginInfo
 
 

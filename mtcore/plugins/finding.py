@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import mtcore.builtin
 from mtcore.errors import PluginError
 from mtcore.plugins.calls import HookCalls
-from mtcore.plugins.checking import Hooks, checked_hooks, declared_api
+from mtcore.plugins.checking import checked_hooks, declared_api
 from mtcore.plugins.compatibility import compatibility_note
 from mtcore.plugins.entry_points import declared_plugins
 from mtcore.plugins.isolation import isolated
+from mtcore.plugins.plugin import Plugin
 from mtcore.plugins.provenance import LoadFailure, Origin, PluginInfo
 from mtcore.plugins.selection import Selection
 
@@ -31,15 +32,6 @@ def _version_of_mtcore() -> str:
 
 
 BUILTIN = Origin("builtin", "mtcore", _version_of_mtcore(), "mtcore.builtin")
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A plugin that was imported and whose hooks are in order."""
-
-    info: PluginInfo
-    module: object
-    hooks: Hooks
 
 
 @dataclass(frozen=True)
