@@ -26,9 +26,11 @@ def _words(codes):
     return torch.tensor(wrapped, dtype=torch.int32)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("rows", "words"), SIZES)
-def test_turned_words_hold_the_codes_of_the_transposed_matrix_in_order(rows, words, order, monkeypatch):
+def test_turned_words_hold_the_codes_of_the_transposed_matrix_in_order(rows, words, order, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(nibbles, "TILE_WORDS", 64)  # so that there are several tiles, the last one smaller
     codes = _codes(rows, 8 * words)
     in_order = codes.view(-1, 8, 8 * words)[:, list(order)].reshape(rows, -1)
