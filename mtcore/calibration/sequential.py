@@ -81,7 +81,8 @@ class _Block:
     """One block with its inputs.
 
     Attributes:
-        settled: quantizers of weights that hold their rounded values: to round them again changes no bit.
+        settled: quantizers of weights that hold their rounded values: to round them again changes no bit (but with
+            formats of two stages, which are none of these).
     """
 
     run: CalibrationRun
@@ -134,7 +135,8 @@ def _round_block(
             else:
                 found.check(group[0])
                 round_group(group, found)
-                block.settled.extend(quantizers[name, "weight"] for name in group)
+                own = [quantizers[name, "weight"] for name in group]
+                block.settled.extend(quantizer for quantizer in own if quantizer.format.via is None)
             for name in group:
                 del pending[name]
 
