@@ -38,9 +38,20 @@ the product: 8192 tokens x 4096 channels). Microseconds, and the share of the co
 PRODUCTS = """
 ## Products
 
-On one {device}, how many times as fast as torch's: FP8 as `torch._scaled_mm` with the same scales (which takes no
-blocks for one token), the others as a product in bf16, the input's quantization included.
+On one {device}, how many times as fast as torch's: FP8 as `torch._scaled_mm` with the same scales (which
+takes no blocks for one token), INT8 as `torch._int_mm` (which takes more than 16 tokens, and no scales), the others
+as a product in bf16, the input's quantization included. "=": torch's own is taken. {noise}
 """
+NOISE = "The same call, timed twice in turn, gave ratios from {least:.2f} to {most:.2f}."
+PAIRS = (
+    ("FP8 by tensor", "fp8 ours", "fp8 cublas"), ("FP8 by row", "row ours", "row torch"),
+    ("FP8 by block", "block ours", "block torch"), ("INT8 by row", "int8 ours", "int8 torch"),
+    ("FP8 by tensor, from bf16", "fp8 with quantize", "bf16"),
+    ("FP8 by row, from bf16", "row with quantize", "bf16"),
+    ("INT8 by row, from bf16", "int8 with quantize", "bf16"), ("NVFP4 weights", "nvfp4", "bf16"),
+    ("INT4 weights", "int4", "bf16"), ("torch's INT4 weights", "int4 torch", "bf16"),
+)  # fmt: skip
+"""Titles of columns, ours and torch's."""
 MODELS = """
 ## A whole model
 
@@ -122,20 +133,22 @@ def statistics(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> It
 
 def products(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
     """Times as fast as torch, for each size."""
-    yield PRODUCTS.format(device=device)
     rows = [row for row in rows if row["name"] == "product"]
-    pairs = (
-        ("by tensor", "fp8 ours", "fp8 cublas"), ("by row", "row ours", "row torch"),
-        ("by block", "block ours", "block torch"), ("FP8 by tensor, from bf16", "fp8 with quantize", "bf16"),
-        ("FP8 by row, from bf16", "row with quantize", "bf16"), ("NVFP4 weights", "nvfp4", "bf16"),
-        ("torch's INT4 weights", "int4 torch", "bf16"),
-    )  # fmt: skip
+    noise = [row["fp8 cublas again"] / row["fp8 cublas"] for row in rows if "fp8 cublas again" in row]
+    again = NOISE.format(least=min(noise), most=max(noise)) if noise else ""
+    yield PRODUCTS.format(device=device, noise=again)
     cells = [
-        [f"{row['tokens']}", f"{row['features']} x {row['inner']}"]
-        + [f"{row[other] / row[ours]:.2f}" if ours in row and other in row else "" for _, ours, other in pairs]
+        [f"{row['tokens']}", f"{row['features']} x {row['inner']}", *(ratio(row, *pair[1:]) for pair in PAIRS)]
         for row in rows
     ]
-    yield from table(("tokens", "weight", *(title for title, _, _ in pairs)), cells)
+    yield from table(("tokens", "weight", *(title for title, _, _ in PAIRS)), cells)
+
+
+def ratio(row: Row, ours: str, other: str) -> str:
+    """How many times as fast ours is."""
+    if ours not in row or other not in row:
+        return ""
+    return "=" if ours in row.get("same", ()) else f"{row[other] / row[ours]:.2f}"
 
 
 def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
