@@ -20,7 +20,7 @@ class KernelChoice:
     Attributes:
         use: what is computed.
         kernel: what computes it.
-        refused: names of kernels of higher priority, each with its reason.
+        refused: names of kernels of higher priority that are made for such formats, each with its reason.
         key: of the use's format, as the operation's arguments carry it; "" without one.
         input_key: of the use's input format; "" without one.
 
@@ -63,7 +63,8 @@ def choose_kernel(use: Use, kernels: Iterable[KernelSpec]) -> KernelChoice:
             inner = "" if use.input_format is None else format_key(use.input_format)
             key = "" if use.format is None else format_key(use.format)
             return KernelChoice(use, kernel, tuple(refused), key, inner)
-        refused.append((kernel.name, reason))
+        if reason:
+            refused.append((kernel.name, reason))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in refused) or "no plugin brings one"
     raise PlanError([f"no kernel computes {use} on {device_name(use.device)}: {reasons}"])
 

@@ -47,8 +47,9 @@ class KernelSpec:
     Attributes:
         name: unique in a registry: "triton.fake_quantize".
         op: the operation that it implements, with the arguments and results that this has in `OPERATIONS`.
-        refuses: why it cannot serve a use, in a few words ("needs sm_100"); None if it can. Asked once a plan. It
-            answers for the format and for the device, and raises nothing.
+        refuses: why it cannot serve a use, in a few words ("needs sm_100"); None if it can; "" if it is made for
+            other formats altogether, which is not shown. Asked once a plan. It answers for the format and for the
+            device, and raises nothing.
         run: the implementation; a function of a module, so that a model that holds it can be copied and pickled.
         priority: of several kernels that can serve a use, the one with the largest is chosen.
         prepare: of a product: lays codes and scales of a stored weight out as `run` reads them, once; None where it

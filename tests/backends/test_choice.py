@@ -31,6 +31,12 @@ def test_the_highest_priority_that_does_not_refuse_is_chosen_and_others_are_name
     assert str(choice) == "fake_quantize nvfp4: a (cpu); b: needs a GPU"
 
 
+def test_a_kernel_for_other_formats_altogether_is_not_named(formats):
+    kernels = [*builtin_kernels(), kernel("b", refuses_cpu, 10), kernel("c", lambda use: "", 20)]
+    choice = choose_kernel(Use("fake_quantize", formats["nvfp4"], CPU), kernels)
+    assert str(choice) == "fake_quantize nvfp4: torch.fake_quantize (cpu); b: needs a GPU"
+
+
 def test_without_plugins_every_operation_is_served_by_its_reference(formats):
     for op in ("fake_quantize", "quantize", "dequantize", "block_amax", "linear"):
         choice = choose_kernel(Use(op, formats["mxfp4"], CPU), Registry.load(discover=False).kernels.values())

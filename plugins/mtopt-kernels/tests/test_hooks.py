@@ -56,7 +56,8 @@ def test_collecting_the_records_imports_no_triton():
     ("weight", "given", "shape", "reason"),
     [
         ("nvfp4", None, (64, 100), "needs in features that are a multiple of 128, not 100"),
-        ("nvfp4", "nvfp4", (64, 128), "multiplies nvfp4 weights with unquantized inputs"),
+        ("nvfp4", "nvfp4", (64, 128), "leaves inputs as they are"),
+        ("fp8", "fp8", (64, 128), ""),
         ("nvfp4", None, (64, 128), None),
     ],
 )
@@ -84,9 +85,9 @@ def test_products_that_no_kernel_fuses_are_left_to_one_that_takes_plain_inputs()
         ("int4_b128", None, (64, 256), None),
         ("int4_b128_full", None, (64, 256), None),
         ("int4_b128", None, (64, 100), "needs in features that are a multiple of 128, not 100"),
-        ("int4_b64", None, (64, 256), "multiplies int4 weights in blocks of 1x128 with unquantized inputs"),
-        ("int4_b128_asym", None, (64, 256), "multiplies int4 weights in blocks of 1x128 with unquantized inputs"),
-        ("int4_b128", "int8_row", (64, 256), "multiplies int4 weights in blocks of 1x128 with unquantized inputs"),
+        ("int4_b64", None, (64, 256), "multiplies weights in blocks of 1x128"),
+        ("int4_b128_asym", None, (64, 256), ""),
+        ("int4_b128", "int8_row", (64, 256), "leaves inputs as they are"),
     ],
 )
 def test_the_int4_product_says_what_it_needs(weight, given, shape, reason):
@@ -101,9 +102,23 @@ def test_the_int4_product_says_what_it_needs(weight, given, shape, reason):
         ("int8", "int8", None, None),
         ("int8_row", None, (64, 100), "multiplies int8 weights with int8 inputs, by tensor or by row"),
         ("int8_row", "mxint8", (64, 128), "multiplies int8 weights with int8 inputs, by tensor or by row"),
+        ("fp8", "fp8", (64, 128), ""),
         ("int8_row", "int8", (64, 2**17), "adds up fewer than 131072 columns in int32, not 131072"),
     ],
 )
 def test_the_int8_product_says_what_it_needs(weight, given, shape, reason):
     use = Use("linear", FORMATS[weight], CPU, FORMATS[given] if given else None, shape)
     assert specs.refuses_int8_linear(use) == reason
+
+
+def test_a_choice_names_only_kernels_that_are_made_for_its_formats(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    gpu, kernels = torch.device("cuda"), Registry.load([hooks], discover=False, strict=True).kernels.values()
+    use = Use("linear", FORMATS["fp8"], gpu, FORMATS["fp8"], (64, 128))
+    assert str(choose_kernel(use, kernels)) == "linear fp8 x fp8: triton.fp8_linear (cuda sm_90)"
+    use = Use("linear", FORMATS["nvfp4"], gpu, FORMATS["nvfp4"], (64, 128))
+    assert str(choose_kernel(use, kernels)) == (
+        "linear nvfp4 x nvfp4: torch.linear (cuda sm_90); triton.nvfp4_linear: leaves inputs as they are; "
+        "triton.nvfp4_scaled_linear: dot_scaled needs sm_100; triton.dequantized_linear: leaves inputs as they are"
+    )

@@ -60,10 +60,11 @@ def linear_specs() -> Iterator[KernelSpec]:
 
 
 def on_gpu(refuses: Callable[[Use], str | None]) -> Callable[[Use], str | None]:
-    """What is wrong with the device, or else with the rest of a use."""
+    """What is wrong with the device, or else with the rest of a use; "" if the kernel is for other formats."""
 
     def refuses_both(use: Use) -> str | None:
-        return refuses_device(use) or refuses(use)
+        reason = refuses(use)
+        return reason if reason == "" else refuses_device(use) or reason
 
     return refuses_both
 
@@ -115,23 +116,30 @@ def refuses_amax(use: Use) -> str | None:
 
 def refuses_nvfp4_linear(use: Use) -> str | None:
     """What is wrong for words of NVFP4 and 16-bit activations."""
-    if use.format != NVFP4 or use.input_format is not None:
-        return "multiplies nvfp4 weights with unquantized inputs"
+    if use.format != NVFP4:
+        return ""
+    if use.input_format is not None:
+        return "leaves inputs as they are"
     return refuses_words(use)
 
 
 def refuses_nvfp4_fp8_linear(use: Use) -> str | None:
     """What is wrong for words of NVFP4 whose codes times scales fit into FP8, and FP8 activations."""
-    if use.format != NVFP4_FP8 or use.input_format != FP8:
+    if use.format != NVFP4_FP8:
+        return ""
+    if use.input_format != FP8:
         return "multiplies nvfp4_fp8 weights with fp8"
     return refuses_words(use)
 
 
 def refuses_int4_linear(use: Use) -> str | None:
     """What is wrong for words of INT4 and 16-bit activations."""
-    by_chunk = use.format.block.rows == 1 and use.format.block.cols == CHUNK
-    if not _is_integer(use.format, 4) or not by_chunk or use.input_format is not None:
-        return f"multiplies int4 weights in blocks of 1x{CHUNK} with unquantized inputs"
+    if not _is_integer(use.format, 4):
+        return ""
+    if use.format.block.rows != 1 or use.format.block.cols != CHUNK:
+        return f"multiplies weights in blocks of 1x{CHUNK}"
+    if use.input_format is not None:
+        return "leaves inputs as they are"
     return refuses_words(use)
 
 
@@ -159,7 +167,7 @@ def _is_integer(fmt: TensorFormat, bits: int) -> bool:
 def refuses_nvfp4_scaled_linear(use: Use) -> str | None:
     """What is wrong for two factors in NVFP4."""
     if use.format != NVFP4 or use.input_format != NVFP4:
-        return "multiplies nvfp4 with nvfp4"
+        return ""
     if use.shape is not None and use.shape[1] % NVFP4.block.cols:
         return f"needs in features that are a multiple of {NVFP4.block.cols}, not {use.shape[1]}"
     if use.device.type == "cuda" and torch.cuda.get_device_capability(use.device) < (10, 0):
@@ -169,6 +177,8 @@ def refuses_nvfp4_scaled_linear(use: Use) -> str | None:
 
 def refuses_fp8_linear(use: Use) -> str | None:
     """What is wrong for two factors in FP8."""
+    if use.format not in (FP8, FP8_ROW, FP8_TILE):
+        return ""
     by_block = (use.format, use.input_format) == (FP8_TILE, FP8_RUN)
     if not by_block and (use.format not in (FP8, FP8_ROW) or use.input_format not in (FP8, FP8_ROW)):
         return "multiplies fp8 or fp8_row with fp8 or fp8_row, or fp8_128x128 with fp8_1x128"
@@ -177,6 +187,8 @@ def refuses_fp8_linear(use: Use) -> str | None:
 
 def refuses_int8_linear(use: Use) -> str | None:
     """What is wrong for two factors in INT8."""
+    if not _is_integer(use.format, 8):
+        return ""
     factors = (use.format, use.input_format)
     if any(f is None or not _is_integer(f, 8) or f.block not in (PER_ROW, PER_TENSOR) for f in factors):
         return "multiplies int8 weights with int8 inputs, by tensor or by row"
