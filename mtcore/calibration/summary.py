@@ -1,9 +1,9 @@
-"""The summary of a calibration: what rounding costs each linear layer, the worst of them, and what to do."""
+"""The summary of a calibration: what rounding costs each layer, the worst of them, and what to do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.experts import StarvedExpert
-from mtcore.calibration.quantizers import Quantizers, linear_layers
+from mtcore.calibration.quantizers import Quantizers, linear_layers, weight_tensor
 from mtcore.calibration.statistics import Needs, Site, Statistics
 from mtcore.formats import WHOLE
 from mtcore.nn import LowRankLinear, QuantModule, TensorQuantizer
@@ -23,14 +23,16 @@ SAMPLE = Needs(sample=64)
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """What rounding costs one linear layer, compared with itself before rounding.
+    """What rounding costs one linear layer, or another weight, compared with itself before rounding.
 
     Attributes:
-        name: of the layer.
+        name: of the linear layer; of another weight (stacked experts, a convolution), its own.
         weight_sqnr: 10 log₁₀ of the weight's power over that of its rounding error, in dB; infinite without error.
         output_error: |y' - y| / |y| over a sample of inputs, y' with rounded weights and inputs; None without data.
         weight_error: the same with rounded weights alone.
         clipped: share of the sample beyond the calibrated range of the input; None where that is not fixed.
+        linear: whether it is a linear layer; of other weights only `weight_sqnr` is known, over all experts of a
+            stack.
     """
 
     name: str
@@ -38,6 +40,7 @@ class LayerSummary:
     output_error: float | None = None
     weight_error: float | None = None
     clipped: float | None = None
+    linear: bool = True
 
     @property
     def badness(self) -> float:
@@ -55,15 +58,30 @@ class LayerSummary:
             return "fine as it is"
         if self.output_error is not None and self.output_error > 2 * (self.weight_error or 0.0):
             return "its input costs most: smoothquant, awq, dynamic activations, or 16-bit activations here"
-        return "its weight costs most: mse, awq or gptq, smaller blocks, or more bits here"
+        better = "mse, awq or gptq" if self.linear else "mse"
+        return f"its weight costs most: {better}, smaller blocks, or more bits here"
 
 
 @dataclass(frozen=True)
 class CalibrationSummary:
-    """All quantized linear layers, in the order of the plan; and the experts that data hardly reached."""
+    """All quantized linear layers in the order of the plan, then other weights; and the experts that data hardly
+    reached."""
 
     layers: tuple[LayerSummary, ...]
     starved: tuple[StarvedExpert, ...] = ()
+
+    @classmethod
+    def joined(cls, parts: Iterable[CalibrationSummary]) -> CalibrationSummary:
+        """The summary of several parts of a model, in their order."""
+        every = tuple(parts)
+        layers = tuple(layer for part in every for layer in part.layers)
+        return cls(layers, tuple(expert for part in every for expert in part.starved))
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> CalibrationSummary:
+        """What `to_json` gave."""
+        layers = tuple(LayerSummary(**layer) for layer in found["layers"])
+        return cls(layers, tuple(StarvedExpert(**expert) for expert in found["starved"]))
 
     def worst(self, count: int = 10) -> tuple[LayerSummary, ...]:
         """The layers that lose most, worst first."""
@@ -95,13 +113,34 @@ def summary_needs(model: nn.Module, quantizers: Quantizers) -> dict[Site, Needs]
 def summarize(
     model: nn.Module, quantizers: Quantizers, edits: ParameterEdits, statistics: Statistics
 ) -> CalibrationSummary:
-    """Compare every linear layer of a calibrated model with itself before rounding.
+    """Compare every layer of a calibrated model with itself before rounding; of those that are not linear, weights.
 
     Args:
         edits: know the weights before an algorithm rounded them.
         statistics: samples of the inputs, where known.
     """
-    return CalibrationSummary(tuple(_layers(model, quantizers, edits, statistics)))
+    return CalibrationSummary((*_layers(model, quantizers, edits, statistics), *_other_weights(model, quantizers)))
+
+
+def _other_weights(model: nn.Module, quantizers: Quantizers) -> Iterator[LayerSummary]:
+    """Weights of layers that are not linear, all experts of a stack together."""
+    linear = linear_layers(model, quantizers)
+    sums: dict[str, tuple[float, float]] = {}
+    for (module, slot), quantizer in quantizers.items():
+        if not quantizer.is_weight or module in linear:
+            continue
+        weight = weight_tensor(model, (module, slot)).detach()
+        name = f"{module}.{slot.partition('.')[0]}"
+        noise, power = sums.get(name, (0.0, 0.0))
+        exact = weight.float()
+        noise += float((quantizer(weight).float() - exact).square().sum())
+        sums[name] = noise, power + float(exact.square().sum())
+    for name, (noise, power) in sums.items():
+        yield LayerSummary(name, _decibels(power, noise), linear=False)
+
+
+def _decibels(power: float, noise: float) -> float:
+    return math.inf if noise == 0 else 10 * math.log10(power / noise) if power else -math.inf
 
 
 def _layers(
@@ -114,9 +153,9 @@ def _layers(
         rounded = quantizer(parameter.detach())
         branch = layer.lora_b.float() @ layer.lora_a.float() if isinstance(layer, LowRankLinear) else None
         whole = exact.float() if branch is None else exact.float() + branch
-        noise = float((rounded.float() - exact.float()).square().sum())
+        noise = float((rounded.float() - exact.float()).norm()) ** 2  # no third tensor of the weight's size
         power = float(whole.square().sum())
-        sqnr = math.inf if noise == 0 else 10 * math.log10(power / noise) if power else -math.inf
+        sqnr = _decibels(power, noise)
         site = (name, "input")
         if site not in statistics or statistics[site].sample is None:
             yield LayerSummary(name, sqnr)

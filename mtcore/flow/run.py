@@ -36,7 +36,7 @@ from mtcore.recipe import load_config
 class RunSummary:
     """What one run did: its plan, what it wrote, the bytes of the parameters before, and how long it took.
 
-    `calibration` says what rounding costs each linear layer; None after a run block by block.
+    `calibration` says what rounding costs each layer.
     """
 
     plan: Plan
@@ -204,9 +204,9 @@ def quantize_checkpoint(
     exporter = UnifiedExporter(exporters)
     targets = goal.targets(plan, exporter, loaded.files)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    told = None
+    told: CalibrationSummary | None
     if layerwise is not None:
-        quantize_blocks(
+        told = quantize_blocks(
             loaded,
             plan,
             batches,

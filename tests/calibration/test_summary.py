@@ -78,3 +78,17 @@ def test_the_worst_come_first_and_advice_names_what_costs_most():
     assert "its weight costs most" in weights.advice
     assert "not finite" in broken.advice
     assert [item["name"] for item in told.to_json()["worst"]] == ["broken", "weights", "inputs", "good"]
+
+
+def test_weights_of_layers_that_are_not_linear_are_told_by_their_sqnr(specs, make_config):
+    model = torch.nn.Sequential(torch.nn.Conv1d(4, 8, 3), torch.nn.Flatten(), torch.nn.Linear(48, 4))
+    exact = model[0].weight.detach().clone()
+    batch = torch.randn(4, 4, 8, generator=torch.Generator().manual_seed(5))
+    plan = make_plan(model, make_config({"*weight_quantizer": "int8_row"}), specs, analyze(model, batch))
+    convert(model, plan, specs)
+    resolved = resolve_algorithms([AlgorithmStep("max")], {s.name: s for s in builtin_algorithms()})
+    told = run_algorithms(model, plan, resolved, as_forward_loop([batch]), ParameterEdits(), summary=True)
+    assert [(layer.name, layer.linear) for layer in told.layers] == [("2", True), ("0.weight", False)]
+    noise = (model[0].weight_quantizer(exact) - exact).square().sum() / exact.square().sum()
+    assert told.layers[1].weight_sqnr == pytest.approx(-10 * math.log10(float(noise)), rel=1e-5)
+    assert "gptq" not in LayerSummary("x", 10.0, linear=False).advice

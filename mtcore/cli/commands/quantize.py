@@ -116,7 +116,7 @@ def draw_summary(console: Console, model: str, summary: RunSummary) -> None:
         "ratio": f"{summary.source_bytes / size:.2f}",
         "time": f"{summary.seconds:.1f} s",
     }
-    if summary.calibration is not None and summary.calibration.layers:
+    if summary.calibration is not None:
         draw_worst(console, summary.calibration)
     print_facts(console, facts)
 
@@ -133,7 +133,8 @@ def draw_worst(console: Console, summary: CalibrationSummary) -> None:
         (layer.name, f"{layer.weight_sqnr:.1f}", share(layer.output_error), share(layer.clipped), layer.advice)
         for layer in summary.worst()
     ]
-    console.print(f"What rounding costs: the worst {len(worst)} of {len(summary.layers)} linear layers")
-    print_table(console, ("layer", "weight SQNR, dB", "output error", "input clipped", "advice"), worst)
+    if worst:
+        console.print(f"What rounding costs: the worst {len(worst)} of {len(summary.layers)} layers")
+        print_table(console, ("layer", "weight SQNR, dB", "output error", "input clipped", "advice"), worst)
     for line in starved_lines(summary.starved):
         console.print(line)

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from mtcore import __version__
+from mtcore.calibration import CalibrationSummary
 from mtcore.errors import StateError
 from mtcore.files import drop_pages, write_json
 from mtcore.plan import Plan, plan_to_dict
 from mtcore.trace.structure import tensors_in
 
-VERSION = 1
+VERSION = 2
 _JOURNAL, _LOCK = "journal.json", "lock"
 
 
@@ -50,6 +51,15 @@ class RunDirectory:
     def result(self, number: int) -> Path:
         """The result file of a unit, by its number in the order of the run."""
         return self.path / f"result-{number:05d}.safetensors"
+
+    def told(self, number: int) -> Path:
+        """What a unit's calibration told; absent where it has nothing quantized."""
+        return self.path / f"told-{number:05d}.json"
+
+    def summary(self) -> CalibrationSummary:
+        """What the calibration of all units told, those of earlier processes too."""
+        found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.path.glob("told-*.json")))
+        return CalibrationSummary.joined(map(CalibrationSummary.from_json, found))
 
     def states(self, number: int) -> Path:
         """The folder of the hidden states that enter a block."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mtcore.backends import offered
-from mtcore.calibration import resolve_algorithms
+from mtcore.calibration import CalibrationSummary, resolve_algorithms
 from mtcore.errors import StateError
-from mtcore.export import Artifact, Exported, UnifiedExporter
+from mtcore.export import Artifact, UnifiedExporter
 from mtcore.export.flat import Results, StoredModules, StoredTensors
 from mtcore.flow.layerwise.ceiling import Ceiling
 from mtcore.flow.layerwise.directory import (
@@ -48,8 +48,8 @@ def quantize_blocks(
     reporter: Reporter,
     phase: PhaseMaker,
     overwrite: bool = False,
-) -> Exported:
-    """Carry out a plan block by block, and write the checkpoint.
+) -> CalibrationSummary:
+    """Carry out a plan block by block, and write the checkpoint; returns what rounding costs.
 
     Everything that is finished lies in `<out>.run` until the end, so that the same call goes on there after the
     process was killed, at any moment, and ends with the same bytes.
@@ -76,16 +76,15 @@ def quantize_blocks(
     }
     exporter = UnifiedExporter(registry.exporters)
     with run_directory(out, key, restart=options.restart) as directory:
-        if directory.placed(out):  # killed after the very last step
-            exported = Exported.of(out)
-        else:
+        if not directory.placed(out):  # killed after the very last step otherwise
             exporter.check_target(dialect, out, overwrite=overwrite)
             artifact = _calibrate(loaded, plan, batches, directory, options, registry, reporter, phase)
             with phase("export", None, ""):
-                exported = exporter.export(artifact, out, dialect, overwrite=overwrite, work=directory.checkpoint)
+                exporter.export(artifact, out, dialect, overwrite=overwrite, work=directory.checkpoint)
             Ceiling(options.max_memory).check("export")
+        told = directory.summary()
         directory.remove()
-    return exported
+    return told
 
 
 def _disk_problem(error: OSError, directory: RunDirectory) -> str:

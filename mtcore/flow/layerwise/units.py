@@ -21,6 +21,7 @@ from mtcore.calibration.residency import NARROW, Residency
 from mtcore.errors import CalibrationError
 from mtcore.export import Artifact
 from mtcore.export.flat import save_result
+from mtcore.files import write_json
 from mtcore.flow.layerwise.ceiling import Ceiling
 from mtcore.flow.layerwise.directory import RunDirectory
 from mtcore.flow.layerwise.options import LayerwiseOptions
@@ -160,7 +161,7 @@ class Units:
             example = TraceInputs(*calls[0].arguments(states.original[0])) if calls else None
             part = with_proven_part(part, self._steps, block, lambda full: full.removeprefix(f"{name}."), example)
             if part.quantized:
-                self._calibrate(part, loop if calls else None, edits, (inputs,))
+                self._calibrate(number, part, loop if calls else None, edits, (inputs,))
             self._save(number, part, edits)
             with calibration_mode(self._model):
                 for index, call in enumerate(calls):
@@ -186,15 +187,22 @@ class Units:
                 around = AroundBlocks(self._model, chain, self._batches[0], states.original[0])
                 part = with_proven_part(part, self._steps, around, lambda full: f"model.{full}", TraceInputs())
             if part.quantized:
-                self._calibrate(part, loop if self._batches else None, edits, ())
+                self._calibrate(number, part, loop if self._batches else None, edits, ())
             self._save(number, part, edits)
 
     def _calibrate(
-        self, part: Plan, loop: ForwardLoop | None, edits: ParameterEdits, blocks: Sequence[BlockInputs]
+        self,
+        number: int,
+        part: Plan,
+        loop: ForwardLoop | None,
+        edits: ParameterEdits,
+        blocks: Sequence[BlockInputs],
     ) -> None:
-        told = run_algorithms(self._model, part, self._steps, loop, edits, blocks=blocks)
-        for line in starved_lines(told.starved) if told is not None else ():
+        told = run_algorithms(self._model, part, self._steps, loop, edits, blocks=blocks, summary=True)
+        assert told is not None, "a summary was asked for"
+        for line in starved_lines(told.starved):
             self._note(line)
+        write_json(self._directory.told(number), told.to_json())
 
     def _save(self, number: int, part: Plan, edits: ParameterEdits) -> None:
         names = {id(p): name for name, p in self._model.named_parameters() if name in self._kept}

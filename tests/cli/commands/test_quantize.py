@@ -106,7 +106,7 @@ def test_an_interruption_after_the_run_says_that_the_result_is_complete(asked, m
 
 def test_the_worst_layers_are_shown_with_advice(asked, mtopt):
     shown = mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
-    for fact in ("the worst 1 of 1 linear layers", "layers.0.q_proj", "21.5", "25.00%", "its weight costs most"):
+    for fact in ("the worst 1 of 1 layers", "layers.0.q_proj", "21.5", "25.00%", "its weight costs most"):
         assert fact in shown.out
     data = json.loads(mtopt("quantize", "m", "--recipe", "fp8", "-o", "out", "--json").out)
     assert data["calibration"]["layers"][0]["output_error"] == 0.25

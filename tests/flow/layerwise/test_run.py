@@ -164,6 +164,21 @@ def test_a_finished_block_is_not_done_again(quantize, tmp_path, monkeypatch):
     assert worked == [0, 1, 1, 2]
 
 
+def test_the_summary_is_that_of_the_whole_model_also_where_another_process_did_some_blocks(
+    quantize, tmp_path, monkeypatch
+):
+    whole = quantize("fp8", tmp_path / "whole", None).calibration
+    leave_unfinished(quantize, tmp_path / "out", monkeypatch)
+    assert quantize("fp8", tmp_path / "out").calibration.to_json() == whole.to_json()
+    assert len(whole.layers) > 3
+
+
+def test_without_data_the_summary_tells_of_weights(quantize, tmp_path):
+    told = quantize("mxfp4_weight_only", tmp_path / "out", calib=None).calibration
+    assert told.layers
+    assert {layer.output_error for layer in told.layers} == {None}
+
+
 def leave_unfinished(quantize, out, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         crash_at(patch, 20)
