@@ -191,7 +191,7 @@ PLANTED = {
     "target-unmatched": Planted("lc-nvfp4", lambda draft: draft.group.update(targets=["Linear", "layers.0"])),
     "target-missing": Planted("lc-nvfp4", lambda draft: draft.group.update(targets=["re:.*self_attn"])),
     "status": Planted("lc-nvfp4", quantization(quantization_status="frozen"), client="transformers"),
-    "nvfp4-dtype": Planted("lc-nvfp4", change(dtype="float32"), client="transformers"),
+    "bf16-only": Planted("lc-nvfp4", change(dtype="float32"), client="transformers"),
     # the list of modules left alone
     "ignore-quantized": Planted("lc-nvfp4", quantization(ignore=["lm_head", f"{MLP}.down_proj"])),
     "ignore-too-wide": Planted("mo-nvfp4", quantization(ignore=["lm_head", "mlp.gate"])),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
+from compressed_tensors.quantization import QuantizationScheme
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -175,3 +179,38 @@ def test_it_says_which_packages_a_dialect_needs(judge, tmp_path, dialect, config
     if dialect != "fp8":  # accelerate is there; without a GPU the weights are decoded
         with pytest.raises(ImportError, match=package):
             AutoModelForCausalLM.from_pretrained(tmp_path / "c")
+
+
+@pytest.mark.parametrize("recipe", ["nvfp4_weight_only", "mxfp4_weight_only", "mxfp8"])
+def test_fp4_and_mx_are_written_for_bf16_and_fail_in_a_model_of_another_dtype(judge, tmp_path, recipe) -> None:
+    written(LlamaForCausalLM(LlamaConfig(**SIZES)), recipe, tmp_path / "c")
+    assert judge(tmp_path / "c", "transformers").loads("transformers")
+    assert logits(AutoModelForCausalLM.from_pretrained(tmp_path / "c")).dtype == torch.bfloat16
+    config = json.loads((tmp_path / "c" / "config.json").read_text())
+    (tmp_path / "c" / "config.json").write_text(json.dumps({**config, "dtype": "float32"}))
+    assert rules(judge(tmp_path / "c", "transformers")) == {"bf16-only"}
+    with pytest.raises(RuntimeError, match="same dtype"):
+        logits(AutoModelForCausalLM.from_pretrained(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("bits", [3, 4])
+def test_columns_that_do_not_fill_a_group_are_an_error_and_are_not_decoded(peer, judge, tmp_path, bits) -> None:
+    draft, columns = peer("lc-w4a16"), 136
+    name = draft.first("up_proj.weight_packed").removesuffix(".weight_packed")
+    rows = draft.tensors[f"{name}.weight_packed"][1][0]
+    words, groups = -(-columns * bits // 32), -(-columns // 128)
+    for group in draft.quantization["config_groups"].values():
+        group["weights"]["num_bits"] = bits
+    draft.put(f"{name}.weight_packed", "I32", [rows, words])
+    draft.put(f"{name}.weight_scale", "BF16", [rows, groups], b"\x80\x3f" * rows * groups)
+    draft.put(f"{name}.weight_shape", "I64", [2], struct.pack("<qq", rows, columns))
+    found = judge(draft.write(tmp_path / "c"), "transformers").findings
+    assert f"{columns} input features are not a multiple of 128" in str([f.why for f in found if f.where == name])
+    scheme = QuantizationScheme(**draft.group)
+    stored = {
+        "weight_packed": torch.zeros(rows, words, dtype=torch.int32),
+        "weight_scale": torch.ones(rows, groups),
+        "weight_shape": torch.tensor([rows, columns]),
+    }
+    with pytest.raises(ValueError, match="group_size"):
+        PackedQuantizationCompressor.decompress(stored, scheme)

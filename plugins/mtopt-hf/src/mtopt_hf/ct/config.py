@@ -13,7 +13,7 @@ from mtopt_hf.ct.spelling import Arguments, Layout, cache_arguments
 METHOD = "compressed-tensors"
 
 FLOATS_IN_BF16: frozenset[Layout] = frozenset(
-    {"nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp6-pack-quantized"}
+    {"nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp6-pack-quantized", "mxfp8-quantized"}
 )
 """Layouts whose weights transformers takes to bf16 and leaves there."""
 
@@ -70,7 +70,7 @@ def _query_group(attention: str, arguments: Arguments | None) -> Mapping[str, An
 def _dtype(contents: Contents) -> Mapping[str, str]:
     """What config.json must say about the dtype to compute in.
 
-    With 4- and 6-bit floats it is bf16 whatever the source says: transformers takes such weights to bf16, then
+    With NVFP4 and MX formats it is bf16 whatever the source says: transformers takes such weights to bf16, then
     fails in a model of another dtype.
     """
     layouts = {scheme_of(layer.weight, layer.input).layout for layer in contents.layers}

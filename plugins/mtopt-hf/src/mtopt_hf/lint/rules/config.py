@@ -302,9 +302,10 @@ def status(checkpoint: Checkpoint) -> Iterator[Hit]:
 
 def half_precision(checkpoint: Checkpoint) -> Iterator[Hit]:
     dtype = text(checkpoint.config.get("dtype")) or text(checkpoint.config.get("torch_dtype"))
-    kinds = {group.scheme.kind for group in view_of(checkpoint).says.groups}
-    if "nvfp4" in kinds and dtype not in ("", "bfloat16", "torch.bfloat16"):
-        why = f"compressed-tensors gives NVFP4 weights in bf16; a model in {dtype} then fails in its first forward"
+    kinds = {group.scheme.kind for group in view_of(checkpoint).says.groups} & {"nvfp4", "mxfp4", "mxfp6", "mxfp8"}
+    if kinds and dtype not in ("", "bfloat16", "torch.bfloat16"):
+        what = ", ".join(sorted(kinds))
+        why = f"compressed-tensors gives {what} weights in bf16; a model in {dtype} then fails in its first forward"
         yield Hit(CONFIG, why, "write dtype bfloat16, or load with dtype=torch.bfloat16")
 
 
@@ -338,5 +339,5 @@ RULES = (
     RuleSpec("target-unmatched", "every target names a module", {"trtllm": "error", EVERYONE: "warning"}, targets),
     RuleSpec("target-missing", "every quantized module is a target", _ALL, no_group),
     RuleSpec("status", "quantization_status is compressed", {"transformers": "error", EVERYONE: "note"}, status),
-    RuleSpec("nvfp4-dtype", "NVFP4 comes in a bf16 model", {"transformers": "error"}, half_precision),
+    RuleSpec("bf16-only", "NVFP4 and MX formats come in a bf16 model", {"transformers": "error"}, half_precision),
 )

@@ -99,10 +99,22 @@ def weight_shape(checkpoint: Checkpoint) -> Iterator[Hit]:
 
 def divisible(checkpoint: Checkpoint) -> Iterator[Hit]:
     for module, layout in _layers(checkpoint):
-        features = module.features
-        if features is not None and layout.block > 1 and features[1] % layout.block:
-            why = f"{features[1]} input features are not a multiple of {layout.block} ({_called(module)})"
+        features, block = module.features, layout.block
+        if features is None:
+            continue
+        columns = features[1]
+        if block == 1 and module.scheme is not None and module.scheme.kind == "pack":
+            columns, block = _packed_columns(checkpoint, module), module.scheme.group or 1
+        if columns % block:
+            why = f"{columns} input features are not a multiple of {block} ({_called(module)})"
             yield Hit(module.name, f"{why}; kernels refuse it", "leave the layer in floats")
+
+
+def _packed_columns(checkpoint: Checkpoint, module: Module) -> int:
+    """What `weight_shape` says where words do not tell how many columns are in them; 0 where it cannot be read."""
+    tensor = module.parts.get("weight_shape")
+    values = checkpoint.values.small(tensor) if tensor is not None and checkpoint.has_values else None
+    return int(values[1]) if values is not None and values.size == 2 and values[1] > 0 else 0
 
 
 def kernel_sizes(checkpoint: Checkpoint) -> Iterator[Hit]:
