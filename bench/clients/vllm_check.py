@@ -45,6 +45,8 @@ TOKENWISE = {"format": "int8_row", "mode": "dynamic"}
 FORMATS: dict[str, tuple[str, Any]] = {
     "INT8": (CT, {"rules": [{"weight": "int8_row", "input": TOKENWISE}, EXCLUDED]}),
     "W4A16": (CT, {"rules": [{"weight": "int4_b32"}, EXCLUDED]}),
+    "AWQ": ("awq", {"rules": [{"weight": "int4_b32_asym"}, EXCLUDED]}),
+    "GPTQ": ("gptq", {"rules": [{"weight": "int4_b32"}, EXCLUDED]}),
     "FP8 static": (CT, "fp8"),
     "FP8 dynamic": (CT, "fp8_row"),
     "NVFP4": (CT, "nvfp4"),
