@@ -24,6 +24,8 @@ THREADS = 256
 """Of a program."""
 TOGETHER = 6
 """Programs a multiprocessor: as many as have room for counters of 33 KiB."""
+MOST_PARTS = 128
+"""Of a strip of columns, which one program joins."""
 LONGEST_STRETCH = 2**14
 """Elements of the longest Hadamard transform in a kernel."""
 
@@ -39,7 +41,7 @@ def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor
     rows, cols = x.shape
     device, counted = x.device, histogram and x.dtype == torch.bfloat16
     strips = cdiv(cols, WIDE)
-    parts = min(max(TOGETHER * processors(device) // strips, 1), cdiv(rows, HIGH))
+    parts = min(max(TOGETHER * processors(device) // strips, 1), cdiv(rows, HIGH), MOST_PARTS)
     steps = cdiv(cdiv(rows, HIGH), 4 * parts) * 4
     parts = cdiv(rows, HIGH * steps)
     found = torch.empty((parts, 3 if moments else 1, cols), dtype=torch.float32, device=device)

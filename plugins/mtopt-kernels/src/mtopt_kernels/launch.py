@@ -19,7 +19,7 @@ from mtopt_kernels.kernels.rectangles import (
     rectangles_kernel,
     tiles_amax_kernel,
 )
-from mtopt_kernels.sizes import cdiv, power_of_two
+from mtopt_kernels.sizes import cdiv, evenly, power_of_two
 from mtopt_kernels.start import Started, processors, start
 
 TILE_ELEMENTS = 4096
@@ -191,7 +191,7 @@ def _quantize_into(
         shape = _rectangles(rows, cols, block, given=amax is not None, contiguous=x.is_contiguous(), light=light)
         programs = shape.count
         if shape.stages:  # two programs a multiprocessor for codes, one else: measured
-            programs = min(shape.count, processors(x.device) * (2 if codes else 1))
+            programs = evenly(shape.count, processors(x.device) * (2 if codes else 1))
         return start(
             rectangles_kernel,
             programs,
