@@ -11,6 +11,8 @@ from transformers import (
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    PhimoeConfig,
+    PhimoeForCausalLM,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
@@ -32,6 +34,7 @@ MODELS = {
     "qwen3": (Qwen3MoeForCausalLM, Qwen3MoeConfig, {"moe_intermediate_size": 128, "num_experts": 3}),
     "mixtral": (MixtralForCausalLM, MixtralConfig, {"num_local_experts": 3}),
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "phimoe": (PhimoeForCausalLM, PhimoeConfig, {"num_local_experts": 3}),
 }
 PARTS = {"qwen3": ("gate_proj", "up_proj", "down_proj"), "mixtral": ("w1", "w3", "w2")}
 WHERE = {"qwen3": "model.layers.0.mlp.experts", "mixtral": "model.layers.0.block_sparse_moe.experts"}
@@ -101,6 +104,16 @@ def test_every_expert_has_its_matrices_and_scales_under_the_hubs_names(kind, dia
 def test_transformers_opens_experts_with_the_logits_of_the_quantized_model(kind, recipe, exported, ids):
     quantized, artifact, folder = exported(kind, recipe)
     assert not client_problems("hf", artifact.plan)
+    client = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.inference_mode():
+        assert torch.equal(client(ids).logits, quantized(ids).logits)
+
+
+def test_a_router_that_is_a_subclass_of_linear_is_named_as_transformers_knows_it(exported, ids):
+    """Its forward is its own, so the plan knows no quantized form; transformers would quantize it as a Linear."""
+    quantized, _, folder = exported("phimoe", "fp8_weight_only")
+    ignored = json.loads((folder / "config.json").read_text())["quantization_config"]["ignore"]
+    assert {"model.layers.0.mlp.router", "model.layers.0.block_sparse_moe.gate"} <= set(ignored)
     client = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.inference_mode():
         assert torch.equal(client(ids).logits, quantized(ids).logits)

@@ -189,10 +189,12 @@ class _AllTensors(TensorSource):
 def _unquantized(artifact: Artifact, view: HubView) -> Iterator[str]:
     """Modules with a matrix that stays, by their names on the hub; clients ignore exactly these.
 
-    Linear layers also by their names in memory, which transformers compares; other classes it quantizes never.
+    Linear layers also by their names in memory, which transformers compares, and classes that only the plan does
+    not know, for they may be subclasses: routers are. Other classes it quantizes never.
     """
     for module in artifact.plan:
-        if not module.quantized and module.spec == LINEAR:
+        unknown = module.spec is None and len(dict(module.shapes).get("weight", ())) == 2
+        if not module.quantized and (module.spec == LINEAR or unknown):
             yield module.name
     for name, tensor in view.tensors.items():
         if name.endswith(WEIGHT) and tensor.dim() > 1:
