@@ -25,7 +25,7 @@ from mtcore.calibration.experts import (
 )
 from mtcore.calibration.options import option_problems
 from mtcore.calibration.quantizers import linear_layers, planned_quantizers
-from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop
+from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun, ForwardLoop, Progress, no_progress
 from mtcore.calibration.statistics import Needs, Site, Statistics, Wanted, joined
 from mtcore.calibration.summary import CalibrationSummary, summarize, summary_needs
 from mtcore.calibration.top_up import topped_up
@@ -41,13 +41,13 @@ LOG = logging.getLogger(__name__)
 Resolved = Sequence[tuple[AlgorithmSpec, BaseModel]]
 """Steps of a recipe: algorithms with their validated options."""
 
-StepPhase = Callable[[str], AbstractContextManager[object]]
-"""From the name of a part of a calibration to what is entered around it."""
+StepPhase = Callable[[str], AbstractContextManager[Progress]]
+"""From the name of a part of a calibration to what is entered around it, and gives whom to tell of progress."""
 
 
-def no_phase(name: str) -> AbstractContextManager[object]:
-    """Nothing is entered."""
-    return nullcontext()
+def no_phase(name: str) -> AbstractContextManager[Progress]:
+    """Nothing is entered, and nobody told."""
+    return nullcontext(no_progress)
 
 
 def find_algorithm(name: str, algorithms: Mapping[str, AlgorithmSpec]) -> AlgorithmSpec:
@@ -155,8 +155,9 @@ def _run_steps(
             LOG.warning("%s", NOT_COUNTED.format(", ".join(unknown[:3])))
     for number, (spec, options) in enumerate(resolved):
         started = time.perf_counter()
-        with phase(spec.name):
-            spec.run(replace(first, edits=first.edits.nested(), gathered=shared, first=number == 0), options)
+        with phase(spec.name) as progress:
+            edits, is_first = first.edits.nested(), number == 0
+            spec.run(replace(first, edits=edits, gathered=shared, first=is_first, progress=progress), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
     starved = starved or starved_experts(model, linear_layers(model, quantizers), shared, plan.experts)
     for line in starved_lines(starved):

@@ -70,10 +70,12 @@ def walk_blocks(
         with disabled(quantizers.values()):
             recording = record_blocks(run.model, find_blocks(run.model, list(layers)), run.forward_loop)
         original, changed = list(recording.hidden), list(recording.hidden)
+        advance = run.progress(len(recording.names), "blocks")
         for name, calls in zip(recording.names, recording.calls, strict=True):
             block = walk(BlockInputs(name, calls, original, changed))
             for index in range(len(calls)) if name != recording.names[-1] else ():
                 original[index], changed[index] = block.run_original(index), block.run_changed(index)
+            advance(1)
 
 
 @dataclass(frozen=True)

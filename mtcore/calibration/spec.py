@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from mtcore.calibration.blocks import BlockInputs
 
 
+Progress = Callable[[int, str], Callable[[int], object]]
+"""From how many parts there are and what they are called ("blocks"), to what is told how many more are done."""
+
+
+def no_progress(total: int, unit: str) -> Callable[[int], object]:
+    """Tells nobody."""
+    return lambda done: None
+
+
 @dataclass(frozen=True)
 class CalibrationRun:
     """What a driver works on: a converted model, its plan, and what the data tell.
@@ -36,6 +45,7 @@ class CalibrationRun:
             has to find and record them itself. A caller that calibrates one block at a time says which.
         first: whether no step of the recipe ran before this one. Where one did, every amax is set, and a step
             changes only those that it is about.
+        progress: whom to tell how far a long step is; see `Progress`. The run of the data tells by itself.
     """
 
     model: nn.Module
@@ -45,6 +55,7 @@ class CalibrationRun:
     gathered: Statistics | None = None
     blocks: Sequence[BlockInputs] | None = None
     first: bool = True
+    progress: Progress = no_progress
 
     @cached_property
     def modules(self) -> dict[str, nn.Module]:

@@ -23,15 +23,22 @@ def make_reporter(stream: TextIO | None = None) -> Reporter:
     return BarReporter(stream) if stream.isatty() else LineReporter(stream)
 
 
+EVERY = 30.0
+"""Seconds between two lines on a phase that is under way, in a log: one of hours stays short."""
+
+
 class LineReporter:
-    """One line a finished phase, with its time and rate; one line a note."""
+    """One line a finished phase, with its time and rate, and some on the way in a long one; one line a note."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.perf_counter) -> None:
         self._stream, self._clock = stream, clock
 
     @contextmanager
     def phase(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Phase]:
-        counter, start = _Counter(), self._clock()
+        start = self._clock()
+        counter = _Line(
+            lambda text: click.echo(f"{name}: {text}", file=self._stream), total, unit, self._clock, start
+        )
         yield counter
         click.echo(f"{name}: {_summary(counter.done, unit, self._clock() - start)}", file=self._stream)
 
@@ -79,6 +86,24 @@ class _Counter:
         self.done += amount
 
 
+class _Line(_Counter):
+    """A phase that says every now and then how far it is."""
+
+    def __init__(
+        self, say: Callable[[str], object], total: int | None, unit: str, clock: Callable[[], float], start: float
+    ) -> None:
+        super().__init__()
+        self._say, self._total, self._unit, self._clock = say, total, unit, clock
+        self._start = self._said = start
+
+    def advance(self, amount: int = 1) -> None:
+        super().advance(amount)
+        now = self._clock()
+        if now - self._said >= EVERY:
+            self._said = now
+            self._say(pace(self.done, self._total, self._unit, now - self._start))
+
+
 class _Bar(_Counter):
     """A phase with a bar."""
 
@@ -115,8 +140,9 @@ def pace(done: float, total: float | None, unit: str, seconds: float) -> str:
     """
     if not done or not seconds:
         return f"{seconds:.0f} s"
-    known = f"{_count(done)} of {_count(total)} {unit}" if total else f"{_count(done)} {unit}"
-    rest = f", {seconds * (total - done) / done:.0f} s left" if total else ""
+    inside = bool(total) and done <= (total or 0)  # an algorithm may run the data more than once
+    known = f"{_count(done)} of {_count(total or 0)} {unit}" if inside else f"{_count(done)} {unit}"
+    rest = f", {seconds * ((total or 0) - done) / done:.0f} s left" if inside else ""
     return f"{known}, {_count(done / seconds)} {unit}/s{rest}"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mtcore.calibration import CalibrationSummary, Statistics, as_forward_loop
 from mtcore.calibration.run import Resolved
+from mtcore.calibration.spec import Progress
 from mtcore.calibration.statistics import StatisticsStore
 from mtcore.errors import CalibrationError, ModelError, look_up
 from mtcore.export import Artifact
@@ -52,6 +53,16 @@ class RunUnderWay:
         """A phase, told to the reporter and to the plugins."""
         with self.registry.phase(self.facts, name), self.reporter.phase(name, total, unit) as phase:
             yield phase
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[Progress]:
+        """A part of the calibration; a phase of its own for the reporter, where it tells how far it is."""
+        with self.registry.phase(self.facts, f"calibrate: {name}"), ExitStack() as stack:
+
+            def progress(total: int, unit: str) -> Callable[[int], object]:
+                return stack.enter_context(self.reporter.phase(name, total, unit)).advance
+
+            yield progress
 
     def load(self, *, weights: bool = True) -> LoadedModel:
         """The model; with `weights`, one that has values and not only shapes."""
@@ -136,7 +147,7 @@ class RunUnderWay:
                 statistics=statistics,
                 summary=True,
                 more=more,
-                phase=lambda part: self.registry.phase(self.facts, f"calibrate: {part}"),
+                phase=self._step,
             )
         return restore_dtypes(to_artifact(model, loaded.files), dtypes), quantized_of(model).summary
 

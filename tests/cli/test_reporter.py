@@ -19,9 +19,25 @@ def ticking():
     return lambda: float(next(seconds))
 
 
-def test_a_phase_is_one_line_with_amount_time_and_rate(ticking):
-    out = io.StringIO()
-    with LineReporter(out, clock=ticking).phase("calibrate", total=300, unit="tokens") as phase:
+def test_a_long_phase_says_in_a_log_how_far_it_is_and_how_long_the_rest_takes():
+    out, seconds = io.StringIO(), iter([0.0, 10.0, 40.0, 50.0, 80.0, 81.0])
+    with LineReporter(out, clock=lambda: next(seconds)).phase("gptq", total=8, unit="blocks") as phase:
+        for _ in range(4):
+            phase.advance()
+    assert out.getvalue().splitlines() == [
+        "gptq: 2 of 8 blocks, 0.05 blocks/s, 120 s left",
+        "gptq: 4 of 8 blocks, 0.05 blocks/s, 80 s left",
+        "gptq: 4 blocks in 81.0 s (0.049 blocks/s)",
+    ]
+
+
+def test_more_than_was_announced_is_no_negative_rest():
+    assert pace(20, 10, "tokens", 2.0) == "20 tokens, 10 tokens/s"
+
+
+def test_a_phase_is_one_line_with_amount_time_and_rate():
+    out, seconds = io.StringIO(), iter([0.0, 0.5, 1.0, 2.0])
+    with LineReporter(out, clock=lambda: next(seconds)).phase("calibrate", total=300, unit="tokens") as phase:
         phase.advance(100)
         phase.advance(200)
     assert out.getvalue() == "calibrate: 300 tokens in 2.0 s (150 tokens/s)\n"

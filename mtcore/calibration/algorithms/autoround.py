@@ -128,9 +128,10 @@ def _learn_blocks(
             _learn_model(run, quantizers, layers, options)
             return
         original, changed = list(recording.hidden), list(recording.hidden)
+        advance = run.progress(len(recording.names) * options.steps, "steps")
         for name, calls in zip(recording.names, recording.calls, strict=True):
             inputs = BlockInputs(name, calls, original, changed)
-            original = _learn_block(run, quantizers, layers, inputs, options)
+            original = _learn_block(run, quantizers, layers, inputs, options, advance)
             changed = _outputs(run.model.get_submodule(name), calls, changed)
 
 
@@ -140,6 +141,7 @@ def _learn_block(
     layers: Sequence[str],
     inputs: BlockInputs,
     options: AutoRoundOptions,
+    advance: Callable[[int], object] = lambda done: None,
 ) -> list[Tensor]:
     """Learn what lies in one block; its original outputs are returned."""
     block = run.model.get_submodule(inputs.name)
@@ -152,7 +154,9 @@ def _learn_block(
 
     moving = _moving(run, quantizers, [n for n in layers if inside(n, inputs.name)], block, options)
     if moving:
-        _descend(run, moving, loss, len(inputs.calls), inputs.name, options)
+        _descend(run, moving, loss, len(inputs.calls), inputs.name, options, advance)
+    else:
+        advance(options.steps)
     return targets
 
 
@@ -176,7 +180,7 @@ def _learn_model(
 
     with calibration_mode(run.model):
         moving = _moving(run, quantizers, layers, run.model, options)
-        _descend(run, moving, loss, len(calls), "the model", options)
+        _descend(run, moving, loss, len(calls), "the model", options, run.progress(options.steps, "steps"))
 
 
 def _outputs(block: nn.Module, calls: Sequence[BlockCall], hidden: Sequence[Tensor]) -> list[Tensor]:
@@ -220,6 +224,7 @@ def _descend(
     calls: int,
     name: str,
     options: AutoRoundOptions,
+    advance: Callable[[int], object],
 ) -> None:
     """Take the steps; `loss` is that of one call of the data, and has gradients. Ranks add theirs up."""
     parameters = [one.parameter for one in moving]
@@ -238,6 +243,7 @@ def _descend(
                     gradient = ranks.total(torch.zeros_like(one.unit) if gradient is None else gradient)
                 if gradient is not None:
                     take_step(one.parameter.data, gradient, one.unit, one.reach * rate)
+            advance(1)
             losses.append(value.detach() if ranks is None else ranks.total(value.detach()))
     curve = torch.stack(losses).tolist()  # the one wait for the device
     if not all(map(math.isfinite, curve)):
