@@ -1,11 +1,13 @@
 """Measures the kernels of mtopt-kernels on a CUDA GPU, beside torch's and nvidia-modelopt's: a table, and JSON.
 
-Usage: python bench/gpu_kernels.py [--only PART …] [--json OUT] [--compile-only I/N]
+Usage: python bench/gpu_kernels.py [--only PART …] [--json OUT]
+       [--compile-only I/N] [--without-inductor]
 PART: streaming, statistics (see gpu_statistics.py), quantizer, products, model (see gpu_model.py).
 Every result is checked before it is timed: bit for bit against mtcore.numerics, products against float64. Operands
 are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
 time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
 nvidia-modelopt is measured where it is installed. --compile-only fills the compilers' caches by every N-th launch.
+--without-inductor leaves out the model under torch.compile, which takes minutes to compile.
 --json keeps what an earlier run on the same kind of card wrote there of the parts that this one leaves out.
 The table in docs/reference/kernels.md is made by gpu_kernels_table.py.
 """
@@ -40,8 +42,8 @@ FORMATS = (
 class Bench:
     """Times, prints and collects."""
 
-    def __init__(self, part: tuple[int, int] | None) -> None:
-        self.part, self.count = part, 0
+    def __init__(self, part: tuple[int, int] | None, *, inductor: bool = True) -> None:
+        self.part, self.count, self.inductor = part, 0, inductor
         self.section = "copy"
         self.results: list[dict[str, object]] = []
         self.copy = 0.0
@@ -224,9 +226,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--compile-only")
+    parser.add_argument("--without-inductor", action="store_true")
     options = parser.parse_args()
     part = tuple(map(int, options.compile_only.split("/"))) if options.compile_only else None
-    bench = Bench(part)
+    bench = Bench(part, inductor=not options.without_inductor)
     device = torch.cuda.get_device_properties(0)
     others = kept(options.json, device.name, options.only)
     bench.note(f"{device.name}, sm_{device.major}{device.minor}, torch {torch.__version__}")

@@ -55,8 +55,8 @@ PAIRS = (
 MODELS = """
 ## A whole model
 
-On one {device}, a random Llama of 8 layers, 2.0 B parameters, compressed: 512 tokens, and one more token of a text
-with a static cache; both in a CUDA graph, as they are and under `torch.compile`.
+On one {device}, a random Llama of 8 layers, 2.0 B parameters, compressed: forwards of 512 tokens, or of 32 such
+texts at once, and one more token of a text with a static cache; in a CUDA graph, as it is or under `torch.compile`.
 """
 COLUMNS = ("fake quantize, scales worked out", "fake quantize, scales given", "quantize", "dequantize")
 PREFIXES = ("fake {} dynamic", "fake {} static", "quantize {}", "dequantize {}")
@@ -154,7 +154,8 @@ def ratio(row: Row, ours: str, other: str) -> str:
 def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
     """Times of a whole model, with the ratio to bf16."""
     yield MODELS.format(device=device)
-    titles = ("forward", "a token", "forward compiled", "a token compiled")
+    known = ("forward", "forward of 32", "a token", "forward compiled", "a token compiled")
+    titles = [title for title in known if title in rows[0]]
     cells = [
         [row["name"][6:], f"{row['gib']:.2f} GiB"]
         + [f"{row[title] / 1000:.2f} ms ({rows[0][title] / row[title]:.2f}x)" for title in titles]

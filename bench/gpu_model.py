@@ -13,7 +13,9 @@ from mtcore.quantization import compress, quantize
 from mtopt_kernels import hooks
 
 BATCH, DEPTH = 512, 8
-RECIPES = ("bf16", "fp8", "nvfp4_weight_only")
+MANY = 32
+"""Texts of BATCH tokens that go through the model at once."""
+RECIPES = ("bf16", "fp8", "nvfp4_weight_only", "nvfp4_fp8", "int4_weight_only", "int8")
 
 
 def whole_model(bench: Any) -> None:
@@ -23,6 +25,7 @@ def whole_model(bench: Any) -> None:
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=DEPTH, num_key_value_heads=8, vocab_size=32000
     )  # fmt: skip
     batches = [torch.randint(0, 32000, (1, BATCH), device="cuda") for _ in range(4)]
+    many = torch.randint(0, 32000, (MANY, BATCH), device="cuda")
     base: dict[str, float] = {}
     for recipe in RECIPES if bench.timing else RECIPES[bench.part[0] : bench.part[0] + 1]:
         torch.manual_seed(0)
@@ -40,10 +43,12 @@ def whole_model(bench: Any) -> None:
                 continue
             times["forward eager"] = bench.microseconds(calls, eager=True)
             times["forward"] = bench.microseconds(calls)
+            times["forward of 32"] = bench.microseconds([lambda model=model: model(many, use_cache=False).logits])
             times["a token"] = bench.microseconds([decoding(model)] * 4)
-            model.compile()
-            times["forward compiled"] = bench.microseconds(calls)
-            times["a token compiled"] = bench.microseconds([decoding(model)] * 4)
+            if bench.inductor:
+                model.compile()
+                times["forward compiled"] = bench.microseconds(calls)
+                times["a token compiled"] = bench.microseconds([decoding(model)] * 4)
         base = base or times
         size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30
         ratios = ", ".join(f"{name} {time:.0f} us ({base[name] / time:.2f}x)" for name, time in times.items())

@@ -183,6 +183,27 @@ def test_a_compressed_language_model_generates_text_also_under_torch_compile(rec
     assert explains(model, compiled, 12)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", ["nvfp4_weight_only", "int4_weight_only"])
+def test_a_compressed_language_model_continues_a_text_as_the_fake_quantized_one_does(recipe):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = LlamaConfig(
+        hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, vocab_size=512
+    )
+    model = LlamaForCausalLM(sizes).to("cuda", torch.bfloat16).eval()
+    prompt = torch.randint(0, 512, (2, 12), device="cuda")
+    registry = Registry.load([hooks], discover=False)
+    fake = quantize(model, recipe, [{"input_ids": prompt}], registry=registry)
+    packed = compress(copy.deepcopy(fake), registry=registry)
+    options = {"attention_mask": torch.ones_like(prompt), "pad_token_id": 0, "do_sample": False}
+    text = packed.generate(prompt, max_new_tokens=24, **options)
+    assert explains(fake, text, 12)  # both round to bf16 at the same places, so the same bound holds
+    logits = [each(text).logits.float() for each in (packed, fake)]
+    assert (logits[0] - logits[1]).abs().max() <= 2**-5 * logits[1].abs().max()
+
+
 @torch.no_grad()
 def explains(model, text, start):
     """Whether each token from `start` on was a most likely one after those before it: up to 16 roundings to bf16 of
