@@ -4,6 +4,7 @@
     python bench/reload_check.py fp8 nvfp4 --models "trained, GQA"
     python bench/reload_check.py fp8 nvfp4_weight_only --models Gemma-3-270M --tokens 32
     python bench/reload_check.py --json bench/results/reload.json  # rows are added to those that it has
+    python bench/reload_check.py --pairs --models "tied, GQA" --json bench/results/reload.json
     python bench/reload_check.py --json bench/results/reload.json --table
 
 A model is quantized, its logits on tokens that calibration did not see are kept, the checkpoint is written and
@@ -28,7 +29,7 @@ from typing import Any
 
 import torch
 from machine import machine
-from reload_recipes import RECIPES
+from reload_recipes import PAIRS, RECIPES
 from reload_table import page
 
 from mtcore.flow import LoadedModel, export_model, load_checkpoint
@@ -54,6 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", help="default: all")
     parser.add_argument("--models", nargs="*", default=CHECKED)
+    parser.add_argument("--pairs", action="store_true", help="instead, every pair of formats of the dialect")
     parser.add_argument(
         "--samples", type=int, default=4, help="sequences to calibrate with, and as many to compare"
     )
@@ -67,10 +69,14 @@ def main() -> int:
         PAGE.write_text(page(json.loads(options.json.read_text())), encoding="utf-8")
         return 0
     registry = default_registry()
-    unknown = set(options.recipes) - {*registry.recipes, *RECIPES}
+    unknown = set(options.recipes) - {*registry.recipes, *RECIPES, *PAIRS}
     if unknown:
         parser.error(f"no recipe named {', '.join(sorted(unknown))}")
-    every = [name for name in (*registry.recipes, *RECIPES) if not name.startswith("base_")]
+    every = (
+        list(PAIRS)
+        if options.pairs
+        else [name for name in (*registry.recipes, *RECIPES) if not name.startswith("base_")]
+    )
     done = []
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
@@ -102,7 +108,7 @@ def check(name: str, recipe: str, folder: Path, options: argparse.Namespace) -> 
         source, prompts = save_source(name, folder / name, 2 * options.samples, options.tokens)
         loaded = load_checkpoint(str(source))
         widen_on_cpu(loaded.model)
-        plan = plan_model(loaded.model, RECIPES.get(recipe, recipe), inputs=loaded.example_inputs)
+        plan = plan_model(loaded.model, {**RECIPES, **PAIRS}.get(recipe, recipe), inputs=loaded.example_inputs)
         spec = default_registry().exporters["compressed-tensors"]
         problems = [finding.message for finding in plan.errors] or spec.problems(plan, loaded.files)
         if problems:

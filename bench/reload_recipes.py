@@ -1,8 +1,11 @@
-"""Recipes that the reload check knows besides those of the registry: other blocks, mixtures, variants."""
+"""Recipes that the reload check knows besides those of the registry: mixtures, variants, pairs of formats."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+from mtopt_hf.ct.spelling import SPELLINGS
 
 ATTENTION, FEED_FORWARD = "*self_attn*", "*mlp*"
 TOKENS = {"format": "int8_row", "mode": "dynamic"}
@@ -39,3 +42,18 @@ RECIPES: dict[str, dict[str, Any]] = {
     ),
 }
 """By the name under which the table shows them."""
+
+
+def _pairs() -> Iterator[tuple[str, dict[str, Any]]]:
+    for weight in SPELLINGS:
+        name = weight.format.name
+        if weight.weight is not None and weight.layout_alone is not None:
+            yield f"{name} x floats", _recipe({"weight": name})
+        for given in SPELLINGS if weight.weight is not None else ():
+            for mode in given.activation if given.family in weight.layout else ():
+                with_input = {"weight": name, "input": {"format": given.format.name, "mode": mode}}
+                yield f"{name} x {given.format.name} {mode}", _recipe(with_input)
+
+
+PAIRS = dict(_pairs())
+"""Every weight and input that compressed-tensors spells, by their names."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reload_recipes import PAIRS
+
 Row = dict[str, Any]
 
 INTRO = """# transformers as a client
@@ -26,6 +28,12 @@ tokens than those that are compared.
   that it raises.
 - -: not written; the dialect has no such format, or the recipe speaks of layers that the model does not have.
 
+"""
+
+PAIRS_INTRO = """
+## Every pair of formats
+
+All {count} pairs of a weight and an input that the dialect spells, on the random Qwen3 with tied embeddings.
 """
 
 RULES = """
@@ -58,7 +66,7 @@ linter says so, and the check does so.
 def page(found: dict[str, Any]) -> str:
     """The whole page."""
     versions = {name.replace("-", "_"): version for name, version in found["versions"].items()}
-    return INTRO.format(**versions, machine=found["machine"]) + table(found["rows"]) + RULES
+    return INTRO.format(**versions, machine=found["machine"]) + table(found["rows"]) + pairs(found["rows"]) + RULES
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -66,9 +74,32 @@ def table(rows: Sequence[Row]) -> str:
     models = list(dict.fromkeys(row["model"] for row in rows))
     cells = {(row["recipe"], row["model"]): cell(row) for row in rows}
     lines = ["| recipe | " + " | ".join(models) + " |", "|---|" + "---|" * len(models)]
-    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+    for recipe in dict.fromkeys(row["recipe"] for row in rows if row["recipe"] not in PAIRS):
         lines.append(f"| {recipe} | " + " | ".join(cells.get((recipe, model), "") for model in models) + " |")
     return "\n".join(lines) + "\n"
+
+
+def pairs(rows: Sequence[Row]) -> str:
+    """One line an input and a result: the formats of the weights."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["recipe"] in PAIRS:
+            weight, _, given = row["recipe"].partition(" x ")
+            found.setdefault((given, row["result"]), []).append(weight)
+    count = sum(map(len, found.values()))
+    lines = [PAIRS_INTRO.format(count=count), "| input | result | weights |", "|---|---|---|"]
+    lines += [f"| {given} | {result} | {listed(names)} |" for (given, result), names in found.items()]
+    return "\n".join(lines) + "\n"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names; of many integers, how many."""
+    integers = [name for name in names if name.startswith("int")]
+    if len(integers) < 9:
+        return ", ".join(names)
+    others = [name for name in names if name not in integers]
+    bits = sorted({int(name[3]) for name in integers})
+    return ", ".join([*others, f"{len(integers)} formats of integers of {bits[0]} to {bits[-1]} bits"])
 
 
 def cell(row: Row) -> str:
