@@ -4,7 +4,7 @@
     python bench/reload_check.py fp8 nvfp4 --models "trained, GQA"
     python bench/reload_check.py fp8 nvfp4_weight_only --models Gemma-3-270M --tokens 32
     python bench/reload_check.py --json bench/results/reload.json  # rows are added to those that it has
-    python bench/reload_check.py --pairs --models "tied, GQA" --json bench/results/reload.json
+    python bench/reload_check.py --pairs --models "tied, GQA" MoE --json bench/results/reload.json
     python bench/reload_check.py --json bench/results/reload.json --table
 
 A model is quantized, its logits on tokens that calibration did not see are kept, the checkpoint is written and
