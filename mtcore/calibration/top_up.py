@@ -197,7 +197,7 @@ def _with_more(
 
     told = []
     for (owner, number), expert in starved.items():
-        end = ", and the data hold no more" if (owner, number) in left else ""
+        end = ", and no more were to be had (at most seven times the samples)" if (owner, number) in left else ""
         remedy = f"{known[owner].tokens[number]} tokens with {len(kept)} more batches{end}"
         told.append(replace(expert, remedy=remedy))
     return longer, tuple(told)

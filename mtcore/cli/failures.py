@@ -25,7 +25,7 @@ def explain(error: BaseException, settings: Settings) -> int:
     if settings.debug:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        done = f"{settings.written} is complete" if settings.written else "nothing was written"
+        done = f"{settings.written} is complete" if settings.written else "no checkpoint was written"
         return _say("interrupted", done, INTERRUPTED)
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, MtcoreError):

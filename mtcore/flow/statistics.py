@@ -29,10 +29,11 @@ from mtcore.calibration.statistics.gather import all_at_once
 from mtcore.calibration.statistics.known import exercised
 from mtcore.errors import CalibrationError, StateError
 from mtcore.flow.layerwise.directory import hash_batches, hash_model
+from mtcore.formats.catalog import NVFP4
 from mtcore.plan import Plan
 from mtcore.trace import TraceReport
 
-EXTRA = Needs(moments=True, histogram=True, sample=1024)
+EXTRA = Needs(moments=True, histogram=True, blocks=(NVFP4.block.cols,), sample=1024)
 """What is kept of the input of every linear layer, so that other recipes can be decided from it."""
 
 
@@ -152,13 +153,16 @@ def _with_extra(model: nn.Module, wanted: Wanted, store: StatisticsStore) -> dic
     return total
 
 
+_INSTEAD = {"gptq": "give gptq the option `sequential: none`"}
+
+
 def _refuse_steps_with_data(model: nn.Module, plan: Plan, steps: Resolved) -> None:
     run = CalibrationRun(model, plan, None)
     themselves = [spec.name for spec, options in steps if statistics_of(run, spec, options) is None]
     if themselves:
         raise CalibrationError(
             f"{' and '.join(themselves)} runs the data itself with these options, and cannot be decided from "
-            "statistics: quantize with --calib, or change the recipe (gptq: sequential: none)"
+            f"statistics: quantize with --calib, or {_INSTEAD.get(themselves[0], 'choose another algorithm')}"
         )
 
 

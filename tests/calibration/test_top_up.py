@@ -210,7 +210,10 @@ def test_more_samples_are_taken_until_every_expert_has_its_tokens(run, kind):
 def test_data_that_end_before_every_expert_has_its_tokens_are_said(run, kind):
     setting = {"when_starved": "more_samples", "min_tokens": 5}
     _, (expert,) = run(kind, FEW, setting, [tokens(1, 3, count=2)])
-    assert expert.remedy == "2 tokens with 1 more batches, and the data hold no more"
+    assert (
+        expert.remedy
+        == "2 tokens with 1 more batches, and no more were to be had (at most seven times the samples)"
+    )
 
 
 def test_more_samples_without_a_source_are_refused(run):

@@ -103,7 +103,7 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, mtopt):
 
     monkeypatch.setattr(group, "invoke", interrupt)
     shown = mtopt("formats")
-    assert (shown.code, shown.err.strip()) == (130, "interrupted: nothing was written")
+    assert (shown.code, shown.err.strip()) == (130, "interrupted: no checkpoint was written")
 
 
 def test_an_end_of_input_inside_a_library_is_no_interruption(monkeypatch, mtopt):

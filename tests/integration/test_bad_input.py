@@ -175,7 +175,7 @@ def test_a_disk_that_is_really_full_is_called_full(quantize):
 
 @pytest.mark.parametrize(
     ("signal_number", "code", "last_line"),
-    [(signal.SIGINT, 130, "interrupted: nothing was written"), (signal.SIGTERM, 143, "")],
+    [(signal.SIGINT, 130, "interrupted: no checkpoint was written"), (signal.SIGTERM, 143, "")],
 )
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path, signal_number, code, last_line):
     texts = mtopt_tinylm.calibration_file()

@@ -23,6 +23,7 @@ RECIPES = {
     "percentile": ("int8_static", ["algorithm=percentile"]),
     "entropy": ("int8_static", ["algorithm=entropy"]),
     "mse": ("fp8", ["algorithm=mse"]),
+    "headroom": ("nvfp4", ["algorithm=headroom"]),
     "smoothquant": ("int8", ["algorithm=smoothquant"]),
     "awq": ("nvfp4_weight_only", ["algorithm={method: awq, grid: 4, sample: 256}"]),
 }
@@ -80,6 +81,8 @@ def test_requantizing_gives_the_bytes_of_a_run_on_the_data_and_runs_no_forward(n
 def test_a_recipe_that_runs_the_data_itself_is_refused_by_name(kept, tmp_path):
     with pytest.raises(CalibrationError, match="gptq runs the data itself"):
         requantize_checkpoint(MODEL, "nvfp4_weight_only_best", tmp_path / "out", statistics=kept)
+    with pytest.raises(CalibrationError, match=r"autoround runs the data itself.*or choose another algorithm$"):
+        requantize_checkpoint(MODEL, "nvfp4_best", tmp_path / "out", statistics=kept)
     assert not (tmp_path / "out").exists()
 
 
@@ -90,7 +93,7 @@ def test_what_was_not_kept_is_named_and_a_run_on_the_data_adds_it(kept, tmp_path
         recipes=default_registry().recipes,
         overrides=["algorithm={method: gptq, sequential: none}"],
     )
-    with pytest.raises(CalibrationError, match=r"layers\.0\.\S+\.input.*does not hold them"):
+    with pytest.raises(CalibrationError, match=r"products Σ x xᵀ of .*layers\.0\.\S+\.input.*not hold them"):
         requantize_checkpoint(MODEL, recipe, tmp_path / "out", statistics=kept)
     quantize_checkpoint(MODEL, recipe, tmp_path / "direct", calib=TEXT, data=DATA, statistics=kept)
     requantize_checkpoint(MODEL, recipe, tmp_path / "out", statistics=kept)

@@ -114,8 +114,16 @@ class Statistics(Mapping[Site, TensorStatistics]):
 
     def _no_data(self, missing: Wanted) -> str:
         names = [".".join(site) for site in missing]
+        lacking = {
+            name: None
+            for site, needs in missing.items()
+            for name, part in needs.parts().items()
+            if site in self._known and not self._known[site].covers(part)
+        }
+        what = f"{' and '.join(lacking)} of " if lacking else ""
         return (
-            f"this recipe needs calibration data to know {len(names)} activations ({_some(names)}): {self._advice}"
+            f"this recipe needs calibration data to know {what}{len(names)} activations ({_some(names)}): "
+            f"{self._advice}"
         )
 
     def _covers(self, site: Site, wanted: Wanted) -> bool:

@@ -31,6 +31,22 @@ class Needs:
     sample: int = 0
     gram: bool = False
 
+    def parts(self) -> dict[str, Needs]:
+        """Each single thing that is asked for beside the amax, by what a user calls it.
+
+        Example:
+            >>> list(Needs(sample=8, gram=True).parts())
+            ['samples of 8 rows', 'products Σ x xᵀ']
+        """
+        every = {
+            "mean sizes": Needs(moments=self.moments),
+            "histograms": Needs(histogram=self.histogram),
+            **{f"histograms of blocks of {width}": Needs(blocks=(width,)) for width in self.blocks},
+            f"samples of {self.sample} rows": Needs(sample=self.sample),
+            "products Σ x xᵀ": Needs(gram=self.gram),
+        }
+        return {name: part for name, part in every.items() if part != AMAX}
+
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             self.moments or other.moments,

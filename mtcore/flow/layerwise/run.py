@@ -117,7 +117,7 @@ def _calibrate(
                 kernels = offered(registry.kernels.values())
                 with kernels, phase("calibrate", len(units), "blocks") as progress:
                     units.run(progress.advance)
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
                 kept = f"{len(directory.done)} of {len(units)} blocks are done and kept"
                 if isinstance(error, OSError):
                     raise StateError(

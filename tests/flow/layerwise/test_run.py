@@ -179,6 +179,22 @@ def test_without_data_the_summary_tells_of_weights(quantize, tmp_path):
     assert {layer.output_error for layer in told.layers} == {None}
 
 
+def test_an_interrupted_run_says_what_is_kept(quantize, tmp_path, monkeypatch, caplog):
+    from mtcore.flow.layerwise.units import Units
+
+    do_block = Units._do_block
+
+    def stopped(self, number, calls):
+        if number == 2:
+            raise KeyboardInterrupt
+        do_block(self, number, calls)
+
+    monkeypatch.setattr(Units, "_do_block", stopped)
+    with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt):
+        quantize("fp8", tmp_path / "out")
+    assert "2 of 4 blocks are done and kept; the same call goes on" in caplog.text
+
+
 def leave_unfinished(quantize, out, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         crash_at(patch, 20)
