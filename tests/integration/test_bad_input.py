@@ -67,7 +67,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest_name(quantize):
 def test_an_unknown_dialect_is_answered_before_the_model_is_loaded(quantize):
     code, err = quantize(extra=["--dialect", "compressed-tensor"])
     assert code == 1
-    assert err.startswith("error: no dialect named 'compressed-tensor'. Did you mean 'compressed-tensors'?")
+    assert err.startswith("error: no target named 'compressed-tensor'. Did you mean 'compressed-tensors'?")
 
 
 def test_a_directory_without_a_model_is_named(quantize, tmp_path):
