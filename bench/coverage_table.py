@@ -144,6 +144,7 @@ def reasons(rows: Sequence[Row]) -> dict[str, float]:
     for row in rows:
         for reason, size in row.get("plan", {}).items():
             kind = re.sub(r"(of|overrides the forward of|holds quantized .* only, not) \S+", r"\1 …", reason)
+            kind = re.sub(r"(leave it out): --set .*", r"\1", kind)
             counts[re.sub(r"\d+ (input features|features)|in_features \d+", r"in_features", kind)] += size
     total = sum(counts.values())
     return {reason: size / total for reason, size in counts.most_common() if size / total >= 0.001}

@@ -29,7 +29,7 @@ WEIGHT = ".weight"
 
 _TAKEN = (
     "vLLM 0.32 takes experts apart as gate_proj, up_proj and down_proj without biases, transformers 5.23 those "
-    "that the hub has apart"
+    "that the hub has apart; both take gpt-oss's in MXFP4 from the dialect mxfp4"
 )
 
 
