@@ -125,14 +125,14 @@ def compared(loaded: LoadedModel, plan: Plan, calibration: list[Any], held_out: 
     refused = client.check(plan)
     model = apply_plan(loaded.model, plan, calibration)
     ours = logits_of(model, held_out)
-    out = Path(tempfile.mkdtemp(dir=folder)) / "checkpoint"
-    export_model(model, out, source=loaded.files)
-    try:
-        theirs = logits_of(open_as_client(out, torch.float32), held_out)
-    except Exception as error:
-        if not refused:
-            raise
-        return {"result": "refused", "why": refused[0], "opened": first_line(error)}
+    with tempfile.TemporaryDirectory(dir=folder) as fresh:
+        export_model(model, Path(fresh) / "checkpoint", source=loaded.files)
+        try:
+            theirs = logits_of(open_as_client(Path(fresh) / "checkpoint", torch.float32), held_out)
+        except Exception as error:
+            if not refused:
+                raise
+            return {"result": "refused", "why": refused[0], "opened": first_line(error)}
     plain = compare_logits(ours, theirs)
     compute_as_transformers(model)
     ruled = compare_logits(logits_of(model, held_out), theirs)
