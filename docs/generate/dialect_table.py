@@ -53,7 +53,8 @@ TABLE = """
 Formats that store the same codes under the same scales share a row: where an amax lands is the writer's business.
 *yes* means that the client may be given this dialect for the pair, *no* that it does not run it, and a blank that
 it is never given the dialect when its name is the target. The rules of vLLM 0.32, SGLang 0.5 and TensorRT-LLM 1.x
-were read in their sources; transformers 5.23 with compressed-tensors 0.20 (`hf`) was run. What vLLM did on a GPU
+were read in their sources, and SGLang's reading of configurations was [run](clients.md#sglang); transformers 5.23
+with compressed-tensors 0.20 (`hf`) was run. What vLLM did on a GPU
 was [measured](clients-gpu.md).
 
 | dialect | weights | inputs | as | vllm | sglang | hf | trtllm |

@@ -2,8 +2,8 @@
 
 Facts: vLLM 0.32 (`quantization/modelopt.py`, `compressed_tensors/compressed_tensors.py`), TensorRT-LLM
 (`_torch/modules/linear.py`, `models/quant_config_utils.py`, `quantization/modelopt_config.py`), transformers 5.23
-with compressed-tensors 0.20, SGLang (`quantization/modelopt_quant.py`, `compressed_tensors/`). Read in their
-sources, and tried for vLLM and transformers.
+with compressed-tensors 0.20, SGLang 0.5.23 (`quantization/modelopt_quant.py`, `compressed_tensors/`). Read in their
+sources, and tried for vLLM and transformers; of SGLang the code that reads configurations was run.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ _SGLANG: Mapping[tuple[str, str], Support] = {
     ("modelopt", "FP8_PER_CHANNEL_PER_TOKEN"): _refused("it takes any FP8 algorithm for one scale a tensor"),
     ("modelopt", "FP8_PB_WO"): _refused("it takes any FP8 algorithm for one scale a tensor"),
     ("compressed-tensors", "nvfp4"): Support(True, "FP4 kernels, sm_100 or newer"),
-    ("compressed-tensors", "mxfp4"): Support(True, "weight-only FP4, newest versions only"),
-    ("compressed-tensors", "mxfp6"): _refused("no scheme for 6-bit floats; choose mxfp4 or mxfp8"),
+    ("compressed-tensors", "mxfp4"): Support(True, "experts in FP4, newest versions only"),
+    ("compressed-tensors", "mxfp6"): _refused("no scheme for 6-bit floats; choose fp8_row or nvfp4"),
+    ("compressed-tensors", "mxfp8"): _refused("no scheme for MXFP8 in this dialect; choose fp8_row"),
     ("compressed-tensors", "fp8"): Support(True, "FP8 kernels, sm_89 or newer"),
     ("compressed-tensors", "int8"): Support(True, "INT8 kernels, sm_80 or newer"),
     ("compressed-tensors", "pack"): Support(True, "weight-only INT4 (Marlin), sm_80 or newer"),
@@ -190,7 +191,9 @@ _TRIED_BITS = (4, 8)
 def _refusal(client: str, stored: Stored) -> str | None:
     """What the arguments of a layer rule out although the client runs the layout."""
     match client, stored.method:
-        case "vllm" | "sglang", "compressed-tensors":
+        case "sglang", "compressed-tensors":
+            return _refused_by_servers(stored) or _refused_by_sglang(stored)
+        case "vllm", "compressed-tensors":
             return _refused_by_servers(stored)
         case "trtllm", "compressed-tensors":
             return _refused_by_trtllm(stored)
@@ -221,6 +224,22 @@ def _refused_by_servers(stored: Stored) -> str | None:
         return "4-bit weights with one scale a row beside FP8 inputs; give the weights blocks"
     if stored.kind == "int8" and inputs.get("dynamic") and not by_token:
         return "INT8 inputs with one scale a tensor that is worked out at run time; make it static, or one a token"
+    return None
+
+
+def _refused_by_sglang(stored: Stored) -> str | None:
+    """As its own code answered (`bench/clients/sglang_check.py`); it has more schemes for experts."""
+    bits = stored.weights.get("num_bits", 8)
+    if stored.kind == "pack" and bits not in _TRIED_BITS:
+        return f"no weight-only scheme for {bits} bits; it has 4 and 8"
+    if stored.experts:
+        return None
+    if stored.kind == "mxfp4":
+        return "MXFP4 in experts only; give linear layers nvfp4"
+    if stored.kind == "pack" and stored.inputs is not None:
+        return f"{bits}-bit weights beside quantized inputs in experts only; leave the inputs alone"
+    if stored.kind == "fp8" and stored.weights.get("strategy") == "block" and stored.inputs is None:
+        return "no weight-only FP8 in blocks; quantize the inputs too (fp8_block)"
     return None
 
 

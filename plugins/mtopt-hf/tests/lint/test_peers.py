@@ -37,7 +37,7 @@ READ_BY = {
     "lc-w8a16": (VLLM, HF, SGL),
     "lc-nvfp4": (VLLM, TRT, HF, SGL),
     "lc-nvfp4-a16": (VLLM, HF, SGL),
-    "lc-mxfp4": (VLLM, TRT, HF, SGL),
+    "lc-mxfp4": (VLLM, TRT, HF),
     "lc-mxfp8": (VLLM, HF),
     # compressed-tensors 0.20 alone
     "ct-fp8-dynamic": (VLLM, TRT, HF, SGL),
@@ -48,7 +48,7 @@ READ_BY = {
     "ct-w8a16": (VLLM, HF, SGL),
     "ct-nvfp4": (VLLM, TRT, HF, SGL),
     "ct-nvfp4-a16": (VLLM, HF, SGL),
-    "ct-mxfp4": (VLLM, TRT, HF, SGL),
+    "ct-mxfp4": (VLLM, TRT, HF),
     "ct-mxfp8": (VLLM, HF),
 }
 """Which clients read what a peer wrote, as their sources say."""

@@ -167,7 +167,7 @@ PLANTED = {
     ),
     "modelopt-silent": Planted("mo-fp8", client="transformers"),
     "client-refuses": Planted("mo-int4-awq"),
-    "client-unverified": Planted("lc-mxfp8", client="sglang"),
+    "client-unverified": Planted("lc-w4a16", weights(num_bits=3)),
     "algo-missing": Planted("mo-fp8", lambda draft: draft.quantization.pop("quant_algo")),
     "nested-form": Planted(
         "mo-nvfp4",

@@ -16,7 +16,9 @@ def clients() -> Iterator[ClientSpec]:
     yield ClientSpec("vllm", "vLLM 0.32, read in its source and run on a CPU", _reader("vllm"))
     yield ClientSpec("trtllm", "TensorRT-LLM 1.x (PyTorch backend), read in its source", _reader("trtllm"))
     yield ClientSpec("transformers", "transformers 5.23, run on a CPU", _reader("transformers"), aliases=("hf",))
-    yield ClientSpec("sglang", "SGLang 0.5, read in its source", _reader("sglang"))
+    yield ClientSpec(
+        "sglang", "SGLang 0.5, read in its source; its reading of configurations was run", _reader("sglang")
+    )
 
 
 def _reader(client: str) -> Callable[[Checkpoint], Reading]:
