@@ -163,7 +163,8 @@ def _run_steps(
     for line in starved_lines(starved):
         LOG.warning("%s", line)
     if summary:
-        return replace(summarize(model, quantizers, first.edits, shared), starved=starved)
+        told = summarize(model, quantizers, first.edits, shared)
+        return replace(told, starved=starved, notes=tuple(first.notes))
     return CalibrationSummary((), starved) if starved else None
 
 

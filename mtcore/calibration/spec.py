@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from mtcore.calibration.blocks import BlockInputs
 
+
+LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int, str], Callable[[int], object]]
 """From how many parts there are and what they are called ("blocks"), to what is told how many more are done."""
@@ -46,6 +49,7 @@ class CalibrationRun:
         first: whether no step of the recipe ran before this one. Where one did, every amax is set, and a step
             changes only those that it is about.
         progress: whom to tell how far a long step is; see `Progress`. The run of the data tells by itself.
+        notes: what steps tell the user in the summary, see `note`.
     """
 
     model: nn.Module
@@ -56,6 +60,12 @@ class CalibrationRun:
     blocks: Sequence[BlockInputs] | None = None
     first: bool = True
     progress: Progress = no_progress
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Tell the user in one line what a step came to: how much of the model it reached, what it left and why."""
+        LOG.info("%s", text)
+        self.notes.append(text)
 
     @cached_property
     def modules(self) -> dict[str, nn.Module]:

@@ -64,24 +64,27 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class CalibrationSummary:
-    """All quantized linear layers in the order of the plan, then other weights; and the experts that data hardly
-    reached."""
+    """All quantized linear layers in the order of the plan, then other weights; the experts that data hardly
+    reached; and a line or so of each step on what it came to."""
 
     layers: tuple[LayerSummary, ...]
     starved: tuple[StarvedExpert, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def joined(cls, parts: Iterable[CalibrationSummary]) -> CalibrationSummary:
         """The summary of several parts of a model, in their order."""
         every = tuple(parts)
         layers = tuple(layer for part in every for layer in part.layers)
-        return cls(layers, tuple(expert for part in every for expert in part.starved))
+        notes = dict.fromkeys(note for part in every for note in part.notes)
+        return cls(layers, tuple(expert for part in every for expert in part.starved), tuple(notes))
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> CalibrationSummary:
         """What `to_json` gave."""
         layers = tuple(LayerSummary(**layer) for layer in found["layers"])
-        return cls(layers, tuple(StarvedExpert(**expert) for expert in found["starved"]))
+        starved = tuple(StarvedExpert(**expert) for expert in found["starved"])
+        return cls(layers, starved, tuple(found["notes"]))
 
     def worst(self, count: int = 10) -> tuple[LayerSummary, ...]:
         """The layers that lose most, worst first."""
@@ -94,6 +97,7 @@ class CalibrationSummary:
         """Plain values: every layer, and the names and advice of the worst ten."""
         return {
             "layers": [asdict(layer) for layer in self.layers],
+            "notes": list(self.notes),
             "starved": [asdict(expert) for expert in self.starved],
             "worst": [{"name": layer.name, "advice": layer.advice} for layer in self.worst()],
         }

@@ -53,6 +53,22 @@ def test_folded_and_rounded_weights_are_compared_with_what_they_were_before_roun
         assert 0 < layer.output_error < 0.05, layer
 
 
+@pytest.mark.parametrize(
+    ("steps", "notes"),
+    [
+        (("smoothquant",), ["smoothquant: smoothed the inputs of"]),
+        (("rotate", "awq"), ["rotate: turned", "awq: scaled the inputs of"]),
+        (("max",), []),
+    ],
+)
+def test_steps_tell_how_much_of_the_model_they_reached(summarized, steps, notes):
+    told = summarized({"*weight_quantizer": "int8_row", "*input_quantizer": "int8"}, *steps)
+    assert all(any(note.startswith(start) for note in told.notes) for start in notes)
+    assert bool(told.notes) == bool(notes)
+    assert CalibrationSummary.from_json(told.to_json()) == told
+    assert CalibrationSummary.joined([told, told]).notes == tuple(dict.fromkeys(told.notes))
+
+
 def test_a_narrow_range_shows_as_clipping(summarized):
     told = summarized({"*weight_quantizer": "int8_row", "*input_quantizer": "int8"}, "mse")
     assert all(layer.clipped is not None for layer in told.layers)

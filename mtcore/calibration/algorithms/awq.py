@@ -93,7 +93,8 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
         )
         scale_inputs(run, where, choice.scales)
         reached += len(where.consumers)
-    LOG.info("awq: scaled the inputs of %d of %d linear layers", reached, len(layers))
+    if options.variant != "clip":
+        run.note(f"awq: scaled the inputs of {reached} of {len(layers)} linear layers")
     run_max(run, MaxOptions())
     if options.variant != "lite":
         for name in layers:

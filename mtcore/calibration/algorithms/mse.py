@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Self
 
 import torch
@@ -27,8 +26,6 @@ from mtcore.calibration.statistics import Needs, Site, TensorStatistics
 from mtcore.formats import PER_TENSOR, Float32Element
 from mtcore.nn import TensorQuantizer
 from mtcore.numerics import dynamic_qparams, fake_quantize
-
-LOG = logging.getLogger(__name__)
 
 
 class MseOptions(BaseModel):
@@ -115,7 +112,7 @@ def _search_weights(run: CalibrationRun, quantizers: Quantizers, options: MseOpt
         if group.slot == "weight" and quantizers[group.modules[0], "weight"].format.outer is None:
             share_amax(group, quantizers)
     if left:
-        LOG.info("mse: %d weights in asymmetric formats keep their range, %s first", len(left), left[0])
+        run.note(f"mse: {len(left)} weights in asymmetric formats keep their range, {left[0]} first")
 
 
 def search_weight(quantizer: TensorQuantizer, weight: Tensor, options: MseOptions) -> None:

@@ -78,7 +78,7 @@ def run_rotate(run: CalibrationRun, options: RotateOptions) -> None:
             for group in wrong:
                 sizes[group.name] //= 2
             waiting = wrong
-    LOG.info("rotate: turned %d of %d folds and streams", turned, len(run.plan.folds) + len(run.plan.streams))
+    run.note(f"rotate: turned {turned} of {len(run.plan.folds) + len(run.plan.streams)} folds and streams")
     if turned:
         run.statistics.forget()
     run_max(run, MaxOptions())
@@ -98,7 +98,7 @@ def _turn_streams(run: CalibrationRun, options: RotateOptions, wanted: Tensor) -
             LOG.info("rotate: the residual stream of %d channels, %d at a time", stream.size, size)
             turned += 1
         else:
-            LOG.info("rotate: the residual stream of %d channels stays: outputs would change", stream.size)
+            run.note(f"rotate: the residual stream of {stream.size} channels stays: outputs would change")
             trial.undo()
     return turned
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Literal
 
 import torch
@@ -20,8 +19,6 @@ from mtcore.calibration.statistics.gather import all_at_once
 from mtcore.errors import CalibrationError
 from mtcore.numerics import column_amax
 from mtcore.plan import Holds, Plan
-
-LOG = logging.getLogger(__name__)
 
 
 class SmoothQuantOptions(BaseModel):
@@ -77,7 +74,7 @@ def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
         reached += len(where.consumers)
     if not all(all_at_once(largest, torch.isfinite)):
         raise CalibrationError("smoothquant: weights of linear layers hold NaN or infinite values")
-    LOG.info("smoothquant: smoothed the inputs of %d of %d linear layers", reached, len(layers))
+    run.note(f"smoothquant: smoothed the inputs of {reached} of {len(layers)} linear layers")
     run_max(run, MaxOptions())
 
 

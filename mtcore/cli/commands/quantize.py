@@ -133,6 +133,8 @@ def draw_worst(console: Console, summary: CalibrationSummary) -> None:
         (layer.name, f"{layer.weight_sqnr:.1f}", share(layer.output_error), share(layer.clipped), layer.advice)
         for layer in summary.worst()
     ]
+    for note in summary.notes:
+        console.print(note, highlight=False, markup=False)
     if worst:
         console.print(f"What rounding costs: the worst {len(worst)} of {len(summary.layers)} layers")
         print_table(console, ("layer", "weight SQNR, dB", "output error", "input clipped", "advice"), worst)
