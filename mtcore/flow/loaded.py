@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from mtcore.export.artifact import SourceFiles
 
@@ -52,3 +53,18 @@ class LoadedModel:
     def has_weights(self) -> bool:
         """Whether every parameter has values; one that was made from a configuration alone has shapes only."""
         return all(parameter.device.type != "meta" for parameter in self.model.parameters())
+
+
+def with_more_inputs(loaded: LoadedModel, batches: Sequence[Any]) -> LoadedModel:
+    """The model with an example that reaches what its data reach: where the first batch has floats that the
+    example inputs lack (images beside tokens), its first row takes their place in the trace."""
+    first = batches[0] if batches else None
+    if not isinstance(first, dict):
+        return loaded
+    tensors = {name: value for name, value in first.items() if isinstance(value, Tensor) and value.dim()}
+    floats = {name for name, value in tensors.items() if value.is_floating_point()}
+    if floats <= loaded.example_inputs.keys():
+        return loaded
+    dtype = next((p.dtype for p in loaded.model.parameters() if p.is_floating_point()), None)
+    rows = {name: value[:1].to(dtype) if name in floats else value[:1] for name, value in tensors.items()}
+    return replace(loaded, example_inputs={**first, **rows})

@@ -19,7 +19,7 @@ from mtcore.flow.estimate import Estimate, estimate
 from mtcore.flow.evaluate import Evaluation, perplexity
 from mtcore.flow.experts import check_experts, more_batches
 from mtcore.flow.layerwise import LayerwiseOptions, is_unfinished, quantize_blocks
-from mtcore.flow.loaded import LoadedModel
+from mtcore.flow.loaded import LoadedModel, with_more_inputs
 from mtcore.flow.precision import widen_on_cpu
 from mtcore.flow.rehearsal import Rehearsal, rehearse
 from mtcore.flow.report import Reporter
@@ -193,6 +193,7 @@ def quantize_checkpoint(
     )
     loaded = run.load()
     batches = run.batches(calib, loaded, data)
+    loaded = with_more_inputs(loaded, batches)
     store = None
     if statistics is not None:
         with run.phase("open statistics"):

@@ -212,3 +212,18 @@ def test_a_layer_that_no_dialect_holds_is_refused_with_the_rule_that_leaves_it_o
 def test_perplexity_is_refused_where_no_next_token_is_predicted(checkpoint, tmp_path):
     with pytest.raises(ModelError, match="is no causal language model"):
         evaluate_checkpoint(str(checkpoint), text=str(tmp_path / "never-read.txt"))
+
+
+@pytest.mark.parametrize("checkpoint", ["multimodal with names of its own on the hub"], indirect=True)
+def test_data_with_images_let_the_trace_see_the_vision_tower(checkpoint, tmp_path):
+    images = {"input_ids": torch.tensor([[1, *[98] * 4, 2]] * 2), "pixel_values": torch.randn(2, 3, 28, 28)}
+    save_file(images, tmp_path / "images.safetensors")
+    tower = {"modules": "*vision_tower*", "type": "nn.Linear", "weight": "fp8", "input": "fp8"}
+    recipe = {**STATIC, "rules": [*STATIC["rules"], tower]}
+    data = DataOptions(samples=2)
+    summary = quantize_checkpoint(
+        str(checkpoint), recipe, tmp_path / "out", calib=str(tmp_path / "images.safetensors"), data=data
+    )
+    shared = {group.modules for group in summary.plan.groups}
+    parts = tuple(f"model.vision_tower.encoder.layers.0.self_attn.{part}_proj" for part in "kvq")
+    assert any(set(parts) == set(modules) for modules in shared)
