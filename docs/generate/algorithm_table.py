@@ -39,7 +39,8 @@ ORDER = """
 The first step sets every scale, as `max` does where it is about something else. A later one changes what it
 is about and keeps the rest: `[percentile, gptq]` cuts activations off and rounds weights, `[mse, {method:
 headroom}]` searches weights and gives activations room. A chain that would undo its own rounding, such as
-`[gptq, smoothquant]`, is refused by the plan; one whose step has no effect is told there.
+`[gptq, smoothquant]`, is refused; of one whose
+step has no effect the plan tells.
 """
 
 ELSEWHERE = """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -72,7 +73,7 @@ def resolve_algorithms(
     """Look up every step and validate its options.
 
     Raises:
-        RecipeError: unknown algorithms and bad options, all of them together.
+        RecipeError: unknown algorithms, bad options, and steps after one that rounds weights, all of them together.
     """
     problems: list[str] = []
     resolved = []
@@ -87,6 +88,11 @@ def resolve_algorithms(
         except ValidationError as error:
             found = option_problems(spec.options, error)
             problems += [f"algorithm #{number + 1} ({step.method}): {problem}" for problem in found]
+    for (before, _), (spec, _) in pairwise(resolved):
+        if before.sequential and not spec.sequential:
+            problems.append(
+                f"{before.name} rounds weights, and {spec.name} after it would undo that; put it before"
+            )
     if problems:
         raise RecipeError(problems)
     return tuple(resolved)

@@ -16,18 +16,18 @@ from mtcore.plugins import Registry
 def with_steps(plan: Plan, registry: Registry, holds: Holds) -> Plan:
     """The plan with what its steps add, one after the other; see `AlgorithmSpec.plan`.
 
-    A step that would undo one before it is a finding of level "error"; weights that a step does not treat are one
-    of level "warning".
+    A step that would not reach what one before it split off is a finding of level "error"; scales that a later step
+    sets anew, and weights that a step does not treat, are findings of level "warning".
 
     Args:
         holds: what the target of the run can hold beside codes and scales.
 
     Raises:
-        RecipeError: an unknown algorithm, or bad options.
+        RecipeError: an unknown algorithm, bad options, or a step after one that rounded weights.
     """
-    rounded, ranged = "", ""
+    ranged = ""
     for spec, options in resolve_algorithms(plan.algorithm, registry.algorithms):
-        undone = _undone(plan, spec, rounded)
+        undone = _undone(plan, spec)
         if undone:
             plan = replace(plan, findings=(*plan.findings, Finding("error", "algorithm", undone)))
         elif spec.plan is not None:
@@ -38,19 +38,12 @@ def with_steps(plan: Plan, registry: Registry, holds: Holds) -> Plan:
             )
             plan = replace(plan, findings=(*plan.findings, Finding("warning", "algorithm", anew)))
         plan = replace(plan, findings=(*plan.findings, *_not_treated(plan, spec, registry)))
-        rounded = spec.name if spec.sequential else rounded
         ranged = spec.name if spec.plan is None and not (spec.folds or spec.sequential or spec is MAX) else ranged
     return plan
 
 
-def _undone(plan: Plan, spec: AlgorithmSpec, rounded: str) -> str:
-    """What a step would undo of the steps before it; empty where it undoes nothing.
-
-    Args:
-        rounded: the step before it that rounded weights, if any.
-    """
-    if rounded and not spec.sequential:
-        return f"{rounded} has rounded weights, and {spec.name} after it would undo that; put {rounded} after it"
+def _undone(plan: Plan, spec: AlgorithmSpec) -> str:
+    """What a step that scales or splits weights would not reach of an earlier split; empty where there is none."""
     if not spec.folds and spec.plan is None:
         return ""
     split = next((module.name for module in plan.quantized if module.low_rank), None)
