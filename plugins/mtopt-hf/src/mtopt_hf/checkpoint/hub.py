@@ -23,7 +23,7 @@ from mtopt_hf.checkpoint.apart import opened_by_transformers, taken_apart
 from mtopt_hf.checkpoint.layer import Layer, cuts_blocks
 from mtopt_hf.checkpoint.pairs import Pair
 from mtopt_hf.checkpoint.some import some, with_remedy
-from mtopt_hf.checkpoint.stacks import STACKED_THERE, pieces_of
+from mtopt_hf.checkpoint.stacks import STACKED_THERE, Piece, pieces_of
 
 WEIGHT = ".weight"
 
@@ -74,9 +74,9 @@ def hub_view(
     """
     skeleton = _skeleton(config)
     if skeleton is None:
-        if stacked := [pair.module.name for pair in pairs if pair.experts is not None]:
+        if nameless := [pair.module.name for pair in pairs if pair.experts is not None]:
             raise ExportError(
-                [f"{some(stacked)}: without a model_type in its configuration, experts have no names"]
+                [f"{some(nameless)}: without a model_type in its configuration, experts have no names"]
             )
         return HubView(tensors, tuple(Layer(pair.module.name, pair) for pair in pairs), {n: n for n in others})
     dropped = set(skeleton._keys_to_ignore_on_save or ())
@@ -94,26 +94,12 @@ def hub_view(
                 why = "on the hub its weight is part of another tensor, which cannot be quantized yet; exclude it"
                 problems.setdefault(why, []).append(pair.module.name)
             continue
-        if stacked:
-            prefix, leaf = _on_hub(skeleton, pair)
-            if leaf == pair.parameter:
-                layers.append(Layer(prefix, pair))
-            else:
-                why = "on the hub its experts are not stacked as in memory; exclude it"
-                problems.setdefault(why, []).append(pair.module.name)
+        found = _of_experts(skeleton, pair, stacked=stacked)
+        if isinstance(found, str):
+            problems.setdefault(found, []).append(pair.module.name)
             continue
-        pieces = pieces_of(_in_memory(pair), pair, lambda tensors: _revert(skeleton, tensors))
-        if pieces == STACKED_THERE:
-            experts = skeleton.get_submodule(pair.module.name)
-            pieces = taken_apart(experts, _prefix(skeleton, pair), pair)
-            if isinstance(pieces, str):
-                pieces = f"on the hub its experts are one tensor, and {pieces}. {_TAKEN}; exclude it"
-            elif pair.module.name not in apart:
-                apart[pair.module.name] = opened_by_transformers(experts, skeleton.config)
-        if isinstance(pieces, str):
-            problems.setdefault(pieces, []).append(pair.module.name)
-        else:
-            layers += [Layer(piece.name, pair, piece.expert, piece.rows) for piece in pieces]
+        layers += found.layers
+        apart |= found.apart
     for layer in layers:
         if layer.rows is not None and cuts_blocks(layer.pair, layer.rows):
             fmt = layer.weight.format
@@ -124,10 +110,27 @@ def hub_view(
     return HubView(_revert(skeleton, kept), tuple(layers), {name: names[name] for name in others}, apart)
 
 
-def _prefix(skeleton: Any, pair: Pair) -> str:
-    """The module of stacked experts in the file: as in memory, unless the hub names all around it otherwise."""
+def _of_experts(skeleton: Any, pair: Pair, *, stacked: bool) -> HubView | str:
+    """The layers of stacked experts alone, or why there are none."""
     prefix, leaf = _on_hub(skeleton, pair)
-    return prefix if leaf == pair.parameter else pair.module.name
+    if stacked:
+        if leaf != pair.parameter:
+            return "on the hub its experts are not stacked as in memory; exclude it"
+        return HubView({}, (Layer(prefix, pair),))
+    pieces: tuple[Piece, ...] | str = STACKED_THERE
+    if not leaf:  # a large stack takes its time to be sent through in numbers
+        pieces = pieces_of(_in_memory(pair), pair, lambda tensors: _revert(skeleton, tensors))
+    apart: dict[str, bool] = {}
+    if pieces == STACKED_THERE:
+        experts = skeleton.get_submodule(pair.module.name)
+        # in the file the module is named as in memory, unless the hub names all around the stack otherwise
+        pieces = taken_apart(experts, prefix if leaf == pair.parameter else pair.module.name, pair)
+        if isinstance(pieces, str):
+            return f"on the hub its experts are one tensor, and {pieces}. {_TAKEN}; exclude it"
+        apart = {pair.module.name: opened_by_transformers(experts, skeleton.config)}
+    if isinstance(pieces, str):
+        return pieces
+    return HubView({}, tuple(Layer(piece.name, pair, piece.expert, piece.rows) for piece in pieces), apart=apart)
 
 
 def _on_hub(skeleton: Any, pair: Pair) -> tuple[str, str]:
