@@ -30,6 +30,11 @@ def _step(entry: Plain, path: KeyPath, doc: Document, problems: Problems) -> Alg
     method = entry.get("method")
     if method is None and "method" in entry and len(entry) == 1:
         return None
+    glued = next((key for key in entry if isinstance(key, str) and key.startswith("method:")), None)
+    if glued is not None:  # YAML reads {method:gptq} as one word
+        right = glued.replace(":", ": ", 1)
+        problems.add(doc.place(path), f"{glued!r} is one word in YAML; write a space after the colon: {right}")
+        return None
     if not isinstance(method, str):
         problems.add(doc.place((*path, "method")), f"the algorithm's name is missing or no text: {method!r}")
         return None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mtcore.errors import RecipeError
 from mtcore.recipe import AlgorithmStep
 from mtcore.recipe.algorithm import read_algorithm
 from mtcore.recipe.document import Document, Problems
@@ -27,3 +28,10 @@ def test_an_algorithm_is_read_in_all_its_spellings(data, steps):
 def test_a_step_knows_where_it_was_written():
     (step,) = read_algorithm("max", ("algorithm",), Document("recipe a", {}), Problems())
     assert step.origin == "algorithm of recipe a"
+
+
+def test_a_colon_without_a_space_is_told():
+    problems = Problems()
+    assert read_algorithm({"method:gptq": None}, ("algorithm",), Document("recipe a", {}), problems) == ()
+    with pytest.raises(RecipeError, match="write a space after the colon: method: gptq"):
+        problems.raise_if_any()
