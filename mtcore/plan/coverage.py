@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from torch import nn
 
+from mtcore.plan.fold import leave_out
 from mtcore.plan.plan import Coverage, Finding, ModulePlan
 
 _SHOWN = 10
@@ -56,13 +57,14 @@ def coverage_findings(
         yield Finding("warning", "coverage", f"{len(left) - _SHOWN} more weights stay unquantized")
     share = coverage.unexplained / coverage.total if coverage.total else 0.0
     if share > limit:
+        remedy = leave_out(dict.fromkeys(planned.name for _, planned, _ in left[:_SHOWN]))
         worst = ", ".join(f"{planned.name}.{parameter}" for _, planned, parameter in left[:3])
         yield Finding(
             "error",
             "coverage",
             f"{share:.1%} of the weights would be left out without a rule that says so (limit {limit:.1%}): "
-            f"{worst}{', …' if len(left) > 3 else ''}. Quantize them, add a rule that skips them, or raise "
-            "max_unquantized",
+            f"{worst}{', …' if len(left) > 3 else ''}. Quantize them; or "
+            f"{remedy}; or raise max_unquantized",
         )
 
 

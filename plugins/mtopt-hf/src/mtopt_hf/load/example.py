@@ -34,27 +34,49 @@ def _first_input(model: PreTrainedModel, taken: Any) -> dict[str, Tensor]:
     config: Any = model.config
     if "input_ids" in taken:
         ids = _ids(model)
-        return {} if ids is None else {"input_ids": ids}
+        image = None if model.can_generate() or "pixel_values" not in taken else _image(config)
+        pixels = {} if image is None else {"pixel_values": _ramp(image, model)}  # CLIP and the like need both
+        return {} if ids is None else {"input_ids": ids, **pixels}
     shape: tuple[int, ...] | None = None
     match model.main_input_name:
-        case "pixel_values" if isinstance(getattr(config, "image_size", None), (int, list, tuple)):
-            size = config.image_size
-            sides = (size, size) if isinstance(size, int) else tuple(size)
-            shape = (1, int(getattr(config, "num_channels", 3)), *sides)
+        case "pixel_values":
+            shape = _image(config)
         case "input_features" if getattr(config, "max_source_positions", None) is not None:
             shape = (1, int(config.num_mel_bins), 2 * int(config.max_source_positions))
         case "input_values" if getattr(config, "num_mel_bins", None) is None:
             shape = (1, _SAMPLES)
     if shape is None:
         return {}
-    values = torch.linspace(-1, 1, torch.Size(shape).numel()).view(shape)
-    return {model.main_input_name: values.to(model.dtype)}
+    return {model.main_input_name: _ramp(shape, model)}
+
+
+def _image(config: Any) -> tuple[int, ...] | None:
+    """[1, channels, height, width] of a configuration, or of its part for vision."""
+    part = getattr(config, "vision_config", config)
+    size = getattr(part, "image_size", None)
+    if not isinstance(size, (int, list, tuple)):
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    return (1, int(getattr(part, "num_channels", 3)), *sides)
+
+
+def _ramp(shape: tuple[int, ...], model: PreTrainedModel) -> Tensor:
+    return torch.linspace(-1, 1, torch.Size(shape).numel()).view(shape).to(model.dtype)
+
+
+def vocabulary_of(model: PreTrainedModel) -> int | None:
+    """How many tokens the model knows; None where it has no table of them, or several."""
+    try:
+        embedding: Any = model.get_input_embeddings()
+    except NotImplementedError:  # two towers, and transformers would not choose
+        return getattr(model.config.get_text_config(), "vocab_size", None)
+    weight = getattr(embedding, "weight", None)
+    return None if weight is None else int(weight.shape[0])
 
 
 def _ids(model: PreTrainedModel) -> Tensor | None:
-    embedding: Any = model.get_input_embeddings()
-    if getattr(embedding, "weight", None) is None:
+    vocabulary = vocabulary_of(model)
+    if vocabulary is None:
         return None
-    vocabulary = int(embedding.weight.shape[0])
     step = max(1, vocabulary // 9)
     return (torch.arange(1, 9) * step % vocabulary).unsqueeze(0)
