@@ -69,3 +69,16 @@ def test_rows_that_begin_or_end_inside_a_block_are_known():
     assert not cuts_blocks(pair(), (128, 256))
     assert cuts_blocks(pair(), (64, 256))
     assert cuts_blocks(pair(), (0, 192))
+
+
+def test_a_large_stack_is_not_sent_through_in_full():
+    """Two experts of a large model are a gigabyte of numbers."""
+    sent = []
+
+    def revert(tensors):
+        sent.extend(tensor for tensor in tensors.values() if not tensor.is_meta)
+        return named(lambda m: {"gate": m[: len(m) // 2], "up": m[len(m) // 2 :]})(tensors)
+
+    pieces = pieces_of(NAME, pair(), revert)
+    assert pieces[:2] == (Piece("mlp.experts.0.gate", 0, (0, 128)), Piece("mlp.experts.0.up", 0, (128, 256)))
+    assert sum(tensor.numel() for tensor in sent) == 2 * 16 * 4
