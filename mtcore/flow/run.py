@@ -144,6 +144,7 @@ def quantize_checkpoint(
     overwrite: bool = False,
     layerwise: LayerwiseOptions | None = None,
     statistics: str | Path | None = None,
+    products: bool = False,
 ) -> RunSummary:
     """Quantize a checkpoint and write it for whom the recipe names, or in a dialect.
 
@@ -160,6 +161,9 @@ def quantize_checkpoint(
             killed one was; None: on the whole model in memory.
         statistics: directory in which what the data told is kept, and read where it is known already. Without
             `calib`, what lies there is all that is known.
+
+        products: keep Σ x xᵀ of what every linear layer reads there too, so that `gptq` (`sequential: none`), the
+            clipping of `awq` and `local_hessian` can be decided later; fp32, inputs² elements a value.
 
     Under torchrun every process runs its share of the batches, all decide the same, and the first one writes.
 
@@ -197,7 +201,7 @@ def quantize_checkpoint(
     store = None
     if statistics is not None:
         with run.phase("open statistics"):
-            store = open_store(statistics, loaded.model, None if calib is None else batches)
+            store = open_store(statistics, loaded.model, None if calib is None else batches, products=products)
     with pages_dropped_after_use(loaded.model) if layerwise is not None else nullcontext():
         # block by block, each block proves its own
         plan = run.plan(loaded, config, store, prove_folds=layerwise is None, dialect=goal.planned_for(exporters))

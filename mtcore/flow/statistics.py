@@ -14,7 +14,7 @@ from mtcore import __version__
 from mtcore.calibration import CalibrationRun, forward_batch
 from mtcore.calibration import statistics as package
 from mtcore.calibration.math import histogram
-from mtcore.calibration.run import Resolved, statistics_of
+from mtcore.calibration.run import Resolved, statistics_of, wanted_statistics
 from mtcore.calibration.statistics import (
     Gathering,
     Needs,
@@ -37,11 +37,14 @@ EXTRA = Needs(moments=True, histogram=True, blocks=(NVFP4.block.cols,), sample=1
 """What is kept of the input of every linear layer, so that other recipes can be decided from it."""
 
 
-def open_store(directory: Path, model: nn.Module, batches: Sequence[Any] | None) -> StatisticsStore:
+def open_store(
+    directory: Path, model: nn.Module, batches: Sequence[Any] | None, *, products: bool = False
+) -> StatisticsStore:
     """The store of a directory for this model, as it was loaded, and these data.
 
     Args:
         batches: None where no data are given: those of the store are taken as they are.
+        products: see `StatisticsStore`.
 
     Raises:
         StateError: the statistics there are of other weights, data or code; or, without data, there are none.
@@ -54,7 +57,9 @@ def open_store(directory: Path, model: nn.Module, batches: Sequence[Any] | None)
                 f"{directory}: no statistics lie there; gather them with `mtopt quantize --statistics`"
             )
         return store
-    return StatisticsStore.open(directory, {**key, "data": hash_batches(batches)})
+    store = StatisticsStore.open(directory, {**key, "data": hash_batches(batches)})
+    store.products = products
+    return store
 
 
 def hash_code() -> str:
@@ -111,7 +116,12 @@ def stored_statistics(
             store.add(found)
         return found
 
-    return Statistics(run, known)
+    statistics = Statistics(run, known)
+    if store.products:
+        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        grams = {(name, "input"): Needs(gram=True) for name in linear}
+        statistics.need(wanted_statistics(CalibrationRun(model, plan, None), steps), grams)
+    return statistics
 
 
 def _gather(
@@ -144,12 +154,17 @@ def _gather(
 
 
 def _with_extra(model: nn.Module, wanted: Wanted, store: StatisticsStore) -> dict[Site, Needs]:
-    """What is wanted, and what other recipes may want, of every linear layer."""
+    """What is wanted, and what other recipes may want, of every linear layer.
+
+    What is gathered takes the place of what the store has of a value, so all of that is gathered again.
+    """
     total = dict(wanted)
     for name, module in model.named_modules():
         site = (name, "input")
-        if isinstance(module, nn.Linear) and not (site in store.known and store.known[site].covers(EXTRA)):
-            total[site] = total[site] | EXTRA if site in total else EXTRA
+        known = store.known.get(site)
+        if isinstance(module, nn.Linear) and (site in total or known is None or not known.covers(EXTRA)):
+            kept = Needs(gram=known is not None and known.gram is not None)
+            total[site] = total.get(site, Needs()) | EXTRA | kept
     return total
 
 

@@ -100,6 +100,25 @@ def test_what_was_not_kept_is_named_and_a_run_on_the_data_adds_it(kept, tmp_path
     assert files(tmp_path / "out") == files(tmp_path / "direct")
 
 
+def test_products_are_kept_where_they_are_asked_for(kept, tmp_path):
+    changes = ["algorithm={method: gptq, sequential: none}"]
+    registry = default_registry()
+    recipe = load_config("int8", formats=registry.formats, recipes=registry.recipes, overrides=changes)
+    folder = tmp_path / "statistics"
+    for products in (False, True):  # also where all that the recipe asks for lies there already
+        quantize_checkpoint(
+            *(MODEL, "fp8", tmp_path / f"fp8-{products}"),
+            calib=TEXT,
+            data=DATA,
+            statistics=folder,
+            products=products,
+        )
+    requantize_checkpoint(MODEL, recipe, tmp_path / "out", statistics=folder)
+    quantize_checkpoint(MODEL, recipe, tmp_path / "direct", calib=TEXT, data=DATA)
+    assert files(tmp_path / "out") == files(tmp_path / "direct")
+    requantize_checkpoint(MODEL, config("percentile"), tmp_path / "cut", statistics=folder)  # is there still
+
+
 def test_other_data_or_weights_are_refused(kept, tmp_path):
     other = DataOptions(samples=2, length=64)
     with pytest.raises(StateError, match="statistics of other data"):

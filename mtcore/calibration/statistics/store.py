@@ -45,11 +45,13 @@ class StatisticsStore:
         directory: where they lie; made when something is written.
         key: hashes of what they are statistics of, by what a user calls it: "weights", "data", "code".
         known: the statistics.
+        products: whether a run on data shall keep Σ x xᵀ of what linear layers read, whatever its recipe asks for.
     """
 
     directory: Path
     key: dict[str, str]
     known: dict[Site, TensorStatistics] = field(default_factory=dict)
+    products: bool = False
 
     @classmethod
     def open(cls, directory: Path, key: Mapping[str, str]) -> StatisticsStore:

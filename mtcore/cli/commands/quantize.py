@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep what the data told in this directory, for `mtopt requantize`; read it where it lies there already.",
 )
+@click.option(
+    "--products",
+    is_flag=True,
+    help="With --statistics: keep products of inputs too, for gptq (sequential: none), clipping, local_hessian.",
+)
 def quantize(
     model: str,
     recipe: str,
@@ -65,6 +70,7 @@ def quantize(
     restart: bool,
     device: str,
     statistics: Path | None,
+    products: bool,
     force: bool,
     **data: Any,
 ) -> Answer:
@@ -76,6 +82,8 @@ def quantize(
     """
     from mtcore import flow
 
+    if products and statistics is None:
+        raise click.UsageError("--products needs --statistics")
     registry = open_registry()
     summary = flow.quantize_checkpoint(
         model,
@@ -89,6 +97,7 @@ def quantize(
         overwrite=force,
         layerwise=_not_both(chosen_layerwise(layerwise, max_memory, propagate, restart, device), statistics),
         statistics=statistics,
+        products=products,
     )
     current_settings().written = out
     return Answer(summary.to_json(), lambda console: draw_summary(console, model, summary))
