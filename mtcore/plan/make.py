@@ -46,9 +46,10 @@ def make_plan(
     uncalled = frozenset(trace.uncalled) if trace is not None else frozenset()
     read_by_parents = children_read(model, specs)
     found, findings = found_modules(trace, specs)
+    routers = {router.module: router for router in trace.routers} if trace is not None else {}
     modules: list[ModulePlan] = []
     for name, module in model.named_modules():
-        planned = plan_module(name, module, book, specs, found.get(name))
+        planned = plan_module(name, module, book, specs, found.get(name), routers.get(name))
         if planned is None:
             continue
         if planned.quantized and name in tied:
@@ -90,7 +91,8 @@ def _rule_findings(book: RuleBook) -> Iterable[Finding]:
         yield Finding("error", origin, message)
     for rule in book.unmatched:
         of_type = f" of type {rule.module_type}" if rule.module_type else ""
-        message = f"{rule.pattern!r}{of_type} matches no quantizer of this model"
+        with_role = f" of a {rule.role}" if rule.role else ""
+        message = f"{rule.pattern!r}{of_type}{with_role} matches no quantizer of this model"
         if rule.must_match:
             yield Finding("error", rule.origin, f"{message}; mend the pattern or drop the rule")
         else:

@@ -11,6 +11,8 @@ from mtcore.nn.wrapped import is_replaced
 from mtcore.plan.found import Facts, Found
 from mtcore.plan.plan import ModulePlan, SlotPlan
 from mtcore.plan.rules import RuleBook
+from mtcore.recipe.setting import ModuleRole, SlotRule
+from mtcore.trace import Router
 
 NAMED_ONLY = "left as it is: a rule reaches it only by its type or its own name"
 
@@ -21,10 +23,11 @@ def plan_module(
     book: RuleBook,
     specs: Mapping[str, QuantModuleSpec],
     found: Found | None = None,
+    router: Router | None = None,
 ) -> ModulePlan | None:
     """What will be done to a module; None for one without parameters that stays as it is.
 
-    `found` is what the trace told about it; a record that matches its type comes first.
+    `found` is what the trace told about it; a record that matches its type comes first. `router`: it is one.
     """
     match = match_spec(module, specs.values())
     key = match.spec.name if match.spec is not None else type_key(module)
@@ -37,13 +40,13 @@ def plan_module(
     slots: list[SlotPlan] = []
     reason, by_rule = match.reason, False
     if match.spec is not None:
-        slots, reason, by_rule = _plan_slots(name, key, match.spec, tuple(parameters), facts, book)
+        slots, reason, by_rule = _plan_slots(name, key, match.spec, tuple(parameters), facts, book, router)
     else:
         keys = (key,) if match.kin is None else (key, match.kin.name)
-        left = [_left(name, parameters, one, book) for one in keys]
-        origin = next((found for found in left if found is not None), None)
-        if origin is not None:
-            reason, by_rule = f"left as it is by {origin}", True
+        left = [_left(name, parameters, one, book, router) for one in keys]
+        rule = next((found for found in left if found is not None), None)
+        if rule is not None:
+            reason, by_rule = _left_by(rule, router), True
     if not parameters and not slots:
         return None
     spec = match.spec.name if match.spec is not None else None
@@ -53,21 +56,35 @@ def plan_module(
     )
 
 
-def _left(name: str, parameters: Iterable[str], key: str, book: RuleBook) -> str | None:
-    """The origin of a rule that leaves all of a module's parameters as they are, or None."""
-    decisions = [book.decide(name, parameter, is_weight=True, module_type=key) for parameter in parameters]
+def _left(name: str, parameters: Iterable[str], key: str, book: RuleBook, router: Router | None) -> SlotRule | None:
+    """A rule that leaves all of a module's parameters as they are, or None."""
+    decisions = [
+        book.decide(name, parameter, is_weight=True, module_type=key, role=_role(router))
+        for parameter in parameters
+    ]
     off = [decision.rule for decision in decisions if decision.rule is not None and not decision.rule.enable]
-    return off[-1].origin if off and len(off) == len(decisions) else None
+    return off[-1] if off and len(off) == len(decisions) else None
 
 
 def _plan_slots(
-    name: str, key: str, spec: QuantModuleSpec, parameters: tuple[str, ...], facts: Facts, book: RuleBook
+    name: str,
+    key: str,
+    spec: QuantModuleSpec,
+    parameters: tuple[str, ...],
+    facts: Facts,
+    book: RuleBook,
+    router: Router | None,
 ) -> tuple[list[SlotPlan], str, bool]:
     planned, off = [], None
     weights = [weight.parameter for weight in spec.weights_of(parameters, facts)]
     for slot in (*weights, *spec.activations_of(facts)):
         decision = book.decide(
-            name, slot, is_weight=slot in weights, module_type=key, by_name_only=spec.by_name_only
+            name,
+            slot,
+            is_weight=slot in weights,
+            module_type=key,
+            by_name_only=spec.by_name_only,
+            role=_role(router),
         )
         if decision.setting is not None and decision.rule is not None:
             setting = decision.setting
@@ -78,5 +95,14 @@ def _plan_slots(
         origins = dict.fromkeys(slot.rule for slot in planned)
         return planned, ", ".join(origins), True
     if off is not None:
-        return [], f"left as it is by {off.origin}", True
+        return [], _left_by(off, router), True
     return [], NAMED_ONLY if spec.by_name_only else "no rule matches it", False
+
+
+def _role(router: Router | None) -> ModuleRole | None:
+    return "router" if router is not None else None
+
+
+def _left_by(rule: SlotRule, router: Router | None) -> str:
+    why = f": it chooses among {router.count} experts" if rule.role == "router" and router is not None else ""
+    return f"left as it is by {rule.origin}{why}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mtcore.recipe.setting import SlotRule, SlotSetting, quantizer_names
+from mtcore.recipe.setting import ModuleRole, SlotRule, SlotSetting, quantizer_names
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,25 @@ class RuleBook:
         self._formatless: dict[str, list[str]] = {}
 
     def decide(
-        self, module: str, slot: str, *, is_weight: bool, module_type: str, by_name_only: bool = False
+        self,
+        module: str,
+        slot: str,
+        *,
+        is_weight: bool,
+        module_type: str,
+        by_name_only: bool = False,
+        role: ModuleRole | None = None,
     ) -> Decision:
-        """The decision for one slot of a module of that dotted name and registry key.
+        """The decision for one slot of a module of that dotted name, registry key and role.
 
         A rule without a setting only switches on or off what earlier rules set. With `by_name_only`, rules that
-        switch on count only if they name the module or its type.
+        switch on count only if they name the module, its type or its role.
         """
         setting: SlotSetting | None = None
         enabled = False
         last: SlotRule | None = None
         for rule in self.rules:
-            if not rule.matches(module, slot, is_weight=is_weight, module_type=module_type):
+            if not rule.matches(module, slot, is_weight=is_weight, module_type=module_type, role=role):
                 continue
             if by_name_only and rule.enable and not rule.names(module):
                 continue

@@ -90,6 +90,7 @@ def _rule(rule: SlotRule) -> dict[str, Any]:
     return {
         "quantizers": [rule.pattern],
         **({"type": rule.module_type} if rule.module_type is not None else {}),
+        **({"role": rule.role} if rule.role is not None else {}),
         **({"only": rule.only} if rule.only != "any" else {}),
         **({"set": _setting(rule.setting)} if rule.setting is not None else {}),
         **({"enable": rule.enable} if rule.setting is None or not rule.enable else {}),

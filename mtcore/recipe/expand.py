@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Literal
 
-from mtcore.recipe.setting import SLOTS, SlotRule, SlotSetting
+from mtcore.recipe.setting import SLOTS, ModuleRole, SlotRule, SlotSetting
 
 Kind = Literal["weight", "activation"]
 
@@ -68,6 +68,7 @@ def rules_for(
     origin: str,
     module_type: str | None = None,
     only: Literal["weight", "activation", "any"] = "any",
+    role: ModuleRole | None = None,
 ) -> list[SlotRule]:
     """The rules of one statement: a single one where the setting of weights and activations is the same.
 
@@ -78,5 +79,5 @@ def rules_for(
     if None in settings.values():
         return []
     if len(kinds) == 2 and settings["weight"] != settings["activation"]:
-        return [SlotRule(pattern, settings[kind], enable, origin, module_type, kind) for kind in kinds]
-    return [SlotRule(pattern, settings[kind], enable, origin, module_type, only) for kind in kinds[:1]]
+        return [SlotRule(pattern, settings[kind], enable, origin, module_type, kind, role) for kind in kinds]
+    return [SlotRule(pattern, settings[kind], enable, origin, module_type, only, role) for kind in kinds[:1]]

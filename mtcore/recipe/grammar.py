@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mtcore.recipe.document import Document, KeyPath, Problems, unknown
-from mtcore.recipe.setting import Mode, Unseen, WhenStarved
+from mtcore.recipe.setting import Mode, ModuleRole, Unseen, WhenStarved
 
 OFF = "off"
 """In place of a format's name: the slot is switched off. YAML reads a bare `off` as false, which means the same."""
@@ -47,6 +47,7 @@ class ModuleRule(_Model):
 
     modules: Globs = ["*"]
     type: str | None = None
+    role: ModuleRole | None = None
     weight: Slot | None = None
     input: Slot | None = None
     output: Slot | None = None
@@ -62,6 +63,7 @@ class QuantizerRule(_Model):
 
     quantizers: Globs
     type: str | None = None
+    role: ModuleRole | None = None
     only: Literal["weight", "activation", "any"] = "any"
     set: Slot | None = None
     enable: bool | None = None

@@ -67,14 +67,17 @@ class RuleReader:
         if whole and not rule.skip and not slots:
             self._problem(path, f"the rule says nothing; set a slot ({', '.join(SLOTS)}) or skip: true")
         if rule.skip:
-            return [SlotRule(_pattern(glob, "*"), None, False, self.origin, rule.type) for glob in rule.modules]
+            return [
+                SlotRule(_pattern(glob, "*"), None, False, self.origin, rule.type, role=rule.role)
+                for glob in rule.modules
+            ]
         rules: list[SlotRule] = []
         for slot, model in slots.items():
             off = model.format == OFF
             setting = None if off else self._setting(model, (*path, slot), is_weight=slot == "weight")
             if off or setting is not None:
                 rules += [
-                    SlotRule(_pattern(glob, slot), setting, not off, self.origin, rule.type)
+                    SlotRule(_pattern(glob, slot), setting, not off, self.origin, rule.type, role=rule.role)
                     for glob in rule.modules
                 ]
         return rules
@@ -92,7 +95,9 @@ class RuleReader:
                 message = f"no quantizer's name can match {pattern!r}; names end in {known}"
                 self._problem((*path, "quantizers"), message)
         if model is None or model.format == OFF:
-            return [SlotRule(glob, None, on, self.origin, rule.type, rule.only) for glob in rule.quantizers]
+            return [
+                SlotRule(glob, None, on, self.origin, rule.type, rule.only, rule.role) for glob in rule.quantizers
+            ]
         rules: list[SlotRule] = []
         for pattern in rule.quantizers:
             rules += rules_for(
@@ -102,6 +107,7 @@ class RuleReader:
                 origin=self.origin,
                 module_type=rule.type,
                 only=rule.only,
+                role=rule.role,
             )
         return rules
 

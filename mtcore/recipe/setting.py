@@ -19,6 +19,9 @@ SLOTS = ("weight", "input", "output", "q", "k", "v", "softmax")
 quantizer is named `<slot>_quantizer`; of several of a kind, each has a word of its own in front: `left_input`."""
 
 
+ModuleRole = Literal["router"]
+"""What a module does in the model, as its trace shows: a `router` chooses among experts."""
+
 DEFAULT_MODE = "the default of this format and slot"
 
 
@@ -98,6 +101,7 @@ class SlotRule:
         module_type: registry key of the module that holds the quantizer ("nn.Linear"), or a glob on it
             ("nn.Conv*"); None for any module.
         only: the kind of tensor that the rule speaks of; "any" leaves it to the pattern.
+        role: what the module must do in the model; None for any. Where there is no trace, no module has a role.
         alternatives: name of a set of rules of which it is enough that one matches something; by default the rules
             of one origin.
     """
@@ -108,6 +112,7 @@ class SlotRule:
     origin: str
     module_type: str | None = None
     only: Literal["weight", "activation", "any"] = "any"
+    role: ModuleRole | None = None
     alternatives: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -120,14 +125,14 @@ class SlotRule:
         return self.enable
 
     def names(self, module: str) -> bool:
-        """Whether the rule speaks of this module by its type or its own name, not just of all modules somewhere.
+        """Whether the rule speaks of this module by its type, role or own name, not just of all modules somewhere.
 
         Example:
             >>> rule = SlotRule("*layers.*norm.input_quantizer", None, True, "rule #1 of recipe mine")
             >>> rule.names("layers.0.norm"), rule.names("layers.0.norm.act")
             (True, False)
         """
-        if self.module_type is not None:
+        if self.module_type is not None or self.role is not None:
             return True
         own = module.rpartition(".")[2]
         before_slot = self.pattern.rpartition(".")[0]  # "*norm" of "*norm.input_quantizer"
@@ -135,8 +140,10 @@ class SlotRule:
         parts = (head.rpartition(".")[2] for head in (before_slot, without_slot))
         return any(fnmatchcase(own, part) and any(map(str.isalpha, part)) for part in parts)
 
-    def matches(self, module: str, slot: str, *, is_weight: bool, module_type: str | None) -> bool:
-        """Whether the rule speaks of this slot of the module of that dotted name and registry key.
+    def matches(
+        self, module: str, slot: str, *, is_weight: bool, module_type: str | None, role: ModuleRole | None = None
+    ) -> bool:
+        """Whether the rule speaks of this slot of the module of that dotted name, registry key and role.
 
         Example:
             >>> rule = SlotRule("*lm_head*", None, False, "rule #1 of recipe mine")
@@ -144,6 +151,8 @@ class SlotRule:
             True
         """
         if self.module_type is not None and not fnmatchcase(module_type or "", self.module_type):
+            return False
+        if self.role not in (None, role):
             return False
         if self.only != "any" and (self.only == "weight") != is_weight:
             return False

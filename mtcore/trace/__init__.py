@@ -16,6 +16,7 @@ from mtcore.trace.proof import Proof, proof_steps, verify
 from mtcore.trace.recorder import RobustTracer, recursive_trace
 from mtcore.trace.replay import Replay
 from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
+from mtcore.trace.routers import Router
 from mtcore.trace.rules import Call, OpRules, RuleContext, TraceRuleSpec, builtin_rules
 from mtcore.trace.shared_input import SharedInputGroup
 from mtcore.trace.slices import Slices
@@ -45,6 +46,7 @@ __all__ = [
     "Proof",
     "Replay",
     "RobustTracer",
+    "Router",
     "RuleContext",
     "SharedInputGroup",
     "Slices",

@@ -18,6 +18,7 @@ from mtcore.trace.inputs import InputMaker, TraceInputs, example_inputs
 from mtcore.trace.interpose import Call, around_module_calls
 from mtcore.trace.operands import OperandWatch
 from mtcore.trace.report import CalledModule, Count, Failure, TraceReport
+from mtcore.trace.routers import routers_of
 from mtcore.trace.rules import OpRules, builtin_rules
 from mtcore.trace.shared_input import InputReads, SharedInputGroup
 from mtcore.trace.state import no_collections, quiet_forward
@@ -182,6 +183,7 @@ class Analysis:
             blocks=tuple(copied_channels((*blocks, *experts), copies)),
             attentions=self._operands.attentions,
             stacked=self._operands.stacked,
+            routers=routers_of(self.model, self.planes.arena, self.planes.relations, copies, self._calls),
             unknown_ops=tuple(Count(op, n) for op, n in sorted(trouble.unknown.items())),
             rule_errors=tuple(Count(op, n) for op, n in sorted(trouble.errors.items())),
         )

@@ -18,10 +18,10 @@ def expert_groups(model: nn.Module, arena: Arena, store: RelationStore) -> Itera
     What is chosen by a row is read off the shapes: the stacks of the innermost module around the router that has
     any of this length. That they are the ones is for `check_removal` to prove.
     """
-    for module, routers in _choices(arena, store).items():
+    for module, routers in choices_among_rows(arena, store).items():
         count = routers[0].size
-        for around in _ancestors(arena.names[routers[0].param]):
-            stacks = list(_stacks(model.get_submodule(around), around, count))
+        for around in ancestors(arena.names[routers[0].param]):
+            stacks = list(stacks_of(model.get_submodule(around), around, count))
             if stacks:
                 rows = _rows(model, [arena.names[r.param] for r in routers if r.size == count], count)
                 members = tuple(_first_axis(name, count) for name in (*rows, *stacks))
@@ -29,7 +29,7 @@ def expert_groups(model: nn.Module, arena: Arena, store: RelationStore) -> Itera
                 break
 
 
-def _choices(arena: Arena, store: RelationStore) -> dict[str, list[Role]]:
+def choices_among_rows(arena: Arena, store: RelationStore) -> dict[str, list[Role]]:
     """Module → the parameters whose rows are the alternatives of a choice that it makes."""
     found: dict[str, list[Role]] = {}
     nodes, _, sites = store.choices.arrays()
@@ -47,14 +47,15 @@ def _choices(arena: Arena, store: RelationStore) -> dict[str, list[Role]]:
     return found
 
 
-def _ancestors(parameter: str) -> Iterator[str]:
+def ancestors(parameter: str) -> Iterator[str]:
+    """The modules around a parameter, innermost first, the model itself left out."""
     name = parameter.rpartition(".")[0]
     while name:
         yield name
         name = name.rpartition(".")[0]
 
 
-def _stacks(module: nn.Module, prefix: str, count: int) -> Iterator[str]:
+def stacks_of(module: nn.Module, prefix: str, count: int) -> Iterator[str]:
     """Parameters of modules that hold a stack of `count` matrices; their biases [count, rows] too."""
     for name, child in module.named_modules(prefix=prefix):
         own = dict(child.named_parameters(recurse=False))

@@ -12,10 +12,11 @@ from mtcore.errors import StateError
 from mtcore.trace.channels import BlockGroup, SymGroup
 from mtcore.trace.folds import FoldGroup
 from mtcore.trace.operands import AttentionSite, StackedWeight
+from mtcore.trace.routers import Router
 from mtcore.trace.shared_input import SharedInputGroup
 from mtcore.trace.slices import Slices
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class TraceReport:
     blocks: tuple[BlockGroup, ...] = ()
     attentions: tuple[AttentionSite, ...] = ()
     stacked: tuple[StackedWeight, ...] = ()
+    routers: tuple[Router, ...] = ()
     unknown_ops: tuple[Count, ...] = ()
     """Operations without a rule that met labels; their operands were pinned and frozen."""
     rule_errors: tuple[Count, ...] = ()
@@ -117,6 +119,7 @@ class TraceReport:
                     for item in data["attentions"]
                 ),
                 stacked=tuple(StackedWeight(**item) for item in data["stacked"]),
+                routers=tuple(Router(**item) for item in data["routers"]),
                 unknown_ops=tuple(Count(**item) for item in data["unknown_ops"]),
                 rule_errors=tuple(Count(**item) for item in data["rule_errors"]),
             )

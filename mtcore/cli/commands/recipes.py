@@ -42,7 +42,10 @@ def _show(config: QuantizeConfig) -> Answer:
         from mtcore.cli.views import print_table
 
         console.print(f"[bold]{config.name}[/]  {config.summary}")
-        rows = [(rule.pattern, rule.module_type or "any", _effect(rule), rule.origin) for rule in config.rules]
+        rows = [
+            (rule.pattern, rule.module_type or rule.role or "any", _effect(rule), rule.origin)
+            for rule in config.rules
+        ]
         print_table(console, ("quantizers", "of", "get", "said by"), rows)
         steps = " → ".join(step.method for step in config.algorithm) or "none"
         console.print(f"calibration: {steps}; at most {config.max_unquantized:.0%} may stay without a rule")
@@ -66,6 +69,7 @@ def _as_data(config: QuantizeConfig) -> dict[str, Any]:
             {
                 "pattern": rule.pattern,
                 "module_type": rule.module_type,
+                "role": rule.role,
                 "enable": rule.enable,
                 "format": rule.setting.format.name if rule.setting else None,
                 "mode": rule.setting.mode if rule.setting else None,

@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 import torch
 from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     GptOssConfig,
     GptOssForCausalLM,
     MixtralConfig,
@@ -22,6 +24,7 @@ from mtcore.nn import TensorQuantizer, builtin_quant_modules
 from mtcore.plan import make_plan
 from mtcore.plugins import Registry
 from mtcore.quantization import apply_plan, convert, quantized_of
+from mtcore.recipe import load_config
 from mtcore.recipe.setting import AlgorithmStep, ExpertsSetting, QuantizeConfig, SlotRule, SlotSetting
 from mtcore.trace import analyze
 
@@ -171,3 +174,41 @@ def test_starved_experts_of_every_implementation_are_given_all_tokens(experts):
     gate, up = (seen[0] @ plain.model.layers[0].mlp.experts.gate_up_proj.mT).chunk(2, -1)
     inner = torch.nn.functional.silu(gate) * up  # [experts, tokens, inner]
     torch.testing.assert_close(first.down_proj_input_quantizer.amax.flatten()[0], inner.abs().max())
+
+
+LATENT = {
+    "n_routed_experts": 8, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "moe_intermediate_size": 32,
+    "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16,
+    "num_key_value_heads": 4,
+}  # fmt: skip
+
+
+def router_model(name: str):
+    if name != "deepseek":
+        return model_of(name, "eager", "grouped_mm")
+    torch.manual_seed(0)
+    return DeepseekV3ForCausalLM(DeepseekV3Config(**SIZES | LATENT, num_experts_per_tok=2)).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "routers"),
+    [
+        ("mixtral", {"model.layers.0.mlp.gate", "model.layers.1.mlp.gate"}),
+        ("qwen2", {"model.layers.0.mlp.gate", "model.layers.1.mlp.gate"}),
+        ("deepseek", {"model.layers.1.mlp.gate"}),
+        ("gpt-oss", {"model.layers.0.mlp.router", "model.layers.1.mlp.router"}),
+    ],
+)
+def test_routers_found_by_their_use_are_those_that_names_tell(name, routers):
+    model = router_model(name)
+    trace = analyze(model, IDS)
+    assert {router.module for router in trace.routers} == routers
+    registry = Registry.load(discover=False)
+    config = load_config("fp8_row", formats=registry.formats, recipes=registry.recipes)
+    by_name = dataclasses.replace(config, rules=tuple(rule for rule in config.rules if rule.role is None))
+    left, left_by_name = (
+        {module.name for module in make_plan(model, one, SPECS, trace) if not module.quantized}
+        for one in (config, by_name)
+    )
+    assert len(by_name.rules) < len(config.rules)
+    assert left == left_by_name >= routers
