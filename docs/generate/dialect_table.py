@@ -71,9 +71,10 @@ dialect of their own (`mxfp4`, recipe `mxfp4_experts_only`), which transformers 
 vLLM's reader of it was read, not run. In other formats, or with another gate, they are refused before the run.
 
 A KV cache in FP8 or NVFP4 goes into compressed-tensors and modelopt, always that of all layers. vLLM and SGLang
-run compressed-tensors' in FP8 only, and so are given NVFP4 in modelopt; transformers runs both. Queries beside the
-cache in its own format go into compressed-tensors, in FP8 into modelopt (`q_scale`, for vLLM). What else attention
-quantizes, such as the softmax, has no place in any dialect: it is left out, and `mtopt plan` says so.
+run compressed-tensors' in FP8 only, and so are given NVFP4 in modelopt; transformers runs both. A cache that is
+only cast (`amax: 448` in a [recipe](recipes.md)) has the scales of this amax, 1.0 in FP8. Queries
+beside the cache in its own format go into compressed-tensors, in FP8 into modelopt (`q_scale`, for vLLM). What else
+attention quantizes, such as the softmax, has no place in any dialect: it is left out, and `mtopt plan` says so.
 
 modelopt also carries scales of a layer's input (`pre_quant_scale`: NVFP4_AWQ, W4A16_AWQ, W4A8_AWQ, INT8) and
 low-rank branches (NVFP4_SVD).

@@ -11,6 +11,7 @@ from rich.text import Text
 from mtcore.cli.views import print_table
 from mtcore.files import show_bytes
 from mtcore.plan.fold import fold_names, folded, skeleton
+from mtcore.recipe.setting import when
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +104,7 @@ def _draw_groups(console: Console, groups: Sequence[ScaleGroup], every_module: b
 
 
 def _slot_text(slot: SlotPlan) -> str:
-    return f"{slot.slot} {slot.format.name} ({slot.mode})"
+    return f"{slot.slot} {slot.format.name} ({when(slot.mode, slot.amax)})"
 
 
 def _extras(module: ModulePlan) -> Iterator[str]:
@@ -115,7 +116,7 @@ def _extras(module: ModulePlan) -> Iterator[str]:
 
 def _likeness(module: ModulePlan) -> Hashable:
     """What modules must have in common to share a line."""
-    slots = tuple((slot.slot, slot.format.name, slot.mode, slot.rule) for slot in module.slots)
+    slots = tuple((slot.slot, slot.format.name, slot.mode, slot.amax, slot.rule) for slot in module.slots)
     return skeleton(module.name), module.type, module.shapes, slots, module.extras, skeleton(module.reason)
 
 

@@ -45,6 +45,8 @@ class TensorQuantizer(QuantizerState):
 
     Attributes:
         format, mode: what is stored and when scales are worked out.
+        constant_amax: what stands for the tensor's largest magnitude from the start; calibration leaves it alone.
+            None where that comes from data.
         view: how x is seen as a matrix.
         enabled: False leaves out the rounding; a pre_quant_scale and a rotation stay, for the other factor of the
             product has theirs.
@@ -64,6 +66,7 @@ class TensorQuantizer(QuantizerState):
         view: MatrixView | None = None,
         rotation: Rotation | None = None,
         gradient: Gradient = "straight",
+        constant_amax: float | None = None,
     ) -> None:
         """
         Args:
@@ -71,6 +74,7 @@ class TensorQuantizer(QuantizerState):
             channel_axis: of a weight, the axis of its output channels, the rows of its matrix.
             view: instead of `channel_axis` where that does not say enough; without both, rows are tokens.
             rotation, gradient: see above.
+            constant_amax: for an activation with one fixed scale of the whole tensor.
         """
         super().__init__()
         self.format = fmt
@@ -82,6 +86,10 @@ class TensorQuantizer(QuantizerState):
         self.observer: Observer | None = None
         self.kernel: KernelChoice | None = None
         self.rotating: KernelChoice | None = None
+        self.constant_amax = constant_amax
+        if constant_amax is not None:
+            amax = torch.tensor(constant_amax)
+            self.set_amax(*((amax.reshape(1, 1), None) if fmt.outer is None else (None, amax)))
 
     @property
     def is_weight(self) -> bool:

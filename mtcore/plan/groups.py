@@ -37,13 +37,13 @@ def scale_groups(
 
 
 def _same_setting(modules: Iterable[ModulePlan], slot: str) -> list[list[str]]:
-    """Names of the modules that have the same format and mode in a slot with a per-tensor scale, two or more."""
-    found: dict[tuple[object, str], list[str]] = {}
+    """Names of two or more modules of one format, mode and constant amax in a slot with a per-tensor scale."""
+    found: dict[tuple[object, ...], list[str]] = {}
     for module in modules:
         planned = module.slot(slot)
         if planned is None or not planned.format.needs_tensor_amax or planned.mode == "dynamic":
             continue
-        found.setdefault((planned.format, planned.mode), []).append(module.name)
+        found.setdefault((planned.format, planned.mode, planned.amax), []).append(module.name)
     return [names for names in found.values() if len(names) > 1]
 
 

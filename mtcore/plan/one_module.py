@@ -88,7 +88,7 @@ def _plan_slots(
         )
         if decision.setting is not None and decision.rule is not None:
             setting = decision.setting
-            planned.append(SlotPlan(slot, setting.format, setting.mode, decision.rule.origin))
+            planned.append(SlotPlan(slot, setting.format, setting.mode, decision.rule.origin, amax=setting.amax))
         elif decision.rule is not None:
             off = decision.rule
     if planned:

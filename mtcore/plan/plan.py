@@ -24,6 +24,7 @@ class SlotPlan:
         mode: when its scales are worked out.
         rule: origin of the rule that decided.
         group: name of the `ScaleGroup` whose per-tensor amax this slot shares, or None.
+        amax: a constant that stands for the tensor's largest magnitude, or None where that comes from data.
     """
 
     slot: str
@@ -31,6 +32,7 @@ class SlotPlan:
     mode: Mode
     rule: str
     group: str | None = None
+    amax: float | None = None
 
 
 @dataclass(frozen=True)

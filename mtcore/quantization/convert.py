@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
+import torch
 from torch import nn
 
 from mtcore.errors import PlanError
@@ -51,7 +53,7 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
         for module_plan in sorted(plan.quantized, key=_depth, reverse=True):  # a twin takes its children over
             original = modules[module_plan.name]
             assert module_plan.spec is not None, "a quantized module without a spec"
-            twin = _twin(original, module_plan, specs[module_plan.spec])
+            twin = _twin(original, module_plan, specs[module_plan.spec], _device(original, model))
             if any(is_sharded(parameter) for parameter in original.parameters(recurse=False)):
                 journal.switch(original, twin)  # FSDP puts the gathered weights into this very module
                 continue
@@ -88,7 +90,7 @@ def _check_fit(modules: Mapping[str, nn.Module], plan: Plan, specs: Mapping[str,
         raise PlanError(problems)
 
 
-def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec) -> QuantModule:
+def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec, device: torch.device) -> QuantModule:
     facts = dict(planned.facts)
     weights = {weight.parameter: weight for weight in spec.weights_of(_own(original), facts)}
     quantizers: dict[str, nn.Module] = {}
@@ -97,7 +99,7 @@ def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec) -> Qu
         if decided is None:
             quantizers[slot] = nn.Identity()
             continue
-        quantizer = _quantizer(original, decided, spec, weights.get(slot))
+        quantizer = _quantizer(original, decided, spec, weights.get(slot), device)
         quantizers[slot] = quantizer.train(original.training)
     if planned.pre_quant_scale and isinstance(quantizers["input"], nn.Identity):
         quantizers["input"] = ChannelScale().train(original.training)
@@ -118,7 +120,11 @@ def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec) -> Qu
 
 
 def _quantizer(
-    original: nn.Module, decided: SlotPlan, spec: QuantModuleSpec, weight: WeightSlot | None
+    original: nn.Module,
+    decided: SlotPlan,
+    spec: QuantModuleSpec,
+    weight: WeightSlot | None,
+    device: torch.device,
 ) -> nn.Module:
     if weight is not None and weight.stacked:
         parameter = original._parameters[weight.parameter]
@@ -127,7 +133,14 @@ def _quantizer(
             decided.format, decided.mode, experts=len(parameter), channel_axis=weight.channel_axis - 1
         )
     view: MatrixView = spec.activation_view if weight is None else weight.view(original)
-    return TensorQuantizer(decided.format, decided.mode, view=view)
+    quantizer = TensorQuantizer(decided.format, decided.mode, view=view, constant_amax=decided.amax)
+    return quantizer if decided.amax is None else quantizer.to(device)
+
+
+def _device(module: nn.Module, model: nn.Module) -> torch.device:
+    """Where a constant of the module goes: to its parameters, else the model's; the CPU where none has values."""
+    parameters = chain(module.parameters(), model.parameters())
+    return next((p.device for p in parameters if not p.is_meta), torch.device("cpu"))
 
 
 def _depth(planned: ModulePlan) -> int:

@@ -99,7 +99,8 @@ def _rule(rule: SlotRule) -> dict[str, Any]:
 
 def _setting(setting: SlotSetting) -> dict[str, Any]:
     options = {"options": dict(setting.options)} if setting.options else {}
-    return {"format": setting.format.name, "mode": setting.mode, **options}
+    amax = {} if setting.amax is None else {"amax": setting.amax}
+    return {"format": setting.format.name, "mode": setting.mode, **amax, **options}
 
 
 def _step(step: AlgorithmStep) -> dict[str, Any]:

@@ -19,10 +19,11 @@ class _Model(BaseModel):
 
 
 class SlotModel(_Model):
-    """A format and how it is used: `nvfp4`, `off`, or `{format: nvfp4, mode: dynamic, options: {…}}`."""
+    """A format and how it is used: `nvfp4`, `off`, or `{format: nvfp4, mode: dynamic, amax: …, options: {…}}`."""
 
     format: str
     mode: Mode | None = None
+    amax: float | None = Field(default=None, ge=2**-100, le=2**100, allow_inf_nan=False)
     options: dict[str, Any] = Field(default_factory=dict)
 
 

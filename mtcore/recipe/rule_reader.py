@@ -21,7 +21,15 @@ from mtcore.recipe.grammar import (
     rule_model,
 )
 from mtcore.recipe.parts import Scope
-from mtcore.recipe.setting import DEFAULT_MODE, SLOTS, SlotRule, SlotSetting, default_mode, mode_problem
+from mtcore.recipe.setting import (
+    DEFAULT_MODE,
+    SLOTS,
+    SlotRule,
+    SlotSetting,
+    amax_problem,
+    default_mode,
+    mode_problem,
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,10 @@ class RuleReader:
         if problem is not None:
             self._problem((*path, "mode"), problem)
             return None
-        return SlotSetting(fmt, mode, model.options, "stated" if model.mode else DEFAULT_MODE)
+        if model.amax is not None and (problem := amax_problem(fmt, mode, is_weight=is_weight)) is not None:
+            self._problem((*path, "amax"), problem)
+            return None
+        return SlotSetting(fmt, mode, model.options, "stated" if model.mode else DEFAULT_MODE, model.amax)
 
 
 def _pattern(modules: str, slot: str) -> str:

@@ -50,6 +50,18 @@ def mode_problem(fmt: TensorFormat, mode: Mode, *, is_weight: bool) -> str | Non
     return None
 
 
+def amax_problem(fmt: TensorFormat, mode: Mode, *, is_weight: bool) -> str | None:
+    """Why a slot cannot have a constant amax, or None if it can: it must have one fixed scale of the whole tensor,
+    and else only scales that are worked out at run time."""
+    if is_weight:
+        return "a weight's amax is its own; a constant one is for activations and what attention reads"
+    if mode == "dynamic":
+        return "mode dynamic takes every amax from the tensor; a constant one needs static or dynamic_blocks"
+    if not fmt.symmetric or (fmt.block != PER_TENSOR if fmt.outer is None else mode == "static"):
+        return f"a constant amax needs one fixed scale a tensor; {fmt.name} ({mode}) has others, from data"
+    return None
+
+
 def quantizer_names(module: str, slot: str, *, is_weight: bool) -> tuple[str, ...]:
     """The names under which rules find a slot, its own first.
 
@@ -73,10 +85,21 @@ def quantizer_names(module: str, slot: str, *, is_weight: bool) -> tuple[str, ..
     return (f"{prefix}{slot}_quantizer",)
 
 
+def when(mode: Mode, amax: float | None) -> str:
+    """When scales are worked out, as tables say it.
+
+    Example:
+        >>> when("static", None), when("static", 448.0)
+        ('static', 'static, amax 448: no calibration')
+    """
+    return mode if amax is None else f"{mode}, amax {amax:g}: no calibration"
+
+
 @dataclass(frozen=True)
 class SlotSetting:
     """A format and when its scales are worked out; `options` are for algorithms, untouched by the core.
 
+    `amax` is a constant that stands for the tensor's largest magnitude, so that none is calibrated.
     `mode_origin` says who chose the mode: "stated" in the rule, or `DEFAULT_MODE`.
     """
 
@@ -84,9 +107,10 @@ class SlotSetting:
     mode: Mode
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     mode_origin: str = field(default="stated", compare=False)
+    amax: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.format.name} ({self.mode})"
+        return f"{self.format.name} ({when(self.mode, self.amax)})"
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,15 @@ def test_the_reason_and_the_formats_are_shown(plan, drawn):
     assert "left as it is by rule #2 of recipe nvfp4" in text
 
 
+def test_a_slot_with_a_constant_amax_is_said_to_need_no_calibration(plan, drawn):
+    first = next(module for module in plan.modules if module.slots)
+    cast = dataclasses.replace(
+        first, slots=(*first.slots[:-1], dataclasses.replace(first.slots[-1], mode="static", amax=448.0))
+    )
+    text = drawn(dataclasses.replace(plan, modules=(cast,)))
+    assert "(static, amax 448: no calibration)" in text
+
+
 def test_findings_shared_scales_and_coverage_are_shown(plan, drawn):
     text = drawn(plan)
     assert "warning layers.3.q_proj: was not called by the example inputs" in text

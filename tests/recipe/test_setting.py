@@ -2,8 +2,9 @@
 
 import pytest
 
-from mtcore.formats.catalog import FP8, FP8_ROW, INT8_ROW, NVFP4
+from mtcore.formats.catalog import FP8, FP8_ROW, INT8_ROW, NVFP4, int_block_asym
 from mtcore.recipe import SlotRule, default_mode, mode_problem
+from mtcore.recipe.setting import amax_problem
 
 
 def rule(pattern, **fields):
@@ -37,6 +38,18 @@ def test_a_static_activation_cannot_have_scales_that_follow_tokens(fmt, instead)
     problem = mode_problem(fmt, "static", is_weight=False)
     assert problem.endswith(instead)
     assert mode_problem(fmt, "static", is_weight=True) is None
+
+
+@pytest.mark.parametrize(("fmt", "mode"), [(FP8, "static"), (NVFP4, "dynamic_blocks")])
+def test_a_slot_with_one_fixed_scale_a_tensor_can_have_a_constant_amax(fmt, mode):
+    assert amax_problem(fmt, mode, is_weight=False) is None
+    assert "a weight's amax is its own" in amax_problem(fmt, mode, is_weight=True)
+    assert "mode dynamic takes every amax from the tensor" in amax_problem(fmt, "dynamic", is_weight=False)
+
+
+@pytest.mark.parametrize("fmt", [NVFP4, INT8_ROW, int_block_asym(4, 128)])
+def test_no_slot_with_other_fixed_scales_can_have_a_constant_amax(fmt):
+    assert "others, from data" in amax_problem(fmt, "static", is_weight=False)
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ class MaxOptions(BaseModel):
 
 
 def needs_data(plan: Plan) -> bool:
-    """Whether any activation of the plan has a scale that is fixed beforehand."""
+    """Whether any activation of the plan has a scale that is fixed beforehand, and by data."""
     return any(
-        slot.mode != "dynamic"
+        slot.mode != "dynamic" and slot.amax is None
         for module in plan.quantized
         for slot in module.slots
         if slot.slot not in dict(module.shapes)
@@ -78,8 +78,12 @@ def choose_four_or_six(quantizer: TensorQuantizer, weight: Tensor) -> None:
 
 
 def static_activations(quantizers: Quantizers) -> dict[Site, TensorQuantizer]:
-    """The activation quantizers whose scales are fixed beforehand, at least in part."""
-    return {site: q for site, q in quantizers.items() if not q.is_weight and q.mode != "dynamic"}
+    """The activation quantizers whose scales are fixed beforehand, at least in part, and not by a constant."""
+    return {
+        site: q
+        for site, q in quantizers.items()
+        if not q.is_weight and q.mode != "dynamic" and q.constant_amax is None
+    }
 
 
 def wanted(run: CalibrationRun, options: BaseModel) -> dict[Site, Needs]:

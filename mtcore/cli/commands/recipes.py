@@ -73,6 +73,7 @@ def _as_data(config: QuantizeConfig) -> dict[str, Any]:
                 "enable": rule.enable,
                 "format": rule.setting.format.name if rule.setting else None,
                 "mode": rule.setting.mode if rule.setting else None,
+                "amax": rule.setting.amax if rule.setting else None,
                 "options": dict(rule.setting.options) if rule.setting else {},
                 "origin": rule.origin,
             }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+
+from mtcore.formats.element import E4M3
 
 Bits = tuple[int, int]
 """Exponent and mantissa bits of a small float."""
@@ -123,8 +125,19 @@ class Attributes(BaseModel):
     pass_through_bwd: Any = True
     backend: Any = None
     backend_extra_args: Any = None
-    use_constant_amax: Any = False
-    constant_amax: Any = None
+    use_constant_amax: bool = False
+    constant_amax: float | None = Field(default=None, ge=2**-100, le=2**100, allow_inf_nan=False)
+
+    @property
+    def fixed_amax(self) -> float | None:
+        """The constant that stands for the largest magnitude: the one that is named, or E4M3's largest value."""
+        return E4M3.max if self.use_constant_amax else self.constant_amax
+
+    @model_validator(mode="after")
+    def _one_constant(self) -> Self:
+        if self.use_constant_amax and self.constant_amax is not None:
+            raise ValueError("use_constant_amax and constant_amax each name an amax; give one of them")
+        return self
 
 
 NO_EFFECT = {
@@ -142,8 +155,6 @@ ONLY_DEFAULT = {
     "pass_through_bwd": "gradients always pass straight through",
     "backend": "kernels are chosen by the plan, never by a quantizer",
     "backend_extra_args": "kernels are chosen by the plan, never by a quantizer",
-    "use_constant_amax": "amax comes from calibration",
-    "constant_amax": "amax comes from calibration",
 }
 """Attributes that are accepted at their default only, and why anything else cannot be honoured."""
 

@@ -21,7 +21,15 @@ from mtcore.recipe.foreign.patterns import rewritten
 from mtcore.recipe.foreign.statements import Statement, statements_of
 from mtcore.recipe.grammar import Names, check
 from mtcore.recipe.parts import Guard, Parts, Scope, read_targets
-from mtcore.recipe.setting import DEFAULT_MODE, Mode, SlotRule, SlotSetting, default_mode, mode_problem
+from mtcore.recipe.setting import (
+    DEFAULT_MODE,
+    Mode,
+    SlotRule,
+    SlotSetting,
+    amax_problem,
+    default_mode,
+    mode_problem,
+)
 
 
 def is_foreign(data: Plain) -> bool:
@@ -171,7 +179,11 @@ class _Translation:
         if problem is not None:
             self.problem(path, f"for {kind}: {problem}")
             return None
-        return SlotSetting(fmt, mode, mode_origin=mode_origin)
+        amax = stages[0].fixed_amax
+        if amax is not None and (problem := amax_problem(fmt, mode, is_weight=is_weight)) is not None:
+            self.problem(path, f"for {kind}: {problem}")
+            return None
+        return SlotSetting(fmt, mode, mode_origin=mode_origin, amax=amax)
 
     def _format(self, stage: Attributes, *, is_weight: bool) -> TensorFormat:
         if stage.format is None:

@@ -1,5 +1,7 @@
 """`max` calibrates every quantizer of a plan, shares what belongs together, and names what is wrong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from mtcore.calibration import as_forward_loop, resolve_algorithms, run_algorith
 from mtcore.calibration.algorithms.max import MAX, needs_data
 from mtcore.errors import CalibrationError
 from mtcore.numerics import four_over_six_qparams
-from mtcore.plan import make_plan
+from mtcore.plan import make_plan, plan_from_dict, plan_to_dict
 from mtcore.quantization.convert import convert
 from mtcore.recipe.setting import AlgorithmStep
 from mtcore.trace import analyze
@@ -50,6 +52,24 @@ def test_per_tensor_weights_are_shared_too(calibrated, model, batch):
     calibrated({"*weight_quantizer": "fp8", "*input_quantizer": "fp8"}, [batch])
     assert model[0].gate.weight_quantizer.amax.shape == (1, 1)
     assert torch.equal(model[0].gate.weight_quantizer.amax, model[0].up.weight_quantizer.amax)
+
+
+@pytest.mark.parametrize("name", ["fp8", "nvfp4"])
+def test_a_constant_amax_needs_no_data_and_is_left_alone(name, calibrated, model, batch, specs, make_config):
+    config = make_config({"*weight_quantizer": name, "*input_quantizer": name})
+    weights, inputs = config.rules
+    rules = (weights, replace(inputs, setting=replace(inputs.setting, amax=448.0)))
+    plan = make_plan(model, replace(config, rules=rules), specs, analyze(model, batch))
+    assert plan_from_dict(plan_to_dict(plan)) == plan
+    assert not needs_data(plan)
+    converted, _ = convert(model, plan, specs)
+    steps = resolve_algorithms([AlgorithmStep("max")], {"max": MAX})
+    run_algorithms(converted, plan, steps, None)
+    assert torch.isfinite(model(batch)).all()
+    run_algorithms(converted, plan, steps, as_forward_loop([1000 * batch]))
+    for part in ("gate", "up", "down"):
+        quantizer = getattr(model[0], part).input_quantizer
+        assert (quantizer.amax if name == "fp8" else quantizer.outer_amax) == 448
 
 
 def test_dynamic_activations_need_no_data(calibrated, model, batch, specs, make_config):

@@ -64,6 +64,7 @@ def test_block_sizes_that_cannot_be(value, fault):
 
 def test_every_attribute_has_one_treatment():
     used = {"enable", "num_bits", "axis", "block_sizes", "type", "unsigned", "narrow_range", "format"}
+    used |= {"use_constant_amax", "constant_amax"}
     assert used | set(NO_EFFECT) | set(ONLY_DEFAULT) == set(Attributes.model_fields)
     assert len(used) + len(NO_EFFECT) + len(ONLY_DEFAULT) == len(Attributes.model_fields)
 

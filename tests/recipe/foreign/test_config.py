@@ -42,6 +42,38 @@ def test_a_pattern_that_matches_output_quantizers_switches_them_on(load, decide)
     assert str(decide(load(NVFP4_SAMPLE), "lm_head", "output")) == "int8 (static)"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"num_bits": (4, 3)}, "fp8 (static"),
+        ({k: v for k, v in NVFP4.items() if k != "enable"}, "nvfp4 (dynamic_blocks"),
+    ],
+)
+def test_constants_in_place_of_a_calibrated_amax_are_honoured(numbers, said, load, decide):
+    for constant, amax in (({"use_constant_amax": True}, 448), ({"constant_amax": 2688.0}, 2688)):
+        setting = decide(load({"quant_cfg": {"*[kv]_bmm_quantizer": {**numbers, **constant}}}), "attn", "k")
+        assert str(setting) == f"{said}, amax {amax}: no calibration)"
+        assert setting.amax == amax
+
+
+@pytest.mark.parametrize(
+    ("pattern", "constant", "expected"),
+    [
+        ("*weight_quantizer", {"constant_amax": 1.0}, "for weights: a weight's amax is its own"),
+        (
+            "*input_quantizer",
+            {"constant_amax": 1.0, "type": "dynamic"},
+            "for activations: mode dynamic takes every",
+        ),
+        ("*input_quantizer", {"constant_amax": -1.0}, "input should be greater than"),
+        ("*input_quantizer", {"constant_amax": 1.0, "use_constant_amax": True}, "give one of them"),
+    ],
+)
+def test_constants_that_cannot_be_are_problems(pattern, constant, expected, problems_of):
+    (problem,) = problems_of({"quant_cfg": {pattern: {"num_bits": (4, 3), **constant}}})
+    assert expected in problem
+
+
 def test_both_forms_mean_the_same(load, decide):
     old = {
         "quant_cfg": {

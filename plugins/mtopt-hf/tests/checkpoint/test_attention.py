@@ -72,6 +72,69 @@ def test_transformers_runs_what_compressed_tensors_says_of_attention(slots, fmt,
         torch.testing.assert_close(got, want, rtol=0, atol=2**-18 * float(want.abs().mean()))
 
 
+@pytest.fixture(scope="module")
+def cast(ids, registry, tmp_path_factory):
+    """`cast(fmt, dialect, amax)`: a model whose cache is only cast, quantized without data, and its checkpoint."""
+
+    def export(fmt, dialect, amax=448):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(CONFIG).eval()
+        config = {**json.loads(CONFIG.to_json_string()), "architectures": ["LlamaForCausalLM"]}
+        setting = {"format": fmt, "amax": amax}
+        rules = [
+            {"weight": "fp8_row", "input": "fp8_row", "modules": "*proj*"},
+            {"k": setting, "v": setting},
+        ]
+        quantized = mtcore.quantize(model, {"rules": rules, "max_unquantized": 1.0}, inputs={"input_ids": ids})
+        folder = tmp_path_factory.mktemp("cast") / "checkpoint"
+        export_model(quantized, folder, dialect=dialect, source=SourceFiles(config), registry=registry)
+        return quantized, folder
+
+    return export
+
+
+@pytest.mark.parametrize(("fmt", "amax", "stored"), [("fp8", 448, 1.0), ("nvfp4", 2688, 1.0), ("nvfp4", 448, 6.0)])
+def test_a_cast_cache_needs_no_data_and_transformers_computes_it_alike(fmt, amax, stored, cast, ids):
+    """Bit for bit where the scale is 1. 448 / 2688 is rounded, its divisor is not: see the test of scales above."""
+    quantized, folder = cast(fmt, "compressed-tensors", amax)
+    found = load_file(folder / "model.safetensors")
+    name = "scale" if fmt == "fp8" else "global_scale"
+    assert {float(found[f"{ATTENTION}.{slot}_{name}"]) for slot in "kv"} == {stored}
+    client = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.inference_mode():
+        got, want = client(ids).logits, quantized(ids).logits
+    if stored == 1.0:
+        assert torch.equal(got, want)
+    else:
+        torch.testing.assert_close(got, want, rtol=0, atol=2**-18 * float(want.abs().mean()))
+
+
+def test_a_cast_cache_is_rounded_and_not_merely_declared(cast, ids):
+    quantized, _ = cast("fp8", "compressed-tensors")
+    with torch.inference_mode():
+        rounded = quantized(ids).logits
+        for layer in quantized.model.layers:
+            layer.self_attn.k_quantizer.disable()
+            layer.self_attn.v_quantizer.disable()
+        assert not torch.equal(quantized(ids).logits, rounded)
+
+
+@pytest.mark.parametrize(("fmt", "word"), [("fp8", "FP8"), ("nvfp4", "NVFP4")])
+def test_modelopt_declares_a_cast_cache_with_scales_of_one_and_lint_is_silent(fmt, word, cast, registry):
+    _, folder = cast(fmt, "modelopt")
+    said = json.loads((folder / "hf_quant_config.json").read_text())["quantization"]
+    assert said["kv_cache_quant_algo"] == word
+    stored = load_file(folder / "model.safetensors")
+    assert {float(stored[f"{ATTENTION}.{slot}_proj.{slot}_scale"]) for slot in "kv"} == {1.0}
+    clients = [registry.clients[name] for name in ("vllm", "trtllm")]
+    assert not lint(open_checkpoint(folder), clients, registry.lint_rules.values()).findings
+
+
+def test_lint_is_silent_on_a_cast_cache_in_compressed_tensors(cast, registry):
+    _, folder = cast("fp8", "compressed-tensors")
+    assert not lint(open_checkpoint(folder), [registry.clients["vllm"]], registry.lint_rules.values()).findings
+
+
 def test_queries_that_are_quantized_change_what_transformers_computes(exported, ids):
     opened = [exported(dict.fromkeys(slots, "fp8"), "compressed-tensors")[2] for slots in ("kv", "qkv")]
     with torch.inference_mode():
