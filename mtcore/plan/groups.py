@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from mtcore.plan.plan import ModulePlan, ScaleGroup
@@ -10,13 +10,16 @@ from mtcore.trace import SharedInputGroup
 
 
 def scale_groups(
-    modules: Sequence[ModulePlan], shared: Iterable[SharedInputGroup]
+    modules: Sequence[ModulePlan], shared: Iterable[SharedInputGroup], lists: Collection[str] = ()
 ) -> tuple[tuple[ModulePlan, ...], tuple[ScaleGroup, ...]]:
-    """Join the slots of modules that read one value.
+    """Join the slots of modules that read one value, where their format has a scale for the whole tensor.
 
-    Such modules are what a server fuses into one product (q, k and v; gate and up), where it keeps a single
-    per-tensor scale for weights and inputs. So their `weight` and `input` slots, where the format has a scale for
-    the whole tensor and is the same, get one amax.
+    Their `input` slots see the same numbers and get one amax. A server fuses such modules into one product (q, k
+    and v; gate and up), where it keeps a single per-tensor scale for their weights, but only siblings inside one
+    module: so their `weight` slots get one amax among `siblings`.
+
+    Args:
+        lists: dotted names of lists of modules, whose members are no siblings.
 
     Returns:
         The modules with their slots' `group` filled in, and the groups of two or more.
@@ -26,14 +29,38 @@ def scale_groups(
     for reader in shared:
         present = [by_name[name] for name in reader.modules if name in by_name]
         for slot in ("weight", "input"):
-            for members in _same_setting(present, slot):
-                group = ScaleGroup(
-                    f"{members[0]}.{slot}", slot, tuple(members), f"they read one value ({reader.name})"
-                )
-                groups.append(group)
-                for name in members:
-                    by_name[name] = _join(by_name[name], slot, group.name)
+            for alike in _same_setting(present, slot):
+                for members in siblings(alike, lists) if slot == "weight" else (alike,):
+                    group = ScaleGroup(
+                        f"{members[0]}.{slot}", slot, tuple(members), f"they read one value ({reader.name})"
+                    )
+                    groups.append(group)
+                    for name in members:
+                        by_name[name] = _join(by_name[name], slot, group.name)
     return tuple(by_name[module.name] for module in modules), tuple(groups)
+
+
+def siblings(names: Sequence[str], lists: Collection[str] = (), around: str = "") -> Iterator[Sequence[str]]:
+    """The names of two or more modules parted into those inside one module each, the nearest around them.
+
+    Those that are alone in their parts stay together in the module around all of them, but for members of a list.
+
+    Example:
+        >>> list(siblings(["a.q.base", "a.k.base", "b.c.q", "b.c.k", "b.up"]))
+        [['a.q.base', 'a.k.base'], ['b.c.q', 'b.c.k']]
+        >>> list(siblings(["dec.0.k", "dec.0.v", "dec.1.k", "dec.1.v"], lists={"dec"}))
+        [['dec.0.k', 'dec.0.v'], ['dec.1.k', 'dec.1.v']]
+    """
+    start = f"{around}." if around else ""
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        parts.setdefault(name.removeprefix(start).partition(".")[0], []).append(name)
+    alone = [members[0] for members in parts.values() if len(members) == 1]
+    for part, members in parts.items():
+        if len(members) > 1:
+            yield from siblings(members, lists, f"{start}{part}")
+    if len(alone) > 1 and around not in lists:
+        yield alone
 
 
 def _same_setting(modules: Iterable[ModulePlan], slot: str) -> list[list[str]]:

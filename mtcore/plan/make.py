@@ -63,7 +63,8 @@ def make_plan(
     modules, left = without_orphans(modules, read_by_parents)
     findings.extend(left)
     shared = trace.shared_inputs if trace is not None else ()
-    grouped, groups = scale_groups(modules, shared)
+    lists = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.ModuleDict)}
+    grouped, groups = scale_groups(modules, shared, lists)
     coverage = measure_coverage(model, grouped)
     if trace is None:
         findings.append(Finding("warning", "trace", f"no scales are shared: {untraced}"))

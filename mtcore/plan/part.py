@@ -12,15 +12,18 @@ from mtcore.plan.plan import Plan
 def part_of(plan: Plan, belongs: Callable[[str], bool]) -> Plan:
     """The plan of the modules whose names `belongs` accepts, with the groups, folds and streams inside them.
 
+    A group of inputs that lies on both sides is cut: its members read one value, so that each part of it comes to
+    the same scale by itself.
+
     Raises:
-        PlanError: a group of shared scales lies on both sides; each one is named.
+        PlanError: a group of weights that share their scale lies on both sides; each one is named.
     """
     groups, torn = [], []
     for group in plan.groups:
-        inside = {belongs(name) for name in group.modules}
-        if inside == {True}:
-            groups.append(group)
-        elif len(inside) > 1:
+        inside = tuple(filter(belongs, group.modules))
+        if inside == group.modules or (group.slot == "input" and len(inside) > 1):
+            groups.append(replace(group, modules=inside))
+        elif inside and group.slot != "input":
             torn.append(f"{', '.join(group.modules)} share their {group.slot} scales, but lie in different blocks")
     if torn:
         raise PlanError(torn)
