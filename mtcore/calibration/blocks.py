@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtcore.calibration.kept import Keeper, KeptArguments, own_copy
 from mtcore.calibration.loop import ForwardLoop, calibration_mode
 from mtcore.errors import CalibrationError
 
@@ -18,29 +19,29 @@ WHOLE_MODEL = ""
 
 @dataclass(frozen=True)
 class BlockCall:
-    """One call of a block; `place` is where the hidden state goes: an index of `args`, or a key of `kwargs`.
+    """One call of a block; `place` is where the hidden state goes: an index of the arguments, or a keyword.
 
     A whole model taken as one block has no hidden state, and None for its place.
     """
 
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    kept: KeptArguments
     place: int | str | None
 
     def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        """The block's output for another hidden state."""
+        """The block's output for another hidden state. What the block changes of its arguments is forgotten."""
         args, kwargs = self.arguments(hidden)
         output = block(*args, **kwargs)
         return hidden if self.place is None else first_tensor(output)
 
     def arguments(self, hidden: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """All arguments of the call, with another hidden state."""
-        args, kwargs = list(self.args), dict(self.kwargs)
+        """All arguments of the call, with another hidden state: for one forward, which may change them."""
+        args, kwargs = self.kept.again()
+        hidden = own_copy(hidden)
         if isinstance(self.place, int):
-            args[self.place] = hidden
+            args = (*args[: self.place], hidden, *args[self.place + 1 :])
         elif self.place is not None:
             kwargs[self.place] = hidden
-        return tuple(args), kwargs
+        return args, kwargs
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,20 @@ def record_blocks(model: nn.Module, names: Sequence[str], forward_loop: ForwardL
     return watch.recording()
 
 
+class CalledBlock(nn.Module):
+    """A block as a module without inputs, which gives all that the block returns on one call."""
+
+    def __init__(self, block: nn.Module, call: BlockCall, hidden: Tensor) -> None:
+        super().__init__()
+        self.block = block
+        self._inputs = call, hidden
+
+    def forward(self) -> Any:
+        call, hidden = self._inputs
+        args, kwargs = call.arguments(hidden)
+        return self.block(*args, **kwargs)
+
+
 def first_tensor(output: Any) -> Tensor:
     """A block's hidden state: its output, or the first item of a tuple."""
     hidden: Tensor = output[0] if isinstance(output, tuple) else output
@@ -135,7 +150,8 @@ class _Watch:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self.calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = [[] for _ in names]
+        self.calls: list[list[KeptArguments]] = [[] for _ in names]
+        self.keeper = Keeper()
         self.places: set[int | str] = set()
         self.last: Tensor | None = None
         self.rests: dict[int, tuple[Any, ...] | None] = {}
@@ -149,7 +165,8 @@ class _Watch:
                 if place is None:
                     raise self._broken(index, "does not read the output of the one before it")
                 self.places.add(place)
-            self.calls[index].append((args, kwargs))
+                args, kwargs = without_hidden((args, kwargs), place)
+            self.calls[index].append(self.keeper.keep(self.names[index], args, kwargs))
 
         return hook
 
@@ -157,14 +174,12 @@ class _Watch:
         def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self.last = first_tensor(output)
             self.rests.setdefault(index, output[1:] if isinstance(output, tuple) else None)
-            if index and self.calls[index]:
-                self.calls[index][-1] = without_hidden(self.calls[index][-1], next(iter(self.places)))
 
         return hook
 
     def recording(self) -> BlockRecording:
         if self.names == (WHOLE_MODEL,):
-            whole = tuple(BlockCall(args, kwargs, None) for args, kwargs in self.calls[0])
+            whole = tuple(BlockCall(kept, None) for kept in self.calls[0])
             return BlockRecording(self.names, (whole,), tuple(torch.empty(0) for _ in whole), None, (None,))
         counts = {len(calls) for calls in self.calls}
         if counts == {0} or len(counts) != 1 or len(self.places) != 1:
@@ -173,13 +188,14 @@ class _Watch:
             )
         place = self.places.pop()
         hidden = []
-        for number, (args, kwargs) in enumerate(self.calls[0]):
+        for number, kept in enumerate(self.calls[0]):
+            args, kwargs = kept.as_kept()
             found = hidden_of(args, kwargs, place)
             if found is None:
                 raise self._broken(0, "takes its hidden state elsewhere than the others")
             hidden.append(found)
-            self.calls[0][number] = without_hidden((args, kwargs), place)
-        calls = tuple(tuple(BlockCall(a, k, place) for a, k in calls) for calls in self.calls)
+            self.calls[0][number] = KeptArguments.of(*without_hidden((args, kwargs), place))
+        calls = tuple(tuple(BlockCall(kept, place) for kept in calls) for calls in self.calls)
         rests = tuple(self.rests[index] for index in range(len(self.names)))
         return BlockRecording(self.names, calls, tuple(hidden), place, rests)
 

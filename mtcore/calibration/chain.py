@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.calibration.blocks import BlockCall, hidden_of, record_blocks, without_hidden
+from mtcore.calibration.kept import Keeper, KeptArguments
 from mtcore.calibration.loop import calibration_mode, forward_batch
 from mtcore.errors import CalibrationError
 from mtcore.trace.structure import tensors_in
@@ -73,12 +74,13 @@ _ONLY_WHOLE = "so that the blocks cannot be run one by one; calibrate the model 
 
 def chain_calls(model: nn.Module, chain: BlockChain, batch: Any) -> tuple[Tensor, tuple[BlockCall, ...]]:
     """What enters the first block on a batch, and one call a block. Only what lies before the blocks is run."""
-    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    seen: list[KeptArguments] = []
+    keeper = Keeper()
     entered: list[Tensor] = []
 
     def note(index: int, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         entered.append(hidden)
-        seen.append(without_hidden((args, kwargs), chain.place))
+        seen.append(keeper.keep(chain.names[index], *without_hidden((args, kwargs), chain.place)))
         if index == len(chain.names) - 1:
             raise _LastBlockReached
         return hidden
@@ -86,7 +88,7 @@ def chain_calls(model: nn.Module, chain: BlockChain, batch: Any) -> tuple[Tensor
     with _stand_ins(model, chain, note), calibration_mode(model), suppress(_LastBlockReached):
         forward_batch(model, batch)
     assert len(seen) == len(chain.names), "a chain whose last block was not reached"
-    return entered[0], tuple(BlockCall(args, kwargs, chain.place) for args, kwargs in seen)
+    return entered[0], tuple(BlockCall(kept, chain.place) for kept in seen)
 
 
 def run_around(model: nn.Module, chain: BlockChain, batch: Any, hidden: Tensor) -> Any:
@@ -122,18 +124,13 @@ class SharedTensors:
     def calls(self, calls: Sequence[BlockCall]) -> tuple[BlockCall, ...]:
         """The calls, with tensors that are already known in place of equal ones."""
         seen: dict[int, Tensor] = {}
-        return tuple(BlockCall(self._kept(c.args, seen), self._kept(c.kwargs, seen), c.place) for c in calls)
 
-    def _kept(self, value: Any, seen: dict[int, Tensor]) -> Any:
-        if isinstance(value, Tensor):
-            if id(value) not in seen:
-                seen[id(value)] = self._known_or_new(value)
-            return seen[id(value)]
-        if type(value) in (tuple, list):
-            return type(value)(self._kept(item, seen) for item in value)
-        if type(value) is dict:
-            return {key: self._kept(item, seen) for key, item in value.items()}
-        return value
+        def known(tensor: Tensor) -> Tensor:
+            if id(tensor) not in seen:
+                seen[id(tensor)] = self._known_or_new(tensor)
+            return seen[id(tensor)]
+
+        return tuple(BlockCall(call.kept.with_tensors(known), call.place) for call in calls)
 
     def _known_or_new(self, tensor: Tensor) -> Tensor:
         for known in self._known[-self._COMPARED :]:
@@ -178,7 +175,7 @@ def _stand_ins(model: nn.Module, chain: BlockChain, stand_in: _StandIn) -> Itera
 
 
 def _same(one: BlockCall, other: BlockCall) -> bool:
-    pairs = tensors_in((one.args, dict(one.kwargs))), tensors_in((other.args, dict(other.kwargs)))
+    pairs = tensors_in(one.kept.as_kept()), tensors_in(other.kept.as_kept())
     if len(pairs[0]) != len(pairs[1]):
         return False
     return all(a.device == b.device and torch.equal(a, b) for a, b in zip(*pairs, strict=True))

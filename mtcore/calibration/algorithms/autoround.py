@@ -168,7 +168,8 @@ def _learn_model(
         (calls,) = record_blocks(run.model, (WHOLE_MODEL,), run.forward_loop).calls
 
     def output(index: int) -> Any:
-        return run.model(*calls[index].args, **calls[index].kwargs)
+        args, kwargs = calls[index].arguments(torch.empty(0))
+        return run.model(*args, **kwargs)
 
     def loss(index: int) -> Tensor:
         with torch.no_grad(), run.edits.whole.originals_back(), disabled(quantizers.values()):

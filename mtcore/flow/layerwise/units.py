@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from mtcore.calibration import AlgorithmSpec, ParameterEdits, calibration_mode, run_algorithms
-from mtcore.calibration.blocks import WHOLE_MODEL, BlockCall, BlockInputs, find_blocks, inside
+from mtcore.calibration.blocks import WHOLE_MODEL, BlockCall, BlockInputs, CalledBlock, find_blocks, inside
 from mtcore.calibration.chain import AroundBlocks, BlockChain, SharedTensors, chain_calls, learn_chain, run_around
 from mtcore.calibration.experts import starved_lines
 from mtcore.calibration.loop import ForwardLoop
@@ -158,8 +158,9 @@ class Units:
                     following.write(index, output, None)
 
         with self._residency.hold([name]):
-            example = TraceInputs(*calls[0].arguments(states.original[0])) if calls else None
-            part = with_proven_part(part, self._steps, block, lambda full: full.removeprefix(f"{name}."), example)
+            called = CalledBlock(block, calls[0], states.original[0]) if calls else block
+            given = TraceInputs() if calls else None
+            part = with_proven_part(part, self._steps, called, lambda full: f"block.{full[len(name) + 1 :]}", given)
             if part.quantized:
                 self._calibrate(number, part, loop if calls else None, edits, (inputs,))
             self._save(number, part, edits)
