@@ -1,14 +1,15 @@
 """Measures the kernels of mtopt-kernels on a CUDA GPU, beside torch's and nvidia-modelopt's: a table, and JSON.
 
 Usage: python bench/gpu_kernels.py [--only PART …] [--json OUT]
-       [--compile-only I/N] [--without-inductor]
+       [--compile-only I/N] [--without-inductor] [--formats NAME …]
 PART: streaming, statistics (see gpu_statistics.py), quantizer, products, model (see gpu_model.py).
 Every result is checked before it is timed: bit for bit against mtcore.numerics, products against float64. Operands
 are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
 time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
 nvidia-modelopt is measured where it is installed. --compile-only fills the compilers' caches by every N-th launch.
 --without-inductor leaves out the model under torch.compile, which takes minutes to compile.
---json keeps what an earlier run on the same kind of card wrote there of the parts that this one leaves out.
+--json keeps what an earlier run on the same kind of card wrote there of the parts that this one leaves out, and of
+the formats that --formats leaves out of the streaming kernels.
 The table in docs/reference/kernels.md is made by gpu_kernels_table.py.
 """
 
@@ -45,6 +46,7 @@ class Bench:
     def __init__(self, part: tuple[int, int] | None, *, inductor: bool = True) -> None:
         self.part, self.count, self.inductor = part, 0, inductor
         self.section = "copy"
+        self.formats: list[str] = []
         self.results: list[dict[str, object]] = []
         self.copy = 0.0
 
@@ -109,7 +111,8 @@ def streaming(bench: Bench) -> None:
     """Fake quantize, quantize, dequantize and amax."""
     xs = [torch.randn(ROWS, COLS, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
     for fmt in FORMATS:
-        one_format(bench, fmt, xs)
+        if not bench.formats or fmt.name in bench.formats:
+            one_format(bench, fmt, xs)
 
 
 def one_format(bench: Bench, fmt: TensorFormat, xs: list[Tensor]) -> None:
@@ -200,8 +203,8 @@ PARTS = {
 }
 
 
-def kept(path: Path | None, device: str, parts: list[str]) -> list[dict[str, object]]:
-    """The rows of a file that an earlier run wrote, but for those of these parts.
+def kept(path: Path | None, device: str) -> list[dict[str, object]]:
+    """The rows that earlier runs wrote to a file, but for that of the copy.
 
     Raises:
         SystemExit: they are another card's.
@@ -211,7 +214,7 @@ def kept(path: Path | None, device: str, parts: list[str]) -> list[dict[str, obj
     known = json.loads(path.read_text())
     if known["device"] != device:
         raise SystemExit(f"{path} holds results of one {known['device']}, this is one {device}: name another file")
-    return [row for row in known["rows"] if row["part"] not in ("copy", *parts)]
+    return [row for row in known["rows"] if row["part"] != "copy"]
 
 
 def written(path: Path, device: str, rows: list[dict[str, object]]) -> None:
@@ -227,11 +230,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--compile-only")
     parser.add_argument("--without-inductor", action="store_true")
+    parser.add_argument("--formats", nargs="+", choices=[fmt.name for fmt in FORMATS], default=[])
     options = parser.parse_args()
     part = tuple(map(int, options.compile_only.split("/"))) if options.compile_only else None
     bench = Bench(part, inductor=not options.without_inductor)
     device = torch.cuda.get_device_properties(0)
-    others = kept(options.json, device.name, options.only)
+    bench.formats = options.formats
+    earlier = kept(options.json, device.name)
     bench.note(f"{device.name}, sm_{device.major}{device.minor}, torch {torch.__version__}")
     sources = [torch.randn(ROWS, COLS, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
     targets = [torch.empty_like(x) for x in sources]
@@ -244,6 +249,9 @@ def main() -> None:
         PARTS[name](bench)
         torch.cuda.empty_cache()
         if options.json:
+            now = {(row["part"], row["name"]) for row in bench.results}
+            whole = set(options.only) - ({"streaming"} if options.formats else set())
+            others = [row for row in earlier if row["part"] not in whole and (row["part"], row["name"]) not in now]
             written(options.json, device.name, others + bench.results)
 
 
