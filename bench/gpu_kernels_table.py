@@ -41,6 +41,7 @@ PRODUCTS = """
 On one {device}, how many times as fast as torch's: FP8 as `torch._scaled_mm` with the same scales (which
 takes no blocks for one token), INT8 as `torch._int_mm` (which takes more than 16 tokens, and no scales), the others
 as a product in bf16, the input's quantization included. "=": torch's own is taken. {noise}
+A card at its limit of power slows from one product to the next of a large size, so there the order counts.
 """
 NOISE = "The same call, timed twice in turn, gave ratios from {least:.2f} to {most:.2f}."
 PAIRS = (
@@ -53,9 +54,9 @@ PAIRS = (
 )  # fmt: skip
 """Titles of columns, ours and torch's."""
 MODELS = """
-## A whole model
+## A whole model, on one {device}
 
-On one {device}, a random Llama of 8 layers, 2.0 B parameters, compressed: forwards of 512 tokens, or of 32 such
+A random Llama of 8 layers, 2.0 B parameters, compressed: forwards of 512 tokens, or of 32 such
 texts at once, and one more token of a text with a static cache; in a CUDA graph, as it is or under `torch.compile`.
 """
 COLUMNS = ("fake quantize, scales worked out", "fake quantize, scales given", "quantize", "dequantize")
@@ -75,7 +76,7 @@ Row = Mapping[str, Any]
 
 
 def page(files: Sequence[Mapping[str, Any]]) -> str:
-    """The page in markdown; each part from the first file that has it."""
+    """The page in markdown; each part from the first file that has it, whole models from all."""
     parts: list[str] = []
     for name, make in (
         ("streaming", streaming), ("quantizer", quantizers), ("statistics", statistics), ("products", products),
@@ -85,7 +86,8 @@ def page(files: Sequence[Mapping[str, Any]]) -> str:
             rows = [row for row in file["rows"] if part_of(row) == name]
             if rows:
                 parts += make(file["device"], rows, {row["name"]: row for row in file["rows"]})
-                break
+                if name != "model":
+                    break
     return "".join(parts)
 
 

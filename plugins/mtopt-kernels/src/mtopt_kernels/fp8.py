@@ -76,6 +76,5 @@ def fp8_way(tokens: int, features: int, inner: int, dtype: torch.dtype, by: str)
         # Of blocks torch takes whole ones alone, and one along a row for a scale of the row.
         whole = not (tokens % 4 or inner % BLOCK or features % BLOCK or inner == BLOCK)
         return "torch" if tokens > BLOCK_TOKENS and whole else "many"
-    if tokens < FP8_MANY_TOKENS:
-        return "torch" if by == "tensor" else "torch by row"
-    return "many" if fp8_much_work(tokens, features, inner) else "torch by row"
+    by_tensor = by == "tensor" and (tokens < FP8_MANY_TOKENS or fp8_much_work(tokens, features, inner))
+    return "torch" if by_tensor else "torch by row"
