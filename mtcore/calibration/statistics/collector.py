@@ -12,7 +12,7 @@ from mtcore.calibration.math import log_counts
 from mtcore.calibration.statistics.needs import Needs
 from mtcore.calibration.statistics.record import SAMPLE_OFFSET, TensorStatistics, sampling_stride
 from mtcore.formats import Block
-from mtcore.numerics import block_amax
+from mtcore.numerics import block_amax, own_column_amax
 
 _MOST_PENDING = 64
 """Batches whose magnitudes wait to be joined, at most."""
@@ -124,6 +124,9 @@ class Collector:
         return before.result()
 
     def _add_statistics(self, matrix: Tensor) -> None:
+        if not (self.needs.moments or self.needs.histogram):  # one start of torch's, which few others beat
+            self._pending.append(own_column_amax(matrix))
+            return
         statistics = kernel_for(COLUMN_STATISTICS.name, matrix.device)
         amax, total, squares, counts = statistics(matrix, self.needs.moments, self.needs.histogram)
         self._pending.append(amax)
