@@ -108,6 +108,21 @@ def test_a_cache_keeps_its_scales_under_the_names_of_the_dialect(peer, registry,
     assert scheme["num_bits"] == 8
 
 
+def test_a_cache_that_is_only_cast_gets_the_scales_of_one_that_its_clients_take(peer, registry, tmp_path):
+    def without_scales(draft):
+        for name in [name for name in draft.tensors if name.endswith(("k_scale", "v_scale"))]:
+            del draft.tensors[name]
+
+    convert(peer("mo-fp8-kv", spoil=without_scales), CT, tmp_path / "out", registry)
+    after = readers.tensors_of(tmp_path / "out")
+    scales = {name: value for name, value in after.items() if name.endswith(("k_scale", "v_scale"))}
+    layers = json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"]
+    assert len(scales) == 2 * layers
+    assert {float(value[0]) for value in scales.values()} == {1.0}
+    report = lint(open_checkpoint(tmp_path / "out"), [registry.clients["vllm"]], registry.lint_rules.values())
+    assert [finding for finding in report.findings if finding.severity != "note"] == []
+
+
 @pytest.mark.parametrize(
     ("name", "dialect", "why"),
     [

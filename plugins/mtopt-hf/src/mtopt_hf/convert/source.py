@@ -88,13 +88,17 @@ class Source:
         return [name for name in self._where if name not in coded and name.rpartition(".")[2] not in _CACHE]
 
     def cache_scales(self) -> dict[tuple[str, str], Tensor]:
-        """Scales of keys and values by (attention module, "k" or "v")."""
-        found = {}
+        """Scales of keys and values by (attention module, "k" or "v"); 1 where a cache is declared without any."""
+        found: dict[tuple[str, str], Tensor] = {}
         for name in self._where:
             module, _, local = name.rpartition(".")
             if local in _CACHE:
                 attention = module.removesuffix(f".{local[0]}_proj")
                 found[attention, local[0]] = self.tensor(name).float().reshape(())
+        if self.cache is not None and not found:
+            projections = (name.rpartition(".")[0] for name in self._where)
+            places = {name.rpartition(".")[::2] for name in projections if name.endswith((".k_proj", ".v_proj"))}
+            return {(attention, last[0]): torch.ones(()) for attention, last in sorted(places)}
         return found
 
     def _add(self, module: Module) -> None:
