@@ -166,6 +166,15 @@ def test_vllm_is_content_with_what_was_written(exported, registry):
         assert not [one for one in report.findings if one.severity == "error"]
 
 
+def test_lint_says_where_transformers_would_make_up_the_experts(exported, registry):
+    for kind, found in (("granite", [WHERE["granite"]]), ("llama4", [])):
+        _, _, folder = exported(kind, "fp8")
+        report = lint(open_checkpoint(folder), [registry.clients["transformers"]], registry.lint_rules.values())
+        assert [one.where for one in report.findings if one.rule == "experts-together"] == found
+        _, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        assert {key.rpartition(".experts.")[0] + ".experts" for key in info["missing_keys"]} == set(found)
+
+
 def test_experts_with_biases_are_refused_with_what_clients_take(registry, ids):
     plan, source = planned("gpt-oss", registry, ids)
     with pytest.raises(ExportError) as refused:

@@ -276,6 +276,15 @@ PLANTED = {
     "experts-decoded": Planted(
         "lc-fp8-moe", weights(strategy="block", block_structure=[128, 128]), client="transformers"
     ),
+    "experts-together": Planted(
+        "lc-fp8-moe",
+        several(
+            rename(".mlp.", ".block_sparse_moe."),
+            quantization(ignore=["model.layers.0.block_sparse_moe.gate", "lm_head"]),
+            change(model_type="granitemoe", architectures=["GraniteMoeForCausalLM"]),
+        ),
+        client="transformers",
+    ),
     "channel-experts": Planted("mo-fp8-moe", quantization(quant_algo="FP8_PER_CHANNEL_PER_TOKEN")),
     "kv-dense-qwen": Planted("mo-fp8-kv", change(model_type="qwen3")),
 }

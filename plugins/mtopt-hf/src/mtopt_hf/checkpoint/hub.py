@@ -72,7 +72,7 @@ def hub_view(
         ExportError: on the hub, a quantized weight is part of another tensor, or is stacked with others in a way
             that no client reads apart.
     """
-    skeleton = _skeleton(config)
+    skeleton = skeleton_of(config)
     if skeleton is None:
         if nameless := [pair.module.name for pair in pairs if pair.experts is not None]:
             raise ExportError(
@@ -107,7 +107,7 @@ def hub_view(
             problems.setdefault(why, []).append(layer.pair.module.name)
     if problems:
         raise ExportError([f"{some(names)}: {with_remedy(why, names)}" for why, names in problems.items()])
-    return HubView(_revert(skeleton, kept), tuple(layers), {name: names[name] for name in others}, apart)
+    return HubView(reverted(skeleton, kept), tuple(layers), {name: names[name] for name in others}, apart)
 
 
 def _of_experts(skeleton: Any, pair: Pair, *, stacked: bool) -> HubView | str:
@@ -119,7 +119,7 @@ def _of_experts(skeleton: Any, pair: Pair, *, stacked: bool) -> HubView | str:
         return HubView({}, (Layer(prefix, pair),))
     pieces: tuple[Piece, ...] | str = STACKED_THERE
     if not leaf:  # a large stack takes its time to be sent through in numbers
-        pieces = pieces_of(_in_memory(pair), pair, lambda tensors: _revert(skeleton, tensors))
+        pieces = pieces_of(_in_memory(pair), pair, lambda tensors: reverted(skeleton, tensors))
     apart: dict[str, bool] = {}
     if pieces == STACKED_THERE:
         experts = skeleton.get_submodule(pair.module.name)
@@ -135,7 +135,7 @@ def _of_experts(skeleton: Any, pair: Pair, *, stacked: bool) -> HubView | str:
 
 def _on_hub(skeleton: Any, pair: Pair) -> tuple[str, str]:
     """Module and last part of the name of a stack on the hub; empty where there is no such single tensor."""
-    found = _revert(skeleton, {_in_memory(pair): torch.empty(2, pair.rows, pair.cols, device="meta")})
+    found = reverted(skeleton, {_in_memory(pair): torch.empty(2, pair.rows, pair.cols, device="meta")})
     (hub, tensor), *more = found.items()
     if more or tensor.shape != (2, pair.rows, pair.cols):
         return "", ""
@@ -158,11 +158,11 @@ def _renamed(
     plain = {_in_memory(pair): (pair.rows, pair.cols) for pair in pairs if pair.experts is None}
     shapes = {**plain, **dict.fromkeys(others, (1,))}
     standins = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    by_identity = {id(tensor): name for name, tensor in _revert(skeleton, empty | standins).items()}
+    by_identity = {id(tensor): name for name, tensor in reverted(skeleton, empty | standins).items()}
     return {name: by_identity.get(id(standin), "") for name, standin in standins.items()}
 
 
-def _skeleton(config: Mapping[str, Any]) -> Any:
+def skeleton_of(config: Mapping[str, Any]) -> Any:
     """The model of this configuration without storage, or None where transformers has nothing to revert."""
     return _built(json.dumps(dict(config)))
 
@@ -185,8 +185,9 @@ def _built(text: str) -> Any:
         return build_empty(config, settings)
 
 
-def _revert(skeleton: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def reverted(skeleton: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """From tensors by their names in memory to those of the hub, as transformers saves them."""
     from transformers.core_model_loading import revert_weight_conversion
 
-    reverted: dict[str, Tensor] = revert_weight_conversion(skeleton, dict(tensors))
-    return reverted
+    found: dict[str, Tensor] = revert_weight_conversion(skeleton, dict(tensors))
+    return found

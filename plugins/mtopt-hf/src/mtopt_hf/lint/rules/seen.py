@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mtcore.lint import Checkpoint, Hit, RuleSpec
 from mtopt_hf.lint.config import Group, whole
@@ -85,6 +86,28 @@ def experts_decoded(checkpoint: Checkpoint) -> Iterator[Hit]:
         yield Hit(coded[0].name, f"{known}; of these, in {group.scheme.kind}, it {then}", todo)
 
 
+def experts_together(checkpoint: Checkpoint) -> Iterator[Hit]:
+    """transformers 5.23 warns of weights that it misses, and goes on with random ones."""
+    view = view_of(checkpoint)
+    if view.says.method != "compressed-tensors":
+        return
+    modules = dict.fromkeys(found[0] for name in view.modules if (found := expert_of(name)) is not None)
+    for module in modules:
+        if _together(checkpoint.config, module):
+            why = "it looks for these experts in one tensor, not one by one, and goes on with random values"
+            yield Hit(module, why, "open it by way of mtopt_hf.quantizer, or take another client")
+        return  # the experts of other layers are like those of the first
+
+
+def _together(config: Mapping[str, Any], module: str) -> bool:
+    from mtopt_hf.checkpoint.together import kept_together
+
+    try:
+        return kept_together(config, module)
+    except Exception:  # noqa: BLE001  a configuration that transformers cannot build: from_pretrained says why itself
+        return False
+
+
 def zero_points(checkpoint: Checkpoint) -> Iterator[Hit]:
     """transformers 5.23 makes room for zero points as they are before packing, and does not fit packed ones in."""
     for group in view_of(checkpoint).says.groups:
@@ -103,6 +126,9 @@ def _of_experts(groups: Sequence[Group]) -> Group:
 RULES = (
     RuleSpec(
         "experts-decoded", "experts have one format that is decoded", {"transformers": "error"}, experts_decoded
+    ),
+    RuleSpec(
+        "experts-together", "experts lie as the architecture has them", {"transformers": "error"}, experts_together
     ),
     RuleSpec("zero-points", "weights have no zero points", {"transformers": "warning"}, zero_points),
     RuleSpec("fused-block", "joined FP8 layers begin and end with a block", {"vllm": "error"}, blocks),
