@@ -74,6 +74,15 @@ class ParameterEdits:
             self.whole.unrounded.setdefault(id(parameter), parameter.data)
         parameter.data = value.to(device=parameter.device, dtype=parameter.dtype, copy=True).view_as(parameter)
 
+    def set_rounded(self, parameter: nn.Parameter, value: Tensor, part: int | None = None) -> None:
+        """As `set` of rounded values; with `part`, of that matrix of a stack, which is copied once at most."""
+        if part is None:
+            self.set(parameter, value, rounding=True)
+            return
+        if self.whole.keep and id(parameter) not in self.whole.unrounded:
+            self.set(parameter, parameter.data, rounding=True)
+        self.writable(parameter)[part].copy_(value)
+
     def writable(self, parameter: nn.Parameter) -> Tensor:
         """The values of a parameter, to be changed in place: a copy where its first values are kept.
 

@@ -1,4 +1,4 @@
-"""Products: the second moments of a linear layer's inputs, in the original and in the quantized model."""
+"""Products: the second moments of what weights are multiplied with, in the original and in the quantized model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from mtcore.calibration.ranks import Ranks
 from mtcore.errors import CalibrationError
-from mtcore.nn import QuantModule
+from mtcore.nn import ExpertsQuantModule, QuantModule
+
+WeightKey = tuple[str, str]
+"""(module name, weight slot): the weight of a linear layer, or the matrix of one expert of a stack."""
 
 
 @dataclass
@@ -59,18 +62,18 @@ class InputProducts:
 
 
 def products_across(
-    products: Mapping[str, InputProducts], names: Iterable[str], device: torch.device, ranks: Ranks
-) -> dict[str, InputProducts]:
-    """The sums over the tokens of all ranks, of every named layer that the data of any of them reached."""
-    sizes: dict[str, int] = {}
-    for told in ranks.every({name: len(found.hessian) for name, found in products.items()}):
+    products: Mapping[WeightKey, InputProducts], keys: Iterable[WeightKey], device: torch.device, ranks: Ranks
+) -> dict[WeightKey, InputProducts]:
+    """The sums over the tokens of all ranks, of every weight of `keys` that the data of any of them reached."""
+    sizes: dict[WeightKey, int] = {}
+    for told in ranks.every({key: len(found.hessian) for key, found in products.items()}):
         sizes |= told
     result = {}
-    for name in names:
-        if name in sizes:
-            own = products.get(name) or InputProducts.empty(sizes[name], device)
+    for key in keys:
+        if key in sizes:
+            own = products.get(key) or InputProducts.empty(sizes[key], device)
             tokens = sum(ranks.every(own.tokens))
-            result[name] = InputProducts(ranks.total(own.hessian), ranks.total(own.drift), tokens)
+            result[key] = InputProducts(ranks.total(own.hessian), ranks.total(own.drift), tokens)
     return result
 
 
@@ -84,59 +87,102 @@ class AllSeen(Exception):  # noqa: N818  it ends a forward early; nothing is wro
 
 
 @contextmanager
-def seen_inputs(layers: Mapping[str, QuantModule], *, stop: bool = False) -> Iterator[dict[str, Tensor]]:
-    """While the model runs, the latest factor [tokens, cols] of every named layer, fp32.
+def seen_inputs(
+    layers: Mapping[WeightKey, QuantModule], *, stop: bool = False
+) -> Iterator[dict[WeightKey, Tensor]]:
+    """While the model runs, the latest factor [tokens, cols] of every linear layer, fp32; of an expert all of them
+    since the dict was emptied.
 
     Args:
+        layers: the modules that hold the weights.
         stop: end the forward, with `AllSeen`, as soon as every one has come.
     """
-    seen: dict[str, Tensor] = {}
+    seen: dict[WeightKey, Tensor] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def take(key: WeightKey, x: Tensor) -> None:
+        if key in layers and len(x):
+            x = x.detach().float()
+            seen[key] = torch.cat([seen[key], x]) if key in seen else x
+
+    def hook(key: WeightKey) -> Callable[[nn.Module, object, Tensor], None]:
         def keep(_: nn.Module, __: object, output: Tensor) -> None:
-            seen[name] = output.detach().reshape(-1, output.shape[-1]).float()
+            seen[key] = output.detach().reshape(-1, output.shape[-1]).float()
             if stop and len(seen) == len(layers):
                 raise AllSeen
 
         return keep
 
-    handles = [factors_of(module).register_forward_hook(hook(name)) for name, module in layers.items()]
+    linear = {key: module for key, module in layers.items() if not isinstance(module, ExpertsQuantModule)}
+    handles = [factors_of(module).register_forward_hook(hook(key)) for key, module in linear.items()]
     try:
-        yield seen
+        with _observed(layers, take):
+            yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _observed(layers: Mapping[WeightKey, QuantModule], take: Callable[[WeightKey, Tensor], None]) -> Iterator[None]:
+    """The stacks among the layers show what each of their experts multiplies, meanwhile."""
+    stacks = {name: module for (name, _), module in layers.items() if isinstance(module, ExpertsQuantModule)}
+
+    def observer(name: str) -> Callable[[str, int, Tensor], None]:
+        return lambda parameter, expert, x: take((name, f"{parameter}.{expert}"), x)
+
+    try:
+        for name, stack in stacks.items():
+            stack.observer = observer(name)
+        yield
+    finally:
+        for stack in stacks.values():
+            stack.observer = None
 
 
 def shared_inputs(
-    layers: Mapping[str, QuantModule], forward: Callable[[], object], calls: Counter[str] | None = None
-) -> list[tuple[str, ...]]:
-    """Names of layers that read one tensor, in the order of their calls; those that are not called are left out.
+    layers: Mapping[WeightKey, QuantModule], forward: Callable[[], object], calls: Counter[WeightKey] | None = None
+) -> list[tuple[WeightKey, ...]]:
+    """Weights of layers that read one tensor, in the order of their calls; those that are not called are left out.
+
+    Of a stack every expert stands alone, all of them where the first one is called.
 
     Args:
-        calls: told how often each was called.
+        layers: the modules that hold the weights.
+        calls: told how often each linear layer was called.
     """
-    groups: list[tuple[str, ...]] = []
-    readers: list[tuple[Tensor, list[str]]] = []
+    readers: list[tuple[Tensor | None, list[WeightKey]]] = []
+    stacks: dict[tuple[str, str], list[WeightKey]] = {}
+    for key, module in layers.items():
+        if isinstance(module, ExpertsQuantModule):
+            stacks.setdefault(stack_of(key), []).append(key)
     calls = Counter() if calls is None else calls
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def hook(key: WeightKey) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            calls[name] += 1
-            for tensor, names in readers:
-                if tensor is args[0] and name not in names:
-                    names.append(name)
+            calls[key] += 1
+            for tensor, keys in readers:
+                if tensor is args[0] and key not in keys:
+                    keys.append(key)
                     return
-            if all(name not in names for _, names in readers):
-                readers.append((args[0], [name]))
+            if all(key not in keys for _, keys in readers):
+                readers.append((args[0], [key]))
 
         return note
 
-    handles = [module.register_forward_pre_hook(hook(name)) for name, module in layers.items()]
+    def take(key: WeightKey, _: Tensor) -> None:
+        readers.extend((None, [one]) for one in stacks.pop(stack_of(key), ()))
+
+    linear = {key: module for key, module in layers.items() if not isinstance(module, ExpertsQuantModule)}
+    handles = [module.register_forward_pre_hook(hook(key)) for key, module in linear.items()]
     try:
-        forward()
+        with _observed(layers, take):
+            forward()
     finally:
         for handle in handles:
             handle.remove()
-    groups.extend(tuple(names) for _, names in readers)
-    return groups
+    return [tuple(keys) for _, keys in readers]
+
+
+def stack_of(key: WeightKey) -> tuple[str, str]:
+    """The parameter that holds a weight: (module name, parameter)."""
+    return key[0], key[1].partition(".")[0]

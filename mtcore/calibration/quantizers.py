@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.nn import ExpertsQuantModule, QuantModule, TensorQuantizer
 from mtcore.nn.sharded import whole
 from mtcore.nn.walk import modules_by_name
 from mtcore.plan import Plan
@@ -59,6 +59,29 @@ def linear_layers(model: nn.Module, quantizers: Quantizers) -> dict[str, QuantMo
             assert isinstance(module, QuantModule)
             found[name] = module
     return found
+
+
+def expert_layers(model: nn.Module, quantizers: Quantizers) -> dict[tuple[str, str], ExpertsQuantModule]:
+    """The stacks whose weights are quantized, by (module name, `<parameter>.<expert>`)."""
+    modules = modules_by_name(model)
+    found: dict[tuple[str, str], ExpertsQuantModule] = {}
+    for (name, slot), quantizer in quantizers.items():
+        module = modules[name]
+        if quantizer.is_weight and isinstance(module, ExpertsQuantModule):
+            found[name, slot] = module
+    return found
+
+
+def weight_place(model: nn.Module, key: tuple[str, str]) -> tuple[nn.Parameter, int | None]:
+    """The parameter behind a weight quantizer, and the number of its matrix in it where it is a stack."""
+    parameter, _, expert = key[1].partition(".")
+    return weight_of(model, (key[0], parameter)), int(expert) if expert else None
+
+
+def weight_name(key: tuple[str, str]) -> str:
+    """How people are told of a weight: by its layer, or "experts.down_proj[3]"."""
+    parameter, _, expert = key[1].partition(".")
+    return f"{key[0]}.{parameter}[{expert}]" if expert else key[0]
 
 
 def weight_of(model: nn.Module, key: tuple[str, str]) -> nn.Parameter:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.experts import StarvedExpert
-from mtcore.calibration.quantizers import Quantizers, linear_layers, weight_tensor
+from mtcore.calibration.quantizers import Quantizers, linear_layers, weight_place, weight_tensor
 from mtcore.calibration.statistics import Needs, Site, Statistics
 from mtcore.formats import WHOLE
 from mtcore.nn import LowRankLinear, QuantModule, TensorQuantizer
+from mtcore.nn.sharded import whole
 
 SAMPLE = Needs(sample=64)
 """Rows of the inputs on which a layer's outputs are compared."""
@@ -123,10 +124,11 @@ def summarize(
         edits: know the weights before an algorithm rounded them.
         statistics: samples of the inputs, where known.
     """
-    return CalibrationSummary((*_layers(model, quantizers, edits, statistics), *_other_weights(model, quantizers)))
+    others = _other_weights(model, quantizers, edits)
+    return CalibrationSummary((*_layers(model, quantizers, edits, statistics), *others))
 
 
-def _other_weights(model: nn.Module, quantizers: Quantizers) -> Iterator[LayerSummary]:
+def _other_weights(model: nn.Module, quantizers: Quantizers, edits: ParameterEdits) -> Iterator[LayerSummary]:
     """Weights of layers that are not linear, all experts of a stack together."""
     linear = linear_layers(model, quantizers)
     sums: dict[str, tuple[float, float]] = {}
@@ -136,7 +138,9 @@ def _other_weights(model: nn.Module, quantizers: Quantizers) -> Iterator[LayerSu
         weight = weight_tensor(model, (module, slot)).detach()
         name = f"{module}.{slot.partition('.')[0]}"
         noise, power = sums.get(name, (0.0, 0.0))
-        exact = weight.float()
+        parameter, part = weight_place(model, (module, slot))
+        before = edits.before_rounding(parameter).detach()
+        exact = whole(before if part is None else before[part]).float()
         noise += float((quantizer(weight).float() - exact).square().sum())
         sums[name] = noise, power + float(exact.square().sum())
     for name, (noise, power) in sums.items():

@@ -1,4 +1,4 @@
-"""Expert rows: how many rows each matrix of a stack is multiplied with, read off the products themselves."""
+"""Expert rows: which rows each matrix of a stack is multiplied with, and how many, read off the products."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,10 +36,10 @@ _PICKING = ("__getitem__", "select", "unbind", "index_select")
 
 
 class ExpertRows:
-    """Counts the rows of one stack [experts, …] during a forward, whichever way the experts are computed.
+    """Tells the rows of one stack [experts, …] apart during a forward, whichever way the experts are computed.
 
     What is cut out of the stack is followed: the same cut of the numbers of the experts says which are in it.
-    Nothing waits for the device.
+    To count waits for no device; to split does.
 
     Attributes:
         counts: int64 [experts], rows so far.
@@ -73,8 +74,8 @@ class ExpertRows:
             self.known = False
             return
         rows = other.tensor.numel() // max(1, other.tensor.shape[other.contracted])
-        ends = kwargs.get("offs", args[2] if len(args) > 2 else None)
-        if isinstance(ends, Tensor) and not ends.is_floating_point():
+        ends = _ends(args, kwargs)
+        if ends is not None:
             self.counts += torch.diff(ends.to(self.counts.dtype), prepend=self.counts.new_zeros(1))
         elif picked.dim() == 0:
             self.counts.index_add_(0, picked.view(1), self.counts.new_full((1,), rows))
@@ -84,12 +85,40 @@ class ExpertRows:
         else:
             self.known = False
 
+    def split(
+        self, weight: Tensor, other: Operand, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """(expert, its rows [n, cols]) of a product; nothing where they cannot be told apart."""
+        picked = self._of(weight)
+        x = other.tensor.movedim(other.contracted, -1)
+        ends = _ends(args, kwargs)
+        if picked is None or picked.dim() > 1:
+            return
+        if ends is not None:
+            if x.dim() == 2 and picked.shape == ends.shape:
+                for expert, (start, end) in zip(picked.tolist(), pairwise([0, *ends.tolist()]), strict=True):
+                    yield expert, x[start:end]
+        elif picked.dim() == 0:
+            yield int(picked), x.reshape(-1, x.shape[-1])
+        elif x.dim() <= 2:  # a matrix meets every expert
+            yield from ((expert, x.reshape(-1, x.shape[-1])) for expert in dict.fromkeys(picked.tolist()))
+        else:
+            x = x.expand(len(picked), *x.shape[1:])
+            for expert in dict.fromkeys(picked.tolist()):
+                yield expert, x[picked == expert].reshape(-1, x.shape[-1])
+
     def _learn(self, tensor: Tensor, picked: Tensor) -> None:
         self._picked[id(tensor)] = (weakref.ref(tensor), picked)
 
     def _of(self, tensor: object) -> Tensor | None:
         found = self._picked.get(id(tensor))
         return found[1] if found is not None and found[0]() is tensor else None
+
+
+def _ends(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Where the rows of each expert end, of a grouped product; None of any other."""
+    ends = kwargs.get("offs", args[2] if len(args) > 2 else None)
+    return ends if isinstance(ends, Tensor) and not ends.is_floating_point() else None
 
 
 def _along_first(name: str, args: tuple[Any, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from mtcore.trace.products import Operand, Origin, Origins, operands, with_opera
 
 EXPERT_ROWS = "expert_rows"
 
+ExpertObserver = Callable[[str, int, Tensor], None]
+"""Is shown a stacked weight's name, an expert's number and what is multiplied with its matrix, [n, cols]."""
+
 
 class ExpertsQuantModule(DerivedQuantModule):
     """Slots: every stacked weight, with scales for each expert, and the input of the products with it.
@@ -27,9 +31,12 @@ class ExpertsQuantModule(DerivedQuantModule):
     Attributes:
         expert_rows: is called with how many rows each expert was given in a forward, fp32 [1, experts], where
             somebody has put a hook on it.
+        observer: while set, is shown the factors of every expert's products, as they are multiplied: rounded where
+            they are.
     """
 
     expert_rows: nn.Module
+    observer: ExpertObserver | None = None
 
     @classmethod
     def from_original(cls, original: nn.Module, quantizers: Mapping[str, nn.Module]) -> QuantModule:
@@ -40,19 +47,21 @@ class ExpertsQuantModule(DerivedQuantModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         watched = bool(self.expert_rows._forward_hooks) and counted()
-        if self.idle and not watched:
+        if self.idle and not watched and self.observer is None:
             return super().forward(*args, **kwargs)
         weights = {slot: self._weight(slot) for slot in self.slots if slot in self._parameters}
         self.__dict__.update(weights)  # found before the parameters, which stay where they are
         try:
-            rows = ExpertRows(next(iter(weights.values()))) if watched else None
-            with _Interposed(self, weights, rows):
+            followed = weights if self.observer is not None else list(weights)[:1] if watched else ()
+            rows = {name: ExpertRows(weights[name]) for name in followed}
+            with _Interposed(self, weights, rows, watched):
                 out = super().forward(*args, **kwargs)
         finally:
             for name in weights:
                 del self.__dict__[name]
-        if rows is not None and rows.known:
-            self.expert_rows(rows.counts.float()[None])
+        counts = next(iter(rows.values()), None)
+        if watched and counts is not None and counts.known:
+            self.expert_rows(counts.counts.float()[None])
         return out
 
     def _weight(self, slot: str) -> Tensor:
@@ -65,11 +74,16 @@ class ExpertsQuantModule(DerivedQuantModule):
 
 
 class _Interposed(TorchFunctionMode):
-    """Quantizes the other factor of every product with a stacked weight; counts the rows of the first weight."""
+    """Quantizes the other factor of every product with a stacked weight, and shows it to the layer's observer.
 
-    def __init__(self, layer: QuantModule, weights: dict[str, Tensor], rows: ExpertRows | None) -> None:
+    `rows`: of the weights whose experts are told apart; those of the first weight are counted where `counting`.
+    """
+
+    def __init__(
+        self, layer: ExpertsQuantModule, weights: dict[str, Tensor], rows: dict[str, ExpertRows], counting: bool
+    ) -> None:
         super().__init__()
-        self.layer, self.rows, self.counted = layer, rows, next(iter(weights), "")
+        self.layer, self.rows, self.counted = layer, rows, next(iter(weights), "") if counting else None
         self.origins = Origins({})
         for name, weight in weights.items():
             self.origins.learn(weight, Origin(name, tuple(range(weight.dim()))))
@@ -83,13 +97,17 @@ class _Interposed(TorchFunctionMode):
             for weight, other in (factors, factors[::-1]):
                 origin = self.origins.of(weight.tensor)
                 if origin is not None:
-                    if self.rows is not None and origin.parameter == self.counted:
-                        self.rows.count(weight.tensor, other, args, kwargs)
-                    args, kwargs = with_operand(args, kwargs, other.place, self._quantized(origin.parameter, other))
+                    if origin.parameter == self.counted:
+                        self.rows[self.counted].count(weight.tensor, other, args, kwargs)
+                    factor = replace(other, tensor=self._quantized(origin.parameter, other))
+                    if self.layer.observer is not None:
+                        for expert, x in self.rows[origin.parameter].split(weight.tensor, factor, args, kwargs):
+                            self.layer.observer(origin.parameter, expert, x)
+                    args, kwargs = with_operand(args, kwargs, other.place, factor.tensor)
         out = func(*args, **kwargs)
         self.origins.note(func, args, out)
-        if self.rows is not None:
-            self.rows.follow(func, args, out, self.origins)
+        for rows in self.rows.values():
+            rows.follow(func, args, out, self.origins)
         return out
 
     def _quantized(self, parameter: str, other: Operand) -> Tensor:

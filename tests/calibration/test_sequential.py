@@ -92,15 +92,16 @@ def test_calls_are_counted_where_readers_are_found(data):
     model = mtcore.quantize(make(twice=True), {**WEIGHTS, "algorithm": "max"}, data)
     block = model.layers[0]
     times = Counter()
-    found = shared_inputs({"first": block.first, "second": block.second}, lambda: block(data[0]), times)
-    assert found == [("first",), ("second",)]
-    assert times == {"first": 2, "second": 1}
+    first, second = ("first", "weight"), ("second", "weight")
+    found = shared_inputs({first: block.first, second: block.second}, lambda: block(data[0]), times)
+    assert found == [(first,), (second,)]
+    assert times == {first: 2, second: 1}
 
 
 def test_a_forward_ends_when_all_factors_have_come(data):
     model = mtcore.quantize(make(), {**WEIGHTS, "algorithm": "max"}, data)
     block = model.layers[0]
-    with seen_inputs({"first": block.first}, stop=True) as seen, pytest.raises(AllSeen):
+    with seen_inputs({("first", "weight"): block.first}, stop=True) as seen, pytest.raises(AllSeen):
         block(data[0])
-    assert torch.equal(seen["first"], data[0])
+    assert torch.equal(seen["first", "weight"], data[0])
     block(data[0])  # no hook is left

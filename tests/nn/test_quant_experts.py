@@ -177,6 +177,23 @@ def test_what_meets_an_expert_is_quantized_in_front_of_both_products(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("activation", [None, "int8_row"])
+def test_an_observer_is_shown_the_rows_that_each_expert_multiplies(kind, activation):
+    model, _, _ = quantized(kind, "fp8", activation)
+    x, chosen = inputs()
+    quantize = nn.Identity() if activation is None else TensorQuantizer(FORMATS[activation], "dynamic")
+    seen = {}
+    model.experts.observer = lambda name, expert, rows: seen.setdefault((name, expert), []).append(rows)
+    model(x, chosen)
+    model.experts.observer = None
+    assert set(seen) == {(name, e) for name in ("gate_up_proj", "down_proj") for e in range(EXPERTS)}
+    for expert in range(EXPERTS):
+        own = quantize(x if kind is Batched else x[(chosen == expert).any(1)])
+        assert torch.equal(torch.cat(seen["gate_up_proj", expert]), own)
+        assert torch.cat(seen["down_proj", expert]).shape == (len(own), INNER)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_with_quantizers_off_the_module_is_the_original_and_undo_puts_it_back(kind):
     before = Model(kind)(*inputs())
     model, _, journal = quantized(kind, "nvfp4", "fp8")

@@ -11,8 +11,14 @@ from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
 from mtcore.calibration.math import corrected_weight, descend, gptq
 from mtcore.calibration.math.replay import Replay
-from mtcore.calibration.products import InputProducts
-from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers, weight_of
+from mtcore.calibration.products import InputProducts, WeightKey
+from mtcore.calibration.quantizers import (
+    Quantizers,
+    linear_layers,
+    planned_quantizers,
+    weight_place,
+    weight_tensor,
+)
 from mtcore.calibration.scales import BlockScales, ScaleChoice, choose_amax, refuse_transformed
 from mtcore.calibration.sequential import walk_blocks
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
@@ -39,7 +45,7 @@ class GptqOptions(BaseModel):
     passes: of coordinate descent over the finished codes.
     sequential: whether a layer sees the errors of those before it: of earlier "blocks", or also of earlier
         "layers" in its own block; with "none" it is rounded on the inputs of the original model, all of whose
-        products lie in memory at once, and can be decided again without data.
+        products lie in memory at once, and can be decided again without data; stacked experts get what `max` gives.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,7 +67,9 @@ def needs_data(plan: Plan) -> bool:
 
 
 def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
-    """Set every amax as `max` does, then round the weights of linear layers, block by block.
+    """Set every amax as `max` does, then round the weights of linear layers and stacked experts, block by block.
+
+    An expert that no token reaches is rounded to nearest.
 
     After an earlier step, activations and other layers keep the magnitudes that it set.
 
@@ -76,14 +84,14 @@ def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
         run_max(run, MaxOptions())
     replay = Replay()  # layers of one shape share their graphs
 
-    def round_group(names: tuple[str, ...], products: InputProducts) -> None:
-        for together in _same_scales(quantizers, names):
+    def round_group(keys: tuple[WeightKey, ...], products: InputProducts) -> None:
+        for together in _same_scales(quantizers, keys):
             _round_weights(run, options, quantizers, together, products, replay)
 
     if options.sequential == "none":
         run.statistics.need(wanted(run, options) or {})
         for names in _readers_of_one_value(run, quantizers):
-            round_group(names, _products_of(run, names[0]))
+            round_group(tuple((name, "weight") for name in names), _products_of(run, names[0]))
         return
     walk_blocks(run, quantizers, round_group, steps=options.sequential, drift=options.correct)
 
@@ -116,22 +124,22 @@ def _products_of(run: CalibrationRun, name: str) -> InputProducts:
     return InputProducts(statistics.gram, torch.zeros_like(statistics.gram), statistics.tokens)
 
 
-def _same_scales(quantizers: Quantizers, group: tuple[str, ...]) -> list[list[str]]:
-    """Names whose weights can be rounded as one matrix: of one format and outer amax, no scale shared by rows."""
-    found: list[list[str]] = []
-    for name in group:
-        quantizer = quantizers[name, "weight"]
-        for names in found:
-            other = quantizers[names[0], "weight"]
+def _same_scales(quantizers: Quantizers, group: tuple[WeightKey, ...]) -> list[list[WeightKey]]:
+    """Weights that can be rounded as one matrix: of one format and outer amax, no scale shared by rows."""
+    found: list[list[WeightKey]] = []
+    for key in group:
+        quantizer = quantizers[key]
+        for keys in found:
+            other = quantizers[keys[0]]
             if (
                 quantizer.format == other.format
                 and quantizer.format.block.rows == 1
                 and _same_outer(quantizer, other)
             ):
-                names.append(name)
+                keys.append(key)
                 break
         else:
-            found.append([name])
+            found.append([key])
     return found
 
 
@@ -145,15 +153,15 @@ def _round_weights(
     run: CalibrationRun,
     options: GptqOptions,
     quantizers: Quantizers,
-    names: list[str],
+    keys: list[WeightKey],
     products: InputProducts,
     replay: Replay,
 ) -> None:
-    """Round the weights of layers that read one input, one under the other: rows do not touch each other."""
-    quantizer = quantizers[names[0], "weight"]
+    """Round weights that are multiplied with one input, one under the other: rows do not touch each other."""
+    quantizer = quantizers[keys[0]]
     fmt, outer = quantizer.format, quantizer.outer_amax
-    parameters = [weight_of(run.model, (name, "weight")) for name in names]
-    matrices = [quantizers[n, "weight"].matrix(p.detach()).float() for n, p in zip(names, parameters, strict=True)]
+    weights = [weight_tensor(run.model, key).detach() for key in keys]
+    matrices = [quantizers[key].matrix(weight).float() for key, weight in zip(keys, weights, strict=True)]
     weight = torch.cat(matrices)
     hessian = products.hessian
     target = weight
@@ -183,11 +191,12 @@ def _round_weights(
         values = descend(values, target, hessian, qparams, passes=options.passes)
     heights = [len(matrix) for matrix in matrices]
     grids = heights if fmt.block.rows == 1 else [len(rounded.amax)]
-    for name, parameter, value, own in zip(
-        names, parameters, torch.split(values, heights), torch.split(rounded.amax, grids), strict=True
+    for key, like, value, own in zip(
+        keys, weights, torch.split(values, heights), torch.split(rounded.amax, grids), strict=True
     ):
-        run.edits.set(parameter, value, rounding=True)
-        quantizers[name, "weight"].set_amax(own, outer)
+        parameter, part = weight_place(run.model, key)
+        run.edits.set_rounded(parameter, quantizers[key].view.from_matrix(value, like), part)
+        quantizers[key].set_amax(own, outer)
 
 
 GPTQ = AlgorithmSpec(
@@ -198,6 +207,7 @@ GPTQ = AlgorithmSpec(
     run_gptq,
     wanted,
     sequential=True,
-    cost="several runs of the data, block by block, with Σ x xᵀ of one block",
+    cost="several runs of the data, block by block, with Σ x xᵀ of one block, or of 4 GiB of stacked experts",
     linear_only=True,
+    experts=lambda options: options.sequential != "none",
 )

@@ -45,7 +45,8 @@ def _show(spec: AlgorithmSpec) -> Answer:
         from mtcore.cli.views import print_facts, print_table
 
         console.print(f"[bold]{spec.name}[/]  {spec.summary}")
-        layers = "linear layers; others get what max gives" if spec.linear_only else "all"
+        treated = "linear layers and stacked experts" if spec.experts is not None else "linear layers"
+        layers = f"{treated}; others get what max gives" if spec.linear_only else "all"
         print_facts(console, {"costs": spec.cost or "not said", "layers": layers})
         options = options_help(spec.options)
         if not options:

@@ -17,6 +17,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
+import mtcore
 from mtcore.calibration import as_forward_loop
 from mtcore.calibration.top_up import count_tokens
 from mtcore.formats import builtin_formats
@@ -212,3 +213,22 @@ def test_routers_found_by_their_use_are_those_that_names_tell(name, routers):
     )
     assert len(by_name.rules) < len(config.rules)
     assert left == left_by_name >= routers
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("experts", ["eager", "batched_mm", "grouped_mm"])
+@pytest.mark.parametrize("name", MODELS)
+def test_gptq_rounds_stacked_experts_better_than_max_in_every_implementation(name, experts):
+    """By the squared error of the logits, where the experts' weights alone are rounded."""
+    ids = torch.randint(0, 64, (4, 4, 48), generator=torch.Generator().manual_seed(1))
+    batches = [{"input_ids": batch, "use_cache": False} for batch in ids]
+    wanted = [model_of(name, "eager", experts)(**batch).logits for batch in batches]
+    errors = {}
+    for method in ("max", "gptq"):
+        model = model_of(name, "eager", experts)
+        rules = [{"modules": "*experts", "weight": "int4_b32"}]
+        recipe = {"rules": rules, "algorithm": method, "max_unquantized": 1.0}
+        quantized = mtcore.quantize(model, recipe, batches)
+        logits = [quantized(**batch).logits for batch in batches]
+        errors[method] = sum(float((y - x).square().sum()) for x, y in zip(wanted, logits, strict=True))
+    assert errors["gptq"] < errors["max"]

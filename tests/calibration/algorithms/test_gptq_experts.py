@@ -1,0 +1,172 @@
+"""`gptq` rounds the matrices of stacked experts as it rounds the same experts written as a list of layers."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import mtcore
+from mtcore.calibration import sequential
+
+EXPERTS, HIDDEN, INNER, REACHED = 4, 64, 32, 3
+
+
+class Expert(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate_up_proj = nn.Linear(HIDDEN, 2 * INNER, bias=False)
+        self.down_proj = nn.Linear(INNER, HIDDEN, bias=False)
+
+    def forward(self, x):
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class Listed(nn.ModuleList):
+    def __init__(self):
+        super().__init__(Expert() for _ in range(EXPERTS))
+
+    def one(self, expert, x):
+        return self[expert](x)
+
+    def forward(self, x, chosen):
+        y = torch.zeros_like(x)
+        for expert in range(EXPERTS):
+            rows = (chosen == expert).any(dim=-1).nonzero().flatten()
+            if len(rows):
+                y.index_add_(0, rows, self.one(expert, x[rows]))
+        return y
+
+
+class Stacked(nn.Module):
+    """The same experts in two parameters, [out, in] each, or [in, out] where `transposed`."""
+
+    transposed = False
+
+    def __init__(self):
+        super().__init__()
+        listed = Listed()
+        for name in ("gate_up_proj", "down_proj"):
+            stack = torch.stack([getattr(expert, name).weight.detach() for expert in listed])
+            self.register_parameter(name, nn.Parameter(stack.mT.contiguous() if self.transposed else stack))
+
+    def product(self, x, weight):
+        return x @ weight if self.transposed else F.linear(x, weight)
+
+    def one(self, expert, x):
+        gate, up = self.product(x, self.gate_up_proj[expert]).chunk(2, dim=-1)
+        return self.product(F.silu(gate) * up, self.down_proj[expert])
+
+    forward = Listed.forward
+
+
+class Transposed(Stacked):
+    transposed = True
+
+
+class Block(nn.Module):
+    def __init__(self, experts):
+        super().__init__()
+        self.attention, self.router = nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, EXPERTS)
+        self.experts = experts()
+
+    def forward(self, x):
+        x = x + self.attention(x)
+        chosen = self.router(x)[:, :REACHED].topk(2).indices  # nothing is ever sent to the last expert
+        return x + self.experts(x, chosen)
+
+
+class Model(nn.Module):
+    def __init__(self, experts):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(Block(experts) for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(5)
+    mixing = torch.randn(HIDDEN, HIDDEN, generator=generator) / 6 + torch.eye(HIDDEN)
+    return [torch.randn(64, HIDDEN, generator=generator) @ mixing for _ in range(3)]
+
+
+def recipe(weight, activation=None, **options):
+    rules = [{"weight": weight, **({} if activation is None else {"input": activation})}]
+    return {"rules": rules, "experts": {"unseen": "siblings"}, "algorithm": {"method": "gptq", **options}}
+
+
+def experts_of(model):
+    """(values [out, in], codes and scales) of every expert's matrices."""
+    for layer in model.layers:
+        for expert in range(EXPERTS):
+            for name in ("gate_up_proj", "down_proj"):
+                if isinstance(layer.experts, nn.ModuleList):
+                    linear = layer.experts[expert].get_submodule(name)
+                    weight, quantizer = linear.weight, linear.weight_quantizer
+                else:
+                    weight = getattr(layer.experts, name)[expert]
+                    quantizer = getattr(layer.experts, f"{name}_weight_quantizer")[expert]
+                transposed = isinstance(layer.experts, Transposed)
+                yield weight.mT if transposed else weight, quantizer.quantize(weight)
+
+
+def same(one, other):
+    """Whether codes and scales are the same, bit for bit."""
+    tensors, others = one.tensors(), other.tensors()
+    return set(tensors) == set(others) and all(torch.equal(tensors[name], others[name]) for name in tensors)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "how",
+    [recipe("nvfp4"), recipe("int4_b32"), recipe("fp8"), recipe("nvfp4", sequential="blocks"),
+     recipe("int4_b32", "int8_row", correct=False)],
+    ids=["nvfp4", "int4", "fp8", "blocks", "inputs"],
+)  # fmt: skip
+def test_codes_and_scales_are_those_of_the_same_experts_as_a_list(how, data):
+    listed, stacked = (list(experts_of(mtcore.quantize(Model(kind), how, data))) for kind in (Listed, Stacked))
+    for (weight, coded), (other, expected) in zip(stacked, listed, strict=True):
+        assert torch.equal(weight, other)
+        assert same(coded, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [Stacked, Transposed])
+def test_the_models_outputs_are_closer_than_with_max_and_undo_puts_all_back(kind, data):
+    wanted = [Model(kind)(x) for x in data]
+
+    def error(algorithm):
+        model = Model(kind)
+        quantized = mtcore.quantize(model, {**recipe("int4_b32"), "algorithm": algorithm}, data)
+        found = sum(float((quantized(x) - y).square().sum()) for x, y in zip(data, wanted, strict=True))
+        mtcore.undo(quantized)
+        assert all(torch.equal(model(x), y) for x, y in zip(data, wanted, strict=True))
+        return found
+
+    assert error("gptq") < error("max")
+
+
+@torch.no_grad()
+def test_an_expert_without_tokens_is_rounded_to_nearest_as_with_max(data):
+    rounded, plain = (
+        list(experts_of(mtcore.quantize(Model(Stacked), {**recipe("nvfp4"), "algorithm": method}, data)))
+        for method in ("gptq", "max")
+    )
+    last = slice(2 * REACHED, 2 * EXPERTS)
+    for (weight, coded), (before, expected) in zip(rounded[last], plain[last], strict=True):
+        assert torch.equal(weight, before)
+        assert same(coded, expected)
+    assert not same(rounded[0][1], plain[0][1])
+
+
+@torch.no_grad()
+def test_experts_in_turn_are_rounded_as_all_at_once(data, monkeypatch):
+    at_once = list(experts_of(mtcore.quantize(Model(Stacked), recipe("nvfp4"), data)))
+    monkeypatch.setattr(sequential, "MOST_BYTES", 1)
+    in_turn = list(experts_of(mtcore.quantize(Model(Stacked), recipe("nvfp4"), data)))
+    assert all(torch.equal(one, other) for (one, _), (other, _) in zip(in_turn, at_once, strict=True))
