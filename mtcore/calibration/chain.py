@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtcore.calibration.blocks import BlockCall, hidden_of, record_blocks, without_hidden
+from mtcore.calibration.blocks import BlockCall, BlockRecording, hidden_of, record_blocks, without_hidden
 from mtcore.calibration.kept import Keeper, KeptArguments
 from mtcore.calibration.loop import calibration_mode, forward_batch
 from mtcore.errors import CalibrationError
@@ -56,7 +56,30 @@ def learn_chain(model: nn.Module, names: Sequence[str], batch: Any) -> BlockChai
     for name, real, without in zip(chain.names, recording.calls, found, strict=True):
         if not _same(real[0], without):
             raise CalibrationError(f"{name}: it reads values that the blocks before it computed, {_ONLY_WHOLE}")
+    with calibration_mode(model):
+        _check_state(model, recording, found)
     return chain
+
+
+def _check_state(model: nn.Module, recording: BlockRecording, found: Sequence[BlockCall]) -> None:
+    """Refuse blocks that read what earlier ones left in an object, such as a cache that most only write to.
+
+    Where such an object differs without the earlier blocks, a block is run with either.
+    """
+    pairs = zip(recording.calls, found, strict=True)
+    if all(_same_tensors(real.kept.leaves, call.kept.leaves) for (real,), call in pairs):
+        return
+    (hidden,) = recording.hidden
+    for name, (real,), call in zip(recording.names, recording.calls, found, strict=True):
+        block = model.get_submodule(name)
+        expected = real.run(block, hidden)
+        try:
+            same, reason = torch.equal(call.run(block, hidden), expected), ""
+        except Exception as error:  # noqa: BLE001  a block that misses what it looks for may raise anything
+            same, reason = False, f" ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        if not same:
+            raise CalibrationError(f"{name}: it reads what the blocks before it left, {_ONLY_WHOLE}{reason}")
+        hidden = expected
 
 
 def _without_values(value: Any) -> Any:
@@ -175,7 +198,12 @@ def _stand_ins(model: nn.Module, chain: BlockChain, stand_in: _StandIn) -> Itera
 
 
 def _same(one: BlockCall, other: BlockCall) -> bool:
-    pairs = tensors_in(one.kept.as_kept()), tensors_in(other.kept.as_kept())
-    if len(pairs[0]) != len(pairs[1]):
+    return _same_tensors(tensors_in(one.kept.as_kept()), tensors_in(other.kept.as_kept()))
+
+
+def _same_tensors(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether these are the same, in order; of other things than tensors only how many there are is asked."""
+    if len(some) != len(others):
         return False
-    return all(a.device == b.device and torch.equal(a, b) for a, b in zip(*pairs, strict=True))
+    pairs = [(a, b) for a, b in zip(some, others, strict=True) if isinstance(a, Tensor) and isinstance(b, Tensor)]
+    return all(a.device == b.device and torch.equal(a, b) for a, b in pairs)

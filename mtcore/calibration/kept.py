@@ -17,7 +17,7 @@ from mtcore.errors import CalibrationError
 from mtcore.trace.state import exact_copy
 
 _BY_REFERENCE = (
-    *(nn.Module, type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType),
+    *(nn.Module, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
     *(torch.dtype, torch.device),
 )
 """What a forward is not taken to change, or what cannot be copied and need not be."""

@@ -146,6 +146,29 @@ def test_calls_that_were_found_without_running_blocks_are_also_given_again(input
         assert torch.equal(hidden, model(**batch))
 
 
+@pytest.mark.parametrize(
+    ("read", "reason"),
+    [
+        (lambda past, index: past.get(index - 1, 0), "left, so that"),
+        (lambda past, index: past[index - 1] if index else 0, r"left, .*\(KeyError: 0\)"),
+    ],
+)
+def test_blocks_that_read_what_earlier_ones_left_cannot_be_run_one_by_one(inputs, read, reason):
+    class Shares(Grows):
+        def update(self, index, x):
+            return super().update(index, x) + read(self.past, index)
+
+    with pytest.raises(CalibrationError, match=r"layers\.1: it reads what the blocks before it " + reason):
+        learn_chain(Net(), NAMES, {"x": inputs[0], "make": Shares})
+
+
+def test_a_method_of_an_object_is_that_of_its_copy():
+    cache = Grows()
+    (update,), _ = Keeper().keep("a", (cache.update,), {}).again()
+    update(0, torch.ones(1))
+    assert not cache.past
+
+
 @torch.no_grad()
 def test_a_block_that_writes_into_its_hidden_state_gets_it_back(inputs):
     class Writes(nn.Linear):
