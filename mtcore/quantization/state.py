@@ -159,8 +159,11 @@ def _restore(
 
 
 def _tie(model: nn.Module, name: str, source: str) -> None:
+    """Make two parameters one again; buffers were given the very same tensor."""
     owner, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(owner), attribute, model.get_parameter(source))
+    module = model.get_submodule(owner)
+    if attribute in module._parameters:
+        setattr(module, attribute, model.get_parameter(source))
 
 
 def _quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:

@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from mtcore.quantization.attached import Quantized, attach, is_quantized
 from mtcore.quantization.convert import convert
 from mtcore.quantization.state import STATE_FILE, TENSOR_FILE, load_state, save_state
 from mtcore.recipe.setting import AlgorithmStep
+from mtcore.trace import analyze
 
 RULES = {"*weight_quantizer": "nvfp4", "*input_quantizer": "fp8"}
 
@@ -52,6 +54,30 @@ def test_a_fresh_model_becomes_the_saved_one(saved, quantized, fresh, batch, spe
     assert torch.equal(restored(batch), quantized(batch))
     assert not restored[0].gate.input_quantizer.enabled
     assert is_quantized(restored)
+
+
+def test_a_model_on_meta_becomes_one_whose_modules_share_scales(fresh, model, batch, specs, make_config, tmp_path):
+    config = make_config({"*weight_quantizer": "nvfp4", "*input_quantizer": "nvfp4"})
+    plan = make_plan(model, config, specs, analyze(model, batch))
+    assert plan.groups
+    root, journal = convert(model, plan, specs)
+    run_algorithms(root, plan, resolve_algorithms([AlgorithmStep("max")], {"max": MAX}), as_forward_loop([batch]))
+    attach(root, Quantized(plan, journal))
+    save_state(root, tmp_path / "state")
+    restored = load_state(tmp_path / "state", fresh.to("meta"), specs)
+    assert torch.equal(restored(batch), root(batch))
+
+
+def test_a_constant_amax_is_saved_and_comes_back_as_one(fresh, model, batch, specs, make_config, tmp_path):
+    weights, inputs = make_config(RULES).rules
+    rules = (weights, replace(inputs, setting=replace(inputs.setting, amax=448.0)))
+    plan = make_plan(model, replace(make_config(RULES), rules=rules), specs)
+    root, journal = convert(model, plan, specs)
+    attach(root, Quantized(plan, journal))
+    save_state(root, tmp_path / "state")
+    restored = load_state(tmp_path / "state", fresh.to("meta"), specs)
+    assert restored[0].gate.input_quantizer.constant_amax == 448.0
+    assert torch.equal(restored(batch), root(batch))
 
 
 def test_a_model_on_meta_becomes_the_saved_one(saved, quantized, fresh, batch, specs):
