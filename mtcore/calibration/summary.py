@@ -34,6 +34,7 @@ class LayerSummary:
         clipped: share of the sample beyond the calibrated range of the input; None where that is not fixed.
         linear: whether it is a linear layer; of other weights only `weight_sqnr` is known, over all experts of a
             stack.
+        stacked: whether it is a stack of experts.
     """
 
     name: str
@@ -42,6 +43,7 @@ class LayerSummary:
     weight_error: float | None = None
     clipped: float | None = None
     linear: bool = True
+    stacked: bool = False
 
     @property
     def badness(self) -> float:
@@ -59,7 +61,7 @@ class LayerSummary:
             return "fine as it is"
         if self.output_error is not None and self.output_error > 2 * (self.weight_error or 0.0):
             return "its input costs most: smoothquant, awq, dynamic activations, or 16-bit activations here"
-        better = "mse, awq or gptq" if self.linear else "mse"
+        better = "mse, awq or gptq" if self.linear else "mse or gptq" if self.stacked else "mse"
         return f"its weight costs most: {better}, smaller blocks, or more bits here"
 
 
@@ -131,20 +133,20 @@ def summarize(
 def _other_weights(model: nn.Module, quantizers: Quantizers, edits: ParameterEdits) -> Iterator[LayerSummary]:
     """Weights of layers that are not linear, all experts of a stack together."""
     linear = linear_layers(model, quantizers)
-    sums: dict[str, tuple[float, float]] = {}
+    sums: dict[str, tuple[float, float, bool]] = {}
     for (module, slot), quantizer in quantizers.items():
         if not quantizer.is_weight or module in linear:
             continue
         weight = weight_tensor(model, (module, slot)).detach()
         name = f"{module}.{slot.partition('.')[0]}"
-        noise, power = sums.get(name, (0.0, 0.0))
+        noise, power, _ = sums.get(name, (0.0, 0.0, False))
         parameter, part = weight_place(model, (module, slot))
         before = edits.before_rounding(parameter).detach()
         exact = whole(before if part is None else before[part]).float()
         noise += float((quantizer(weight).float() - exact).square().sum())
-        sums[name] = noise, power + float(exact.square().sum())
-    for name, (noise, power) in sums.items():
-        yield LayerSummary(name, _decibels(power, noise), linear=False)
+        sums[name] = noise, power + float(exact.square().sum()), part is not None
+    for name, (noise, power, stacked) in sums.items():
+        yield LayerSummary(name, _decibels(power, noise), linear=False, stacked=stacked)
 
 
 def _decibels(power: float, noise: float) -> float:

@@ -108,3 +108,4 @@ def test_weights_of_layers_that_are_not_linear_are_told_by_their_sqnr(specs, mak
     noise = (model[0].weight_quantizer(exact) - exact).square().sum() / exact.square().sum()
     assert told.layers[1].weight_sqnr == pytest.approx(-10 * math.log10(float(noise)), rel=1e-5)
     assert "gptq" not in LayerSummary("x", 10.0, linear=False).advice
+    assert "mse or gptq" in LayerSummary("x", 10.0, linear=False, stacked=True).advice

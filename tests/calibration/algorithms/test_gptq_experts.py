@@ -7,6 +7,8 @@ from torch import nn
 
 import mtcore
 from mtcore.calibration import sequential
+from mtcore.plugins import Registry
+from mtcore.quantization import apply_plan, quantized_of
 
 EXPERTS, HIDDEN, INNER, REACHED = 4, 64, 32, 3
 
@@ -162,6 +164,23 @@ def test_an_expert_without_tokens_is_rounded_to_nearest_as_with_max(data):
         assert torch.equal(weight, before)
         assert same(coded, expected)
     assert not same(rounded[0][1], plain[0][1])
+
+
+@torch.no_grad()
+def test_the_summary_counts_unseen_experts_and_compares_with_the_weights_before_rounding(data):
+    model, registry = Model(Stacked), Registry.load(discover=False)
+    plan = mtcore.plan_model(model, recipe("int4_b32"), inputs=data[0], registry=registry)
+    told = quantized_of(apply_plan(model, plan, data, registry=registry, summary=True)).summary
+    stacks = [f"layers.{layer}.experts.{name}" for layer in range(2) for name in ("gate_up_proj", "down_proj")]
+    assert len(told.notes) == len(stacks)
+    for note, stack in zip(told.notes, stacks, strict=True):
+        assert note.startswith(f"{stack}: 1 of {EXPERTS} experts got no token")
+    assert {expert.name for expert in told.starved} == {f"layers.{layer}.experts[{REACHED}]" for layer in range(2)}
+    found = {layer.name: layer for layer in told.layers if layer.stacked}
+    assert set(found) == set(stacks)
+    assert all(
+        10 < layer.weight_sqnr < 30 for layer in found.values()
+    )  # 4 bits: near 20 dB; written codes: infinite
 
 
 @torch.no_grad()
