@@ -135,10 +135,11 @@ class Statistics:
     ("algorithm", "expected"),
     [
         ("percentile", {"column_statistics"}),
-        ({"method": "mse"}, {"column_statistics", "sweep_amax", "block_amax"}),
-        ({"method": "local_hessian", "cost": "mse"}, {"column_statistics", "add_gram", "sweep_amax", "block_amax"}),
+        ("awq", {"column_statistics"}),
+        ({"method": "mse"}, {"sweep_amax", "block_amax"}),
+        ({"method": "local_hessian", "cost": "mse"}, {"add_gram", "sweep_amax", "block_amax"}),
     ],
-    ids=str,
+    ids=["percentile", "awq", "mse", "local_hessian"],
 )
 def test_a_calibration_calls_the_kernels_on_offer_and_finds_the_same_scales(
     model, batch, make_config, algorithm, expected
