@@ -56,8 +56,8 @@ def leave_out(names: Iterable[str]) -> str:
     """What a user adds to a recipe to leave these modules as they are, and their like in other layers.
 
     Example:
-        >>> leave_out(["layers.0.up", "layers.1.up"])
-        'leave it out: --set \'rules.+={modules: ["layers.*.up"], skip: true}\''
+        >>> print(leave_out(["layers.0.up", "layers.1.up"]))
+        leave it out: --set 'rules.+={modules: ["layers.*.up"], skip: true}'
     """
     patterns = ", ".join(dict.fromkeys(f'"{_INNER_NUMBER.sub("*", name)}"' for name in names))
     return f"leave it out: --set 'rules.+={{modules: [{patterns}], skip: true}}'"
