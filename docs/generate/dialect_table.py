@@ -200,11 +200,12 @@ def _speed(results: dict[str, Any]) -> str:
     head = f"""
 ## How long an export takes
 
-`bench/export_speed.py`, on two cores ({results["machine"]}) that other work kept busy, at raised priority: an
+`bench/export_speed.py`, on two cores ({results["machine"]}) with no other work: an
 export, from the artifact on the disk to the checkpoint on the disk, over `safetensors.torch.save_file` of the same
 bytes from memory, which is flushed too. Layouts that pack codes anew pay for that; a second thread packs while the
 first one writes, which needs a core that is free. The fastest of {results["rows"][0]["rounds"]} rounds each are
-compared, and the median of the rounds.
+compared, and the median of the rounds. This virtual machine's host takes free memory back, and having it again
+costs the system's time: that is most of what lies between the two.
 
 | case | MB | clock, fastest | clock, median | processor, fastest |
 |---|---|---|---|---|
