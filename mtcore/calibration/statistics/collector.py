@@ -124,7 +124,9 @@ class Collector:
         return before.result()
 
     def _add_statistics(self, matrix: Tensor) -> None:
-        if not (self.needs.moments or self.needs.histogram):  # one start of torch's, which few others beat
+        if not (self.needs.moments or self.needs.histogram):
+            # torch starts once and reads nearly as fast as a kernel (H100, 4096 x 14336: 52 us to 44). With the two
+            # starts of a kernel, `max` on batches of 512 tokens took 1.9 to 2.3 forwards instead of 1.4 to 1.8.
             self._pending.append(own_column_amax(matrix))
             return
         statistics = kernel_for(COLUMN_STATISTICS.name, matrix.device)

@@ -153,9 +153,8 @@ def test_few_tokens_are_cut_off_at_a_calibrated_magnitude(tokens):
     assert relative(y, seen @ values.T) <= 2**-9 + 2**-13
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("recipe", ["fp8", "nvfp4_weight_only"])
-def test_a_compressed_language_model_generates_text_also_under_torch_compile(recipe):
+def language_model():
+    """A small random Llama in bf16, a prompt [2, 12], and a registry with the kernels."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -165,6 +164,13 @@ def test_a_compressed_language_model_generates_text_also_under_torch_compile(rec
     model = LlamaForCausalLM(sizes).to("cuda", torch.bfloat16).eval()
     prompt = torch.randint(0, 512, (2, 12), device="cuda")
     registry = Registry.load([hooks], discover=False)
+    return model, prompt, registry
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", ["fp8", "nvfp4_weight_only"])
+def test_a_compressed_language_model_generates_text_also_under_torch_compile(recipe):
+    model, prompt, registry = language_model()
     model = compress(quantize(model, recipe, [{"input_ids": prompt}], registry=registry), registry=registry)
     options = {
         "max_new_tokens": 24,
@@ -186,15 +192,7 @@ def test_a_compressed_language_model_generates_text_also_under_torch_compile(rec
 @pytest.mark.gpu
 @pytest.mark.parametrize("recipe", ["nvfp4_weight_only", "int4_weight_only"])
 def test_a_compressed_language_model_continues_a_text_as_the_fake_quantized_one_does(recipe):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    sizes = LlamaConfig(
-        hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, vocab_size=512
-    )
-    model = LlamaForCausalLM(sizes).to("cuda", torch.bfloat16).eval()
-    prompt = torch.randint(0, 512, (2, 12), device="cuda")
-    registry = Registry.load([hooks], discover=False)
+    model, prompt, registry = language_model()
     fake = quantize(model, recipe, [{"input_ids": prompt}], registry=registry)
     packed = compress(copy.deepcopy(fake), registry=registry)
     options = {"attention_mask": torch.ones_like(prompt), "pad_token_id": 0, "do_sample": False}
