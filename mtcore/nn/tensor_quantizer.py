@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtcore.backends import KernelChoice
 from mtcore.backends.reference import qparams_of
 from mtcore.errors import CalibrationError, FormatError
-from mtcore.formats import TensorFormat
+from mtcore.formats import PER_TENSOR, WHOLE, TensorFormat
 from mtcore.nn.gradients import Gradient, with_gradient
 from mtcore.nn.quantizer_state import QuantizerState
 from mtcore.nn.rotation import Rotation
@@ -118,7 +118,7 @@ class TensorQuantizer(QuantizerState):
 
     def forward(self, x: Tensor) -> Tensor:
         if is_sharded(x):
-            return on_shards(self, x)
+            return on_shards(self, x, self.exact_when_cut)
         matrix = self.matrix(x)
         if self.observer is not None:
             self.observer.update(matrix.detach())
@@ -164,6 +164,25 @@ class TensorQuantizer(QuantizerState):
         if self.low is not None and self.high is not None:
             return qparams_from_range(self.low, self.high, self.format)
         return qparams_of(matrix, self.amax, self.outer_amax, self.format)
+
+    def exact_when_cut(self, x: Tensor, axis: int, parts: int) -> bool:
+        """Whether x, cut along an axis into equal parts that are quantized apart, gives what x would give whole:
+        no scale is worked out across the cut, and nobody watches."""
+        fmt = self.format
+        if self.observer is not None or x.dim() < 2 or (fmt.outer is not None and self.outer_amax is None):
+            return False
+        calibrated = self.amax is not None or self.low is not None
+        transformed = any(t is not None for t in (self.pre_quant_scale, self.rotation, self.bias))
+        if fmt.block == PER_TENSOR and not transformed:
+            return calibrated
+        if fmt.block.rows != 1 or calibrated:
+            return False
+        view = self.view
+        if axis != view.feature_axis % x.dim() if isinstance(view, TokenView) else axis == view.row_axis:
+            return True  # every row of the matrix stays whole
+        last_of_matrix = axis == x.dim() - 1 and (x.dim() == 2 or not self.is_weight)
+        whole_blocks = fmt.block.cols != WHOLE and x.shape[axis] % (parts * fmt.block.cols) == 0
+        return last_of_matrix and whole_blocks and not transformed
 
     def rounded_afresh(self, matrix: Tensor) -> Tensor:
         """Another matrix [rows, cols] as the format represents it, with scales of its own, for searches.
