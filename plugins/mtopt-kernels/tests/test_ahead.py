@@ -11,11 +11,14 @@ from mtcore.formats import catalog
 from mtopt_kernels import calibration, four_bit, fp8, int8, launch, nvfp4
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
+from mtopt_kernels.kernels.pairs import pairs_kernel
 
 ROWS, COLS = 256, 4096
 FORMATS = (catalog.FP8, catalog.FP8_ROW, catalog.FP8_TILE, catalog.NVFP4, catalog.MXFP8_E4M3, catalog.INT4_B128)
 SPILLED = 0 if triton.__version__.startswith("3.6.") else 256
 """Bytes a thread that may be spilled: tiles were chosen with Triton 3.6; later ones allot registers otherwise."""
+HELD = ((catalog.FP8_ROW, 256, 14336), (catalog.INT8_ROW, 256, 28672), (catalog.FP8_TILE, 256, 4096))
+"""Formats whose scales need whole rows or tiles, with sizes of a matrix."""
 OPS = ("fake_quantize", "quantize", "dequantize", "block_amax")
 
 
@@ -45,6 +48,20 @@ def test_a_kernel_compiles_without_spilling(op, fmt, capability):
         assert max(resources.stack, resources.spilled) <= SPILLED, made.kernel.__name__
         threads = 32 * made.options["num_warps"]
         assert resources.registers * threads <= 2**16, "the registers of one multiprocessor"
+
+
+@pytest.mark.parametrize("capability", [90, 100])
+@pytest.mark.parametrize(("fmt", "rows", "cols"), HELD, ids=str)
+def test_rows_and_tiles_are_held_without_spilling_and_leave_room_for_four_warps_a_scheduler(
+    fmt, rows, cols, capability
+):
+    x = torch.empty(rows, cols, dtype=torch.bfloat16)
+    for op in (launch.fake_quantize, launch.quantize):
+        (made,) = launches_of(op, x, None, None, format_key(fmt))
+        assert made.kernel is pairs_kernel
+        resources = resources_of(compile_launch(made, capability))
+        assert max(resources.stack, resources.spilled) <= SPILLED
+        assert resources.registers <= 128
 
 
 def test_loads_and_stores_of_a_streaming_kernel_are_16_bytes_wide():

@@ -1,6 +1,7 @@
 """On a GPU: the contract of every kernel for every format that it serves (run with `pytest -m gpu`)."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from mtcore.formats import builtin_formats
 from mtcore.plugins import Registry
 from mtcore.quantization import calibrate, compress, quantize
 from mtcore.testing import CalibrationKernelContract, KernelContract
+from mtcore.testing.formats import sample
+from mtcore.testing.kernels import check
 from mtopt_kernels import hooks, specs
 
 FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
@@ -46,6 +49,18 @@ class TestOnGpu(KernelContract):
     @pytest.fixture
     def device(self):
         return torch.device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("cols", [9000, 9001, 14336, 28672, 32800])
+@pytest.mark.parametrize("name", ["fp8_row", "int8_row_full"])
+def test_long_rows_end_as_in_the_reference(name, cols, dtype):
+    fmt, x = FORMATS[name], sample((5, cols), dtype)
+    x[1, cols - 1], x[3, 0] = math.nan, math.inf
+    for view in (x, x[:, 1:], x[::2]):
+        for op in ("fake_quantize", "quantize"):
+            check(KERNELS[op], fmt, torch.device("cuda"), view, f"rows of {view.shape[1]} in {dtype}")
 
 
 @pytest.mark.gpu

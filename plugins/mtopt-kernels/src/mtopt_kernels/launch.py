@@ -19,8 +19,9 @@ from mtopt_kernels.kernels.rectangles import (
     rectangles_kernel,
     tiles_amax_kernel,
 )
-from mtopt_kernels.sizes import cdiv, evenly, power_of_two
-from mtopt_kernels.start import Started, processors, start
+from mtopt_kernels.pairs import LONGEST_ROW, in_pairs, quantize_pairs
+from mtopt_kernels.sizes import cdiv, power_of_two
+from mtopt_kernels.start import Started, start
 
 TILE_ELEMENTS = 4096
 """Elements of one program of a kernel that streams through a matrix."""
@@ -29,11 +30,6 @@ LIGHT_ELEMENTS = 2048
 0.96 to 1.00 of a copy instead of 0.81 to 0.97; more work for a scale favours 4096.)"""
 MOST_KEPT = 4096
 """Starts that are kept: more kinds of tensors than a model has, fewer than a service with texts of all lengths."""
-LONGEST_ROW = 32768
-"""Elements of a row that a program holds at once; longer ones are read twice."""
-AHEAD_ELEMENTS = 8192
-"""Rectangles of this size are read ahead, where they must be held whole to find their scale. (H100: 0.84 to 0.89 of
-a copy. Read twice, the second time from the cache: 0.82 to 0.87. Held by one program each, H200: 0.75 to 0.79.)"""
 
 _AGAIN: dict[tuple[object, ...], Started | None] = {}
 """Starts of `fake_quantize` that can be made again, by all that they depend on."""
@@ -186,15 +182,14 @@ def _quantize_into(
         amax = on_grid(amax, block.grid(rows, cols))
     if block in (PER_ROW, PER_TENSOR) or block.rows > 1:
         if amax is None and (block == PER_TENSOR or (block == PER_ROW and cols > LONGEST_ROW)):
-            amax = block_amax(x, block.rows, block.cols)
+            amax = block_amax(x, block.rows, block.cols)  # and read once more
+        if amax is None and in_pairs(x, block):
+            return quantize_pairs(x, what, out, scale)
         light = amax is not None and not codes
         shape = _rectangles(rows, cols, block, given=amax is not None, contiguous=x.is_contiguous(), light=light)
-        programs = shape.count
-        if shape.stages:  # two programs a multiprocessor for codes, one else: measured
-            programs = evenly(shape.count, processors(x.device) * (2 if codes else 1))
         return start(
             rectangles_kernel,
-            programs,
+            shape.count,
             x,
             amax,
             out,
@@ -203,15 +198,12 @@ def _quantize_into(
             shape.cols,
             x.stride(0),
             shape.grid_cols,
-            shape.count,
-            programs,
             constants,
             shape.high,
             shape.wide,
             shape.shared,
             amax is not None,
             codes,
-            shape.stages,
             warps=shape.warps,
         )
     if fmt.outer is not None and outer_amax is None:
@@ -268,14 +260,13 @@ def _rows_amax(x: Tensor, amax: Tensor, *, per_tensor: bool) -> None:
 
 
 class Rectangles(NamedTuple):
-    """How a matrix is cut into rectangles of `high` x `wide`, and how programs take them.
+    """How a matrix is cut into rectangles of `high` x `wide`, one a program.
 
     Attributes:
         rows, cols: of the matrix as kernels see it: one row where one scale serves all, without gaps.
         grid_cols, count: rectangles in a row of them, and in all.
         shared: what has one scale: "tile", "row" or "tensor".
         warps: of a program.
-        stages: rectangles that a program works on and reads ahead; 0 where each program takes one rectangle.
     """
 
     rows: int
@@ -286,7 +277,6 @@ class Rectangles(NamedTuple):
     count: int
     shared: str
     warps: int
-    stages: int
 
 
 @lru_cache(4096)
@@ -305,10 +295,8 @@ def _rectangles(rows: int, cols: int, block: Block, *, given: bool, contiguous: 
         shared, high, wide = "tile", block.rows, block.cols
     grid_cols = cdiv(cols, wide)
     count = cdiv(rows, high) * grid_cols
-    if not given and high * wide >= AHEAD_ELEMENTS:
-        return Rectangles(rows, cols, high, wide, grid_cols, count, shared, 8, 3)
     warps = min(max(high * wide // 1024, 4), 32)  # 32 elements a thread
-    return Rectangles(rows, cols, high, wide, grid_cols, count, shared, warps, 0)
+    return Rectangles(rows, cols, high, wide, grid_cols, count, shared, warps)
 
 
 def block_tiles(

@@ -24,13 +24,3 @@ def power_of_two(number: int) -> int:
         (1, 8, 8)
     """
     return 1 << (number - 1).bit_length()
-
-
-def evenly(count: int, most: int) -> int:
-    """How many of at most `most` programs share so many pieces that none has to wait for one with a piece more.
-
-    Example:
-        >>> evenly(4096, 132), evenly(100, 132)  # 32 pieces each, where 132 programs would take 31 or 32
-        (128, 100)
-    """
-    return cdiv(count, cdiv(count, most))

@@ -43,8 +43,7 @@ def scale_places(number, row, rows, SHARED: tl.constexpr):
 
 
 @triton.jit
-def one_rectangle(
-    number,
+def rectangles_kernel(
     x_ptr,
     amax_ptr,
     out_ptr,
@@ -60,7 +59,12 @@ def one_rectangle(
     GIVEN: tl.constexpr,
     CODES: tl.constexpr,
 ):
-    """What `rectangles_kernel` does with the rectangle of this number."""
+    """Fake-quantize, or write codes and scales. Elements of 8 bits, or any fake; the result is contiguous.
+
+    SHARED: who has one scale: every "tile", that is rectangle, every "row", or the "tensor". GIVEN: its largest
+    magnitude is; else it is found, for which a rectangle must hold whole rows or be the tile.
+    """
+    number = tl.program_id(0)
     row, base, offsets, mask = rectangle_places(number, rows, cols, row_stride, grid_cols, HIGH, WIDE)
     x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0)
     place, exists, writes = scale_places(number, row, rows, SHARED)
@@ -85,45 +89,6 @@ def one_rectangle(
     else:
         values = round_units(units, x, F) * times[:, None]
         tl.store(out_ptr + base + offsets, cast(values, out_ptr.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def rectangles_kernel(
-    x_ptr,
-    amax_ptr,
-    out_ptr,
-    scale_ptr,
-    rows,
-    cols,
-    row_stride,
-    grid_cols,
-    count,
-    programs,
-    F: tl.constexpr,
-    HIGH: tl.constexpr,
-    WIDE: tl.constexpr,
-    SHARED: tl.constexpr,
-    GIVEN: tl.constexpr,
-    CODES: tl.constexpr,
-    STAGES: tl.constexpr,
-):
-    """Fake-quantize, or write codes and scales. Elements of 8 bits, or any fake; the result is contiguous.
-
-    SHARED: who has one scale: every "tile", that is rectangle, every "row", or the "tensor". GIVEN: its largest
-    magnitude is; else it is found, for which a rectangle must hold whole rows or be the tile. With STAGES > 0, a
-    program does several rectangles, and reads the next ones while it works on one.
-    """
-    if STAGES:
-        for number in tl.range(tl.program_id(0), count, programs, num_stages=STAGES):
-            one_rectangle(
-                number, x_ptr, amax_ptr, out_ptr, scale_ptr, rows, cols, row_stride, grid_cols, F, HIGH, WIDE,
-                SHARED, GIVEN, CODES,
-            )  # fmt: skip
-    else:
-        one_rectangle(
-            tl.program_id(0), x_ptr, amax_ptr, out_ptr, scale_ptr, rows, cols, row_stride, grid_cols, F, HIGH, WIDE,
-            SHARED, GIVEN, CODES,
-        )  # fmt: skip
 
 
 @triton.jit
