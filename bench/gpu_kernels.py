@@ -2,14 +2,15 @@
 
 Usage: python bench/gpu_kernels.py [--only PART …] [--json OUT]
        [--compile-only I/N] [--without-inductor] [--formats NAME …]
-PART: streaming, statistics (see gpu_statistics.py), quantizer, products, model (see gpu_model.py).
+PART: streaming, statistics (see gpu_statistics.py), quantizer, products, w4a8 (see gpu_w4a8.py), model (see
+gpu_model.py).
 Every result is checked before it is timed: bit for bit against mtcore.numerics, products against float64. Operands
 are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
 time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
 nvidia-modelopt is measured where it is installed. --compile-only fills the compilers' caches by every N-th launch.
 --without-inductor leaves out the model under torch.compile, which takes minutes to compile.
 --json keeps what an earlier run on the same kind of card wrote there of the parts that this one leaves out, and of
-the formats that --formats leaves out of the streaming kernels.
+the formats that --formats leaves out of the streaming kernels and the quantizers, with nvidia-modelopt's.
 The table in docs/reference/kernels.md is made by gpu_kernels_table.py.
 """
 
@@ -167,6 +168,8 @@ def quantizers(bench: Bench) -> None:
         (catalog.MXFP8_E4M3, "dynamic"), (catalog.INT4_B128, "dynamic"),
     )  # fmt: skip
     for fmt, mode in modes:
+        if bench.formats and fmt.name not in bench.formats:
+            continue
         quantizer = TensorQuantizer(fmt, mode).cuda()
         if mode == "static":
             quantizer.set_amax(torch.full((1, 1), 5.0, device="cuda"), None)
@@ -176,7 +179,7 @@ def quantizers(bench: Bench) -> None:
         calls = [lambda x=x, quantizer=quantizer: quantizer(x) for x in xs]
         with torch.no_grad():
             bench.row(f"TensorQuantizer {fmt.name}", calls * 8, 4 * ELEMENTS, eager=True)
-    for name, call, size in peers(xs[0]):
+    for name, call, size in () if bench.formats else peers(xs[0]):
         bench.row(f"modelopt {name}", [call] * 6, size, eager=True)
 
 
@@ -185,6 +188,13 @@ def products(bench: Bench) -> None:
     from gpu_products import products as all_products
 
     all_products(bench)
+
+
+def w4a8(bench: Bench) -> None:
+    """See gpu_w4a8.py."""
+    from gpu_w4a8 import w4a8 as all_w4a8
+
+    all_w4a8(bench)
 
 
 def model(bench: Bench) -> None:
@@ -199,6 +209,7 @@ PARTS = {
     "statistics": statistics_part,
     "quantizer": quantizers,
     "products": products,
+    "w4a8": w4a8,
     "model": model,
 }
 
@@ -250,7 +261,7 @@ def main() -> None:
         torch.cuda.empty_cache()
         if options.json:
             now = {(row["part"], row["name"]) for row in bench.results}
-            whole = set(options.only) - ({"streaming"} if options.formats else set())
+            whole = set(options.only) - ({"streaming", "quantizer"} if options.formats else set())
             others = [row for row in earlier if row["part"] not in whole and (row["part"], row["name"]) not in now]
             written(options.json, device.name, others + bench.results)
 

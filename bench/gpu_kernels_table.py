@@ -53,6 +53,13 @@ PAIRS = (
     ("INT4 weights", "int4", "bf16"), ("torch's INT4 weights", "int4 torch", "bf16"),
 )  # fmt: skip
 """Titles of columns, ours and torch's."""
+W4A8 = """
+## NVFP4 weights, FP8 inputs
+
+On one {device}, how many times as fast as a product in bf16, the input's quantization included, and how far
+results were from float64 (of the weight as stored, times the input as rounded; ‖off‖ / ‖exact‖). With more than 256
+tokens the weight is rounded once more, to FP8.
+"""
 MODELS = """
 ## A whole model, on one {device}
 
@@ -80,7 +87,7 @@ def page(files: Sequence[Mapping[str, Any]]) -> str:
     parts: list[str] = []
     for name, make in (
         ("streaming", streaming), ("quantizer", quantizers), ("statistics", statistics), ("products", products),
-        ("model", models),
+        ("w4a8", w4a8), ("model", models),
     ):  # fmt: skip
         for file in files:
             rows = [row for row in file["rows"] if part_of(row) == name]
@@ -151,6 +158,16 @@ def ratio(row: Row, ours: str, other: str) -> str:
     if ours not in row or other not in row:
         return ""
     return "=" if ours in row.get("same", ()) else f"{row[other] / row[ours]:.2f}"
+
+
+def w4a8(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
+    """Times as fast as bf16, one line a number of tokens."""
+    yield W4A8.format(device=device)
+    layers = list(dict.fromkeys((row["features"], row["inner"]) for row in rows))
+    cells = {row["tokens"]: [f"{row['tokens']}"] for row in rows}
+    for row in rows:
+        cells[row["tokens"]].append(f"{ratio(row, 'nvfp4 fp8', 'bf16')} ({row['error']:.0e})")
+    yield from table(("tokens", *(f"{features} x {inner}" for features, inner in layers)), list(cells.values()))
 
 
 def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
