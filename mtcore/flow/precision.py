@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -23,6 +24,18 @@ def widen_on_cpu(model: nn.Module) -> dict[str, torch.dtype]:
     for tensor in {id(state[name]): state[name] for name in changed}.values():
         tensor.data = tensor.data.float()
     return changed
+
+
+@contextmanager
+def widened_on_cpu(model: nn.Module) -> Iterator[None]:
+    """The same for a while: afterwards every parameter and buffer has its dtype, and its value, again."""
+    changed = widen_on_cpu(model)
+    state = model.state_dict(keep_vars=True)
+    try:
+        yield
+    finally:
+        for tensor, dtype in {id(state[name]): (state[name], dtype) for name, dtype in changed.items()}.values():
+            tensor.data = tensor.data.to(dtype)
 
 
 def restore_dtypes(artifact: Artifact, dtypes: Mapping[str, torch.dtype]) -> Artifact:

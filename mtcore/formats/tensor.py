@@ -204,6 +204,23 @@ class TensorFormat:
             bits += self.zero_point.bits / size if self.zero_point else 0.0
         return bits
 
+    def stored_bits(self, rows: int, cols: int) -> int:
+        """Bits of a matrix [rows, cols]: its codes, all levels of scales, and zero points.
+
+        Example:
+            >>> from mtcore.formats.catalog import NVFP4
+            >>> NVFP4.stored_bits(4, 40)  # 160 codes of 4 bits, 4 x 3 scales of 8, one of 32
+            768
+        """
+        bits = rows * cols * self.element.bits
+        for scale in self.scales:
+            high, wide = scale.block.grid(rows, cols)
+            bits += high * wide * scale.element.bits
+        if self.zero_point is not None:
+            high, wide = self.block.grid(rows, cols)
+            bits += high * wide * self.zero_point.bits
+        return bits
+
     def __str__(self) -> str:
         scales = ", ".join(map(str, self.scales))
         offset = f", zero point {self.zero_point.name}" if self.zero_point else ""
