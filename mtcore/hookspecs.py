@@ -23,7 +23,7 @@ What holds for all hooks:
   yours. An exception ends the run; it is raised as it is, with a note that names the plugin.
 - Hook wrappers are refused.
 
-More `records` hooks (observers, searchers) come with the rooms that read them.
+More `records` hooks (observers) come with the rooms that read them.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mtcore.formats import TensorFormat
     from mtcore.lint.spec import ClientSpec, RuleSpec
     from mtcore.nn.spec import QuantModuleSpec
+    from mtcore.opt.spec import SearcherSpec
     from mtcore.plugins.phases import PhaseOutcome, RunFacts
     from mtcore.recipe.spec import RecipeSpec
     from mtcore.trace import OpRules, SymbolSpec, TraceInputs, TraceReport, TraceRuleSpec
@@ -285,6 +286,28 @@ def mtcore_algorithms() -> Iterable[AlgorithmSpec]:
     raise NotImplementedError
 
 
+@_records("searchers", "searcher", "mtcore.opt.spec:SearcherSpec")
+def mtcore_searchers() -> Iterable[SearcherSpec]:
+    """Ways to judge what quantizing a layer costs: `mtopt search --score NAME`.
+
+    Called once a registry. `score` is called on every batch of the data, for every layer and choice, inside the
+    forward or the backward; it returns a tensor on the device of what it was shown, and does not wait for it.
+
+    Example:
+        >>> from mtcore.opt import SearcherSpec
+        >>> from mtcore.plugins import Registry
+        >>> def largest(look):
+        ...     return (look.rounded - look.exact).abs().amax()
+        >>> class Plugin:
+        ...     @hookimpl
+        ...     def mtcore_searchers(self):
+        ...         yield SearcherSpec("largest", "the largest error of an output", largest)
+        >>> Registry.load([Plugin()], discover=False).searchers["largest"].gradients
+        False
+    """
+    raise NotImplementedError
+
+
 @_records("exporters", "exporter", "mtcore.export.spec:ExporterSpec")
 def mtcore_exporters() -> Iterable[ExporterSpec]:
     """Dialects in which a checkpoint can be written: `--dialect NAME`, `mtopt export ARTIFACT --to NAME`.
@@ -357,8 +380,9 @@ def mtcore_before_phase(run: RunFacts, phase: str) -> None:
 
     Args:
         run: what the run was asked to do.
-        phase: "load", "trace", "verify", "explain", "plan", "rehearse", "calibrate", "export" or "evaluate". Inside
-            "calibrate", on a whole model: "calibrate: statistics", and "calibrate: ALGORITHM" for every step.
+        phase: "load", "trace", "verify", "explain", "plan", "rehearse", "calibrate", "score", "export" or
+            "evaluate". Inside "calibrate", on a whole model: "calibrate: statistics", and "calibrate: ALGORITHM" for
+            every step.
 
     Example:
         >>> from mtcore.plugins import Registry, RunFacts

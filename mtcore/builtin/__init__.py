@@ -7,6 +7,7 @@ from mtcore.builtin.kernels import mtcore_kernels
 from mtcore.builtin.layers import mtcore_quant_modules
 from mtcore.builtin.lint import mtcore_lint_rules
 from mtcore.builtin.recipes import mtcore_recipes
+from mtcore.builtin.search import mtcore_searchers
 from mtcore.builtin.trace import mtcore_symbols, mtcore_trace_model, mtcore_trace_rules
 
 MTCORE_HOOK_API = "0.1"
@@ -20,6 +21,7 @@ __all__ = [
     "mtcore_lint_rules",
     "mtcore_quant_modules",
     "mtcore_recipes",
+    "mtcore_searchers",
     "mtcore_symbols",
     "mtcore_trace_model",
     "mtcore_trace_rules",

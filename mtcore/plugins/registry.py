@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mtcore.formats import TensorFormat
     from mtcore.lint.spec import ClientSpec, RuleSpec
     from mtcore.nn.spec import QuantModuleSpec
+    from mtcore.opt.spec import SearcherSpec
     from mtcore.recipe.spec import RecipeSpec
     from mtcore.trace import OpRules, SymbolRules, SymbolSpec, SymMap, TraceInputs, TraceReport, TraceRuleSpec
 
@@ -40,7 +41,7 @@ class Registry:
     """Catalogs by kind, the plugins that filled them, and the hooks that are asked during a run.
 
     Attributes:
-        recipes, formats, quant_modules, symbols, trace_rules, kernels, algorithms, exporters, clients,
+        recipes, formats, quant_modules, symbols, trace_rules, kernels, algorithms, searchers, exporters, clients,
             lint_rules: records by name, read-only.
         plugins: what was loaded, and what each contributes.
         failures: what was not, and why.
@@ -57,6 +58,7 @@ class Registry:
     trace_rules: Catalog[TraceRuleSpec]
     kernels: Catalog[KernelSpec]
     algorithms: Catalog[AlgorithmSpec]
+    searchers: Catalog[SearcherSpec]
     exporters: Catalog[ExporterSpec]
     clients: Catalog[ClientSpec]
     lint_rules: Catalog[RuleSpec]

@@ -30,6 +30,7 @@ PARTS = {
     "trace-rule": ("trace_rules", ("mtcore_trace_rules",)),
     "kernel": ("kernels", ("mtcore_kernels",)),
     "algorithm": ("algorithms", ("mtcore_algorithms",)),
+    "searcher": ("searchers", ("mtcore_searchers",)),
     "exporter": ("exporters", ("mtcore_exporters",)),
     "client": ("clients", ("mtcore_clients", "mtcore_lint_rules")),
     "loader": ("loader", ("mtcore_load_model", "mtcore_example_inputs", "mtcore_calibration_batches")),

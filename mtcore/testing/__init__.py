@@ -30,6 +30,7 @@ pytest.register_assert_rewrite(
     "mtcore.testing.loaders",
     "mtcore.testing.quant_modules",
     "mtcore.testing.recipes",
+    "mtcore.testing.searchers",
     "mtcore.testing.symbols",
     "mtcore.testing.trace_rules",
 )
@@ -45,6 +46,7 @@ from mtcore.testing.lint import LintRuleContract  # noqa: E402
 from mtcore.testing.loaders import ModelLoaderContract  # noqa: E402
 from mtcore.testing.quant_modules import QuantModuleContract  # noqa: E402
 from mtcore.testing.recipes import RecipeContract  # noqa: E402
+from mtcore.testing.searchers import SearcherContract  # noqa: E402
 from mtcore.testing.symbols import SymbolContract  # noqa: E402
 from mtcore.testing.toy import ToyModel, toy_batches, toy_config, toy_plan  # noqa: E402
 from mtcore.testing.trace_rules import TraceRuleContract  # noqa: E402
@@ -60,6 +62,7 @@ __all__ = [
     "ModelLoaderContract",
     "QuantModuleContract",
     "RecipeContract",
+    "SearcherContract",
     "SymbolContract",
     "ToyModel",
     "TraceRuleContract",

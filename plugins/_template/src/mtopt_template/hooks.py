@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mtcore.formats import TensorFormat
     from mtcore.lint import ClientSpec, RuleSpec
     from mtcore.nn import QuantModuleSpec
+    from mtcore.opt import SearcherSpec
     from mtcore.plugins import PhaseOutcome, RunFacts
     from mtcore.recipe import RecipeSpec
     from mtcore.trace import SymbolSpec, TraceInputs, TraceRuleSpec
@@ -79,6 +80,13 @@ def mtcore_algorithms() -> Iterator[AlgorithmSpec]:
     from mtopt_template.algorithms import SHRINK
 
     yield SHRINK
+
+
+@hookimpl
+def mtcore_searchers() -> Iterator[SearcherSpec]:
+    from mtopt_template.searchers import LARGEST
+
+    yield LARGEST
 
 
 @hookimpl
