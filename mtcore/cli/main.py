@@ -20,6 +20,7 @@ from mtcore.cli.commands.plugins import plugins
 from mtcore.cli.commands.quantize import quantize
 from mtcore.cli.commands.recipes import recipes
 from mtcore.cli.commands.requantize import requantize
+from mtcore.cli.commands.search import search
 from mtcore.cli.commands.trace import trace
 from mtcore.cli.failures import TERMINATED, explain
 from mtcore.cli.group import Group
@@ -37,7 +38,7 @@ def mtopt() -> None:
 
 
 for command in (
-    *(quantize, requantize, export, plan, trace, evaluate),
+    *(quantize, requantize, search, export, plan, trace, evaluate),
     *(formats, algorithms, recipes, plugins, new_plugin),
 ):
     mtopt.add_command(command)

@@ -18,10 +18,12 @@ from mtcore.flow.run import (
     quantize_checkpoint,
     requantize_checkpoint,
 )
+from mtcore.flow.search import CheckpointSearch, search_checkpoint
 from mtcore.flow.tensor_inputs import forward_arguments, read_inputs
 from mtcore.flow.trace import CheckpointTrace, trace_checkpoint
 
 __all__ = [
+    "CheckpointSearch",
     "CheckpointTrace",
     "DataOptions",
     "Estimate",
@@ -46,5 +48,6 @@ __all__ = [
     "quantize_checkpoint",
     "read_inputs",
     "requantize_checkpoint",
+    "search_checkpoint",
     "trace_checkpoint",
 ]

@@ -21,6 +21,7 @@ COMMANDS = (
     "quantize",
     "recipes",
     "requantize",
+    "search",
     "trace",
 )
 
