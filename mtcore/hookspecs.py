@@ -381,8 +381,8 @@ def mtcore_before_phase(run: RunFacts, phase: str) -> None:
     Args:
         run: what the run was asked to do.
         phase: "load", "trace", "verify", "explain", "plan", "rehearse", "calibrate", "score", "export" or
-            "evaluate". Inside "calibrate", on a whole model: "calibrate: statistics", and "calibrate: ALGORITHM" for
-            every step.
+            "evaluate". Inside "calibrate", on a whole model: "calibrate: statistics", and "calibrate: ALGORITHM"
+            for every step.
 
     Example:
         >>> from mtcore.plugins import Registry, RunFacts
