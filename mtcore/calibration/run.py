@@ -165,7 +165,8 @@ def _run_steps(
             edits, is_first = first.edits.nested(), number == 0
             spec.run(replace(first, edits=edits, gathered=shared, first=is_first, progress=progress), options)
         LOG.info("%s: done in %.2f s", spec.name, time.perf_counter() - started)
-    starved = starved or starved_experts(model, linear_layers(model, quantizers), shared, plan.experts)
+    looked_at = [name for name in linear_layers(model, quantizers) if (name, "input") in {**wanted, **welcome}]
+    starved = starved or starved_experts(model, looked_at, shared, plan.experts)
     for line in starved_lines(starved):
         LOG.warning("%s", line)
     if summary:

@@ -3,9 +3,12 @@
 import torch
 from torch import nn
 
-from mtcore.calibration import as_forward_loop
+from mtcore.calibration import as_forward_loop, builtin_algorithms, resolve_algorithms, run_algorithms
 from mtcore.calibration.experts import StarvedExpert, starved_experts, starved_lines
 from mtcore.calibration.statistics import AMAX, Statistics, gather
+from mtcore.plan import make_plan
+from mtcore.quantization import convert
+from mtcore.trace import analyze
 
 
 class Routed(nn.Module):
@@ -57,3 +60,15 @@ def test_of_many_starved_experts_the_first_are_told_and_the_rest_counted():
         "starved expert: experts[1] saw 1 tokens, its siblings 50: it was given all tokens of the data",
         "and 11 more starved experts",
     ]
+
+
+def test_blocks_whose_formats_ask_for_no_data_are_not_starved(make_config, specs):
+    """The second block's inputs are never looked at, which is no lack of tokens."""
+    model = nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(16, 16) for _ in range(2))})
+    model.forward = lambda x: model["blocks"][1](model["blocks"][0](x))
+    rules = {"*weight_quantizer": "fp8", "blocks.0.input_quantizer": "fp8", "blocks.1.input_quantizer": "fp8_row"}
+    batch = torch.ones(4, 16)
+    plan = make_plan(model, make_config(rules), specs, analyze(model, batch))
+    model, _ = convert(model, plan, specs)
+    steps = resolve_algorithms(plan.algorithm, {spec.name: spec for spec in builtin_algorithms()})
+    assert run_algorithms(model, plan, steps, as_forward_loop([batch])) is None
