@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def draw_solution(console: Console, found: CheckpointSearch, solution: Solution, out: Path | None) -> None:
     """One line a decision: its choice, and what each choice would cost; then the totals."""
-    choices = tuple(found.plans)
+    choices = tuple(found.choices.plans)
     rows = []
     for decision, chosen in zip(solution.decisions, solution.chosen, strict=True):
         costs = found.searcher.scores.get(decision.name, {})
@@ -29,7 +29,7 @@ def draw_solution(console: Console, found: CheckpointSearch, solution: Solution,
     facts = {
         "bits a weight": f"{solution.bits_per_weight:.4g}",
         "size": f"about {megabytes(solution.size_bytes)}",
-        "cost": f"{solution.score:.4g}: {found.registry.searchers[found.score].summary}",
+        "cost": f"{solution.score:.4g}: {found.choices.registry.searchers[found.score].summary}",
         "weights": _shares(solution),
     }
     if out is not None:

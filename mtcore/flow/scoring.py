@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -15,17 +15,16 @@ from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.precision import widened_on_cpu
 from mtcore.flow.statistics import stored_statistics
 from mtcore.flow.under_way import RunUnderWay
-from mtcore.opt import Decision, ScoreBook, Scorer, SearcherSpec
+from mtcore.opt import ScoreBook, Scorer, SearcherSpec
 from mtcore.plan import Plan
-from mtcore.quantization.twins import quantized_twin
+from mtcore.quantization.choices import Choices
 
 
 def find_scores(
     run: RunUnderWay,
     book: ScoreBook,
     loaded: LoadedModel,
-    plans: Mapping[str, Plan],
-    decisions: Sequence[Decision],
+    choices: Choices,
     spec: SearcherSpec,
     store: StatisticsStore,
     batches: Sequence[Any] | None,
@@ -38,8 +37,8 @@ def find_scores(
     if batches is None:
         known = f"{book.batches} of {book.of} batches" if book.of else "none"
         raise CalibrationError(
-            f"{store.directory}: of the scores of {', '.join(plans)} by {spec.name}, {known} lie there; search "
-            "with --calib to find them"
+            f"{store.directory}: of the scores of {', '.join(choices.plans)} by {spec.name}, {known} lie there; "
+            "search with --calib to find them"
         )
     model, loss = loaded.model, next_token_loss if loaded.predicts_next else None
     with widened_on_cpu(model):
@@ -48,11 +47,8 @@ def find_scores(
             def known_of(twin: nn.Module, plan: Plan, steps: Resolved) -> Statistics:
                 return stored_statistics(twin, plan, steps, store, batches, lambda batch: phase.advance())
 
-            twins = {
-                name: quantized_twin(model, plan, batches, registry=run.registry, statistics=known_of)
-                for name, plan in plans.items()
-            }
-        scorer = Scorer(model, twins, decisions, spec, loss)
+            twins = choices.twins(model, batches, known_of)
+        scorer = Scorer(model, twins, choices.decisions, spec, loss)
         with run.phase("score", len(batches) - book.batches, "batches") as phase:
             for batch in batches[book.batches :]:
                 book.add(scorer.scores(batch), len(batches))

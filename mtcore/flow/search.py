@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 from mtcore.calibration.statistics import StatisticsStore
-from mtcore.errors import ModelError, PlanError, RecipeError, look_up
+from mtcore.errors import CalibrationError, ModelError, look_up
 from mtcore.export import UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.destinations import check_names
@@ -24,23 +24,13 @@ from mtcore.flow.report import Reporter
 from mtcore.flow.scoring import find_scores
 from mtcore.flow.served import served
 from mtcore.flow.statistics import hash_code, kept_trace, open_store
+from mtcore.flow.torchrun import several_processes
 from mtcore.flow.under_way import RunUnderWay
-from mtcore.opt import (
-    AS_IT_IS,
-    Decision,
-    ScoreBook,
-    Searcher,
-    Solution,
-    check_agreement,
-    find_decisions,
-    model_bits,
-    recipe_text,
-)
+from mtcore.opt import AS_IT_IS, ScoreBook, Searcher, Solution, model_bits
 from mtcore.plan import Plan
 from mtcore.plugins import Registry
 from mtcore.quantization.api import Config, plan_model, raise_errors, trace_model
-from mtcore.recipe import QuantizeConfig, load_config
-from mtcore.trace import TraceReport
+from mtcore.quantization.choices import Choices, load_choices
 
 
 @dataclass(frozen=True)
@@ -49,32 +39,21 @@ class CheckpointSearch:
 
     Attributes:
         searcher: the decisions, their scores, and the solver.
-        plans, configs: of the choices, by name.
+        choices: the recipes that are mixed, and their plans.
         score: name of the record that judged.
-        loaded, trace: the model, as it was loaded, and its trace.
-        targets: for whom the checkpoints are; each serves every choice that the decisions have.
+        targets: for whom the checkpoints are; each serves every choice that the searcher's decisions have.
+        loaded: the model, as it was loaded.
     """
 
     searcher: Searcher
-    plans: Mapping[str, Plan]
-    configs: Mapping[str, QuantizeConfig]
+    choices: Choices
     score: str
     targets: tuple[str, ...]
     loaded: LoadedModel
-    trace: TraceReport
-    registry: Registry
 
     def recipe(self, solution: Solution) -> str:
         """The text of a recipe that does what was chosen."""
-        title = f"{', '.join(self.plans)} mixed at {solution.bits_per_weight:.4g} bits a weight, by {self.score}"
-        return recipe_text(
-            solution,
-            self.plans,
-            self.configs,
-            formats=self.registry.formats,
-            title=title,
-            targets=self.targets,
-        )
+        return self.choices.recipe(solution, self.score, self.targets)
 
     def rehearse(self, solution: Solution) -> tuple[Rehearsal, ...]:
         """What the checkpoint of each target would be, and what its client would make of it; see `Rehearsal`.
@@ -82,10 +61,11 @@ class CheckpointSearch:
         Raises:
             PlanError: the recipe cannot be carried out.
         """
-        data = yaml.safe_load(self.recipe(solution))
-        plan = plan_model(self.loaded.model, data, registry=self.registry, trace=self.trace, prove_folds=False)
+        recipe, registry = yaml.safe_load(self.recipe(solution)), self.choices.registry
+        trace = self.choices.trace
+        plan = plan_model(self.loaded.model, recipe, registry=registry, trace=trace, prove_folds=False)
         raise_errors(plan)
-        return rehearse(self.loaded, plan, self.targets, self.registry)
+        return rehearse(self.loaded, plan, self.targets, registry)
 
 
 def search_checkpoint(
@@ -119,9 +99,11 @@ def search_checkpoint(
     Raises:
         MtcoreError: with one clear message, before the long part wherever that is possible.
     """
+    if several_processes():
+        raise CalibrationError("a search works in one process; start it without torchrun")
     run = RunUnderWay.of(registry, reporter, source, "search")
     spec = look_up("searcher", score, run.registry.searchers)
-    configs = _configs(choices, overrides, run.registry)
+    configs = load_choices(choices, run.registry, overrides)
     names = tuple(dict.fromkeys(targets))
     check_names(names, run.registry.exporters)
     loaded = run.load()
@@ -130,30 +112,19 @@ def search_checkpoint(
     batches = None if calib is None else run.batches(calib, loaded, data)
     loaded = with_more_inputs(loaded, batches or ())
     store = _store(run, Path(statistics), loaded.model, batches)
-    trace, plans = _plans(run, loaded, configs, store)
-    decisions = _decisions(run, loaded, plans, trace)
-    check_agreement(decisions, plans, configs)
-    book = ScoreBook.open(store.directory, spec, _hash(plans), store.key)
+    with run.phase("plan"):
+        inputs = loaded.example_inputs or None
+        trace = kept_trace(store, lambda: trace_model(loaded.model, inputs, registry=run.registry))
+        assert trace is not None, "the built-in tracer answers for every model"
+        made = Choices.of(loaded.model, configs, trace, run.registry, inputs)
+    book = ScoreBook.open(store.directory, spec, _hash(made.plans), store.key)
     if not book.complete:
-        find_scores(run, book, loaded, plans, decisions, spec, store, batches)
-    means = book.means(decisions)
+        find_scores(run, book, loaded, made, spec, store, batches)
+    scores, decisions = book.totals.means(made.decisions), made.decisions
     if names:
-        decisions = served(decisions, plans, names, UnifiedExporter(run.registry.exporters), loaded.files)
+        decisions = served(decisions, made.plans, names, UnifiedExporter(run.registry.exporters), loaded.files)
     rest = model_bits(loaded.model) - sum(decision.bits[AS_IT_IS] for decision in decisions)
-    searcher = Searcher(decisions, means, rest)
-    return CheckpointSearch(searcher, plans, configs, score, names, loaded, trace, run.registry)
-
-
-def _configs(choices: Sequence[Config], overrides: Sequence[str], registry: Registry) -> dict[str, QuantizeConfig]:
-    configs: dict[str, QuantizeConfig] = {}
-    for choice in choices:
-        config = load_config(choice, formats=registry.formats, recipes=registry.recipes, overrides=tuple(overrides))
-        if config.name in (*configs, AS_IT_IS):
-            raise RecipeError([f"two choices are named {config.name!r}; a search tells them apart by their names"])
-        configs[config.name] = config
-    if not configs:
-        raise RecipeError(["no recipe is named to choose from; name some (--choices nvfp4,fp8)"])
-    return configs
+    return CheckpointSearch(Searcher(decisions, scores, rest), made, score, names, loaded)
 
 
 def _store(run: RunUnderWay, directory: Path, model: nn.Module, batches: Sequence[Any] | None) -> StatisticsStore:
@@ -161,44 +132,6 @@ def _store(run: RunUnderWay, directory: Path, model: nn.Module, batches: Sequenc
         if batches is not None:
             return open_store(directory, model, batches)
         return StatisticsStore.open(directory, {"weights": hash_model(model, let_go=False), "code": hash_code()})
-
-
-def _plans(
-    run: RunUnderWay, loaded: LoadedModel, configs: Mapping[str, QuantizeConfig], store: StatisticsStore
-) -> tuple[TraceReport, dict[str, Plan]]:
-    """The trace, and the plan of every choice."""
-    with run.phase("plan"):
-        inputs = loaded.example_inputs or None
-        trace = kept_trace(store, lambda: trace_model(loaded.model, inputs, registry=run.registry))
-        assert trace is not None, "the built-in tracer answers for every model"
-        plans = {
-            name: plan_model(
-                loaded.model, config, inputs=inputs, registry=run.registry, trace=trace, prove_folds=False
-            )
-            for name, config in configs.items()
-        }
-        return trace, plans
-
-
-def _decisions(
-    run: RunUnderWay, loaded: LoadedModel, plans: Mapping[str, Plan], trace: TraceReport
-) -> tuple[Decision, ...]:
-    """The decisions between the plans.
-
-    Raises:
-        PlanError: a plan has errors that are not about layers which may do without it; or none quantizes anything.
-    """
-    decisions = find_decisions(loaded.model, plans, run.registry.quant_modules, trace)
-    decided = {name for decision in decisions for name in decision.modules}
-    errors = [
-        f"{name}: {error.where} {error.message}"
-        for name, plan in plans.items()
-        for error in plan.errors
-        if error.where not in decided
-    ]
-    if errors or not decisions:
-        raise PlanError(errors or [f"{', '.join(plans)}: these recipes quantize no weight of this model"])
-    return decisions
 
 
 def _hash(plans: Mapping[str, Plan]) -> str:

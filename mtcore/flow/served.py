@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mtcore.export import SourceFiles, UnifiedExporter
 from mtcore.opt import AS_IT_IS, Decision
-from mtcore.plan import Plan
+from mtcore.plan import Plan, without
 
 
 def served(
@@ -39,7 +39,7 @@ def _served(
 ) -> Decision:
     bits, refused = dict(decision.bits), dict(decision.refused)
     for choice in [choice for choice in decision.bits if choice != AS_IT_IS]:
-        alone = _without(plans[choice], set(decided) - set(decision.modules))
+        alone = without(plans[choice], set(decided) - set(decision.modules))
         problems = [
             f"{target.name}: {target.problems[0]}"
             for target in (exporter.target(alone, name, source) for name in targets)
@@ -49,13 +49,3 @@ def _served(
             refused[choice] = problems[0]
             del bits[choice]
     return replace(decision, bits=bits, refused=refused)
-
-
-def _without(plan: Plan, names: Collection[str]) -> Plan:
-    """The plan with these modules left as they are."""
-    modules = tuple(
-        replace(module, slots=(), pre_quant_scale=False, low_rank=0) if module.name in names else module
-        for module in plan.modules
-    )
-    groups = tuple(group for group in plan.groups if not set(group.modules) & set(names))
-    return replace(plan, modules=modules, groups=groups)

@@ -8,6 +8,7 @@ from mtcore.opt.recipe import check_agreement, recipe_text
 from mtcore.opt.scoring import Loss, Scorer, Scores
 from mtcore.opt.searcher import BudgetError, Searcher, Solution
 from mtcore.opt.spec import Look, SearcherSpec
+from mtcore.opt.totals import Totals
 
 __all__ = [
     "AS_IT_IS",
@@ -21,6 +22,7 @@ __all__ = [
     "Searcher",
     "SearcherSpec",
     "Solution",
+    "Totals",
     "builtin_searchers",
     "check_agreement",
     "find_decisions",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,30 +14,28 @@ import torch
 from mtcore import __version__
 from mtcore.errors import StateError
 from mtcore.files import write_json
-from mtcore.opt.decisions import Decision
 from mtcore.opt.scoring import Scores
 from mtcore.opt.spec import SearcherSpec
+from mtcore.opt.totals import Totals
 
 VERSION = 1
 
 
 @dataclass
 class ScoreBook:
-    """Sums of scores over the first batches of the data.
+    """The totals of one searcher and some choices, in a file.
 
     Attributes:
         path: of the file, which is replaced as a whole.
         key: hashes of what the scores are of, by what a user calls it: "weights", "data", "code".
-        batches: that are in the sums.
         of: batches of the data; 0 where that is not known yet.
-        sums: by decision and choice.
+        totals: over the batches that were scored.
     """
 
     path: Path
     key: dict[str, str]
-    batches: int = 0
     of: int = 0
-    sums: Scores = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
 
     @classmethod
     def open(cls, directory: Path, spec: SearcherSpec, choices: str, key: Mapping[str, str]) -> ScoreBook:
@@ -57,7 +55,8 @@ class ScoreBook:
             if found["version"] != VERSION:
                 raise ValueError(f"version {found['version']}; this mtcore reads version {VERSION}")
             other = [name for name, value in key.items() if found["key"][name] != value]
-            book = cls(path, {**found["key"], **key}, found["batches"], found["of"], found["scores"])
+            totals = Totals(found["batches"], found["scores"])
+            book = cls(path, {**found["key"], **key}, found["of"], totals)
         except FileNotFoundError:
             return cls(path, dict(key))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -70,8 +69,13 @@ class ScoreBook:
         return book
 
     @property
+    def batches(self) -> int:
+        """How many are in the totals."""
+        return self.totals.batches
+
+    @property
     def complete(self) -> bool:
-        """Whether all batches of the data are in the sums."""
+        """Whether all batches of the data are in the totals."""
         return 0 < self.batches == self.of
 
     def add(self, scores: Scores, of: int) -> None:
@@ -80,12 +84,15 @@ class ScoreBook:
         Raises:
             StateError: the disk is full, or the directory cannot be written.
         """
-        for name, by_choice in scores.items():
-            sums = self.sums.setdefault(name, {})
-            for choice, score in by_choice.items():
-                sums[choice] = sums.get(choice, 0.0) + score
-        self.batches, self.of = self.batches + 1, of
-        content = {"version": VERSION, "key": self.key, "batches": self.batches, "of": of, "scores": self.sums}
+        self.totals.add(scores)
+        self.of = of
+        content = {
+            "version": VERSION,
+            "key": self.key,
+            "batches": self.batches,
+            "of": of,
+            "scores": self.totals.sums,
+        }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, content)
@@ -94,25 +101,6 @@ class ScoreBook:
                 f"{self.path}: the scores could not be written ({error.strerror or error}); those of "
                 f"{self.batches - 1} batches are kept, and the same command goes on after them"
             ) from error
-
-    def means(self, decisions: Sequence[Decision]) -> Scores:
-        """The cost of every choice, averaged over the batches.
-
-        Raises:
-            StateError: a decision was never reached.
-        """
-        scored = [decision.name for decision in decisions if len(decision.bits) > 1]
-        missing = [name for name in scored if name not in self.sums]
-        if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise StateError(
-                f"{missing[0]}{more}: the data never reached it, so that what rounding costs there is not known; "
-                "give data that do, or recipes that leave it out"
-            )
-        return {
-            name: {choice: total / self.batches for choice, total in by_choice.items()}
-            for name, by_choice in self.sums.items()
-        }
 
 
 def hash_code(spec: SearcherSpec) -> str:

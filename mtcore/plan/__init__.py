@@ -2,7 +2,7 @@
 
 from mtcore.plan.fold import fold_names, folded, leave_out, skeleton
 from mtcore.plan.make import make_plan
-from mtcore.plan.part import part_of
+from mtcore.plan.part import part_of, without
 from mtcore.plan.plan import Coverage, Extra, Finding, Holds, ModulePlan, Plan, ScaleGroup, SlotPlan, holds_nothing
 from mtcore.plan.serial import plan_from_dict, plan_to_dict
 
@@ -24,4 +24,5 @@ __all__ = [
     "plan_from_dict",
     "plan_to_dict",
     "skeleton",
+    "without",
 ]

@@ -17,11 +17,13 @@ from mtcore.quantization.compress import compress, packed_kernels
 from mtcore.quantization.convert import convert
 from mtcore.quantization.journal import Journal
 from mtcore.quantization.registries import ModeRegistry, ModuleRegistry, QuantizeModeRegistry, QuantModuleRegistry
+from mtcore.quantization.search import ModelSearch, search_model
 from mtcore.recipe.setting import QuantizeConfig
 
 __all__ = [
     "Journal",
     "ModeRegistry",
+    "ModelSearch",
     "ModuleRegistry",
     "QuantLinear",
     "QuantModule",
@@ -40,6 +42,7 @@ __all__ = [
     "quantize",
     "quantized_of",
     "save",
+    "search_model",
     "to_artifact",
     "trace_model",
     "undo",

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from mtcore.errors import CalibrationError, ModelError, PlanError, RecipeError, StateError, UnknownNameError
-from mtcore.flow import DataOptions, quantize_checkpoint, search_checkpoint
+from mtcore.flow import DataOptions, quantize_checkpoint, requantize_checkpoint, search_checkpoint
 from mtcore.flow.loaded import LoadedModel
 from mtcore.hookspecs import hookimpl
 from mtcore.opt import AS_IT_IS, ScoreBook
@@ -69,7 +69,7 @@ def test_the_recipe_leaves_what_all_choices_leave(search, registry):
 
 def test_another_budget_runs_no_data_and_needs_none(search, monkeypatch):
     first = search().searcher.solve(bits=6)
-    monkeypatch.setattr("mtcore.flow.scoring.quantized_twin", None)  # whoever scores would call it
+    monkeypatch.setattr("mtcore.quantization.choices.quantized_twin", None)  # whoever scores would call it
     found = search(calib=None)
     assert found.searcher.solve(bits=6) == first
     assert found.searcher.solve(bits=5).bits_per_weight <= 5
@@ -192,3 +192,21 @@ def test_a_model_that_is_quantized_is_refused(tmp_path):
     registry = Registry.load([Quantized()], discover=False)
     with pytest.raises(ModelError, match="quantized already"):
         search_checkpoint("x", CHOICES, statistics=tmp_path, calib=[1], registry=registry)
+
+
+def test_what_the_data_told_a_search_serves_the_run_of_its_recipe(search, source, registry, tmp_path):
+    found = search()
+    path = tmp_path / "mixed.yaml"
+    path.write_text(found.recipe(found.searcher.solve(bits=6)))
+    more = {"dialect": "toy", "registry": registry}
+    quantize_checkpoint(source, path, tmp_path / "with", calib="some", data=DATA, **more)
+    requantize_checkpoint(source, path, tmp_path / "without", statistics=tmp_path / "kept", **more)
+    files = sorted(file.name for file in (tmp_path / "with").iterdir())
+    for name in files:
+        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes(), name
+
+
+def test_it_is_started_without_torchrun(search, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CalibrationError, match="without torchrun"):
+        search()

@@ -23,7 +23,7 @@ def test_what_was_added_is_there_for_the_next_process(tmp_path):
     assert (again.batches, again.of, again.complete) == (1, 2, False)
     again.add({"up": {"low": 0.2}}, of=2)
     assert opened(tmp_path).complete
-    assert opened(tmp_path).means(DECISIONS) == {"up": {"low": (0.1 + 0.2) / 2}}
+    assert opened(tmp_path).totals.means(DECISIONS) == {"up": {"low": (0.1 + 0.2) / 2}}
 
 
 def test_searchers_and_choices_have_books_of_their_own(tmp_path):
@@ -51,13 +51,6 @@ def test_a_damaged_book_is_refused_with_its_name(tmp_path, text):
     book.path.write_text(text)
     with pytest.raises(StateError, match=r"no scores of mtcore.*search again"):
         opened(tmp_path)
-
-
-def test_a_decision_that_no_data_reached_is_named(tmp_path):
-    book = opened(tmp_path)
-    book.add({}, of=1)
-    with pytest.raises(StateError, match=r"^up: the data never reached it"):
-        book.means(DECISIONS)
 
 
 def test_a_file_that_cannot_be_written_says_what_is_kept(tmp_path, monkeypatch):

@@ -115,7 +115,7 @@ def _answer(
     searcher = found.searcher
     rows = {f"at most {budget:g} bits": searcher.solve(bits=budget) for budget in compared}
     if rows:
-        rows |= {f"{choice} alone": searcher.uniform(choice) for choice in found.plans}
+        rows |= {f"{choice} alone": searcher.uniform(choice) for choice in found.choices.plans}
     budget = bits is not None or size is not None
     solution = searcher.solve(bits=bits, size=size) if budget else None
     rehearsals = () if solution is None else found.rehearse(solution)
