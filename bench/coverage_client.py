@@ -33,9 +33,9 @@ def open_client(out: Path, class_name: str) -> Any:
     compressor = getattr(getattr(model, "hf_quantizer", None), "compressor", None)
     if compressor is not None:
         compressor.decompress_model(model)
-    for module in model.modules() if compressor is not None else ():
-        if hasattr(module, "quantization_scheme") and module.weight.dtype != torch.float32:
-            module.weight.data = module.weight.data.float()  # it leaves NVFP4 in bf16, then fails in its forward
+    for parameter in model.parameters() if compressor is not None else ():
+        if parameter.dtype == torch.bfloat16:  # it leaves FP4 in bf16: layers raise, merged experts compute in bf16
+            parameter.data = parameter.data.float()
     return model
 
 

@@ -13,6 +13,10 @@ model is made to compute by the client's rules (`mtopt_hf.as_client`) and compar
 in every bit then, so that codes and scales of the file are those of our model. Anything else is a failure, and the
 exit code is 1; but where the plan refuses the client beforehand, the row says what happens when it is opened
 nevertheless.
+
+Then the checkpoint is opened in bf16, as users do, by transformers and by `mtopt_hf.quantizer`: how far the logits
+of either are from our model in fp32, relative, as a root mean square. transformers may be `FACTOR` times as far as
+our own model in bf16, for it rounds at other places.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from machine import machine
 from reload_recipes import PAIRS, RECIPES
 from reload_table import page
+from torch import Tensor
 
 from mtcore.flow import LoadedModel, export_model, load_checkpoint
 from mtcore.flow.precision import widen_on_cpu
@@ -38,16 +44,18 @@ from mtcore.plan import Plan
 from mtcore.plugins import default_registry
 from mtcore.quantization import apply_plan, plan_model
 from mtopt_hf.as_client import compute_as_transformers, departure
+from mtopt_hf.quantizer import registered
 from mtopt_hf.reload import LogitAgreement, compare_logits, logits_of, open_as_client
 
 sys.path.insert(0, str(Path(__file__).parent / "clients"))
+from agreement import FACTOR
 from clients_models import save_source
 
 Row = dict[str, Any]
 CHECKED = ("trained, GQA", "tied, GQA", "MoE")
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "clients-transformers.md"
 PACKAGES = ("torch", "transformers", "compressed-tensors", "safetensors")
-FAILURES = ("differs", "fails")
+FAILURES = ("differs", "fails", "differs in bf16")
 
 
 def main() -> int:
@@ -133,13 +141,37 @@ def compared(loaded: LoadedModel, plan: Plan, calibration: list[Any], held_out: 
             if not refused:
                 raise
             return {"result": "refused", "why": refused[0], "opened": first_line(error)}
+        halves = in_bf16(Path(fresh) / "checkpoint", ours, held_out)
     plain = compare_logits(ours, theirs)
     compute_as_transformers(model)
     ruled = compare_logits(logits_of(model, held_out), theirs)
-    row = {"plain": plain.to_json(), "by_its_rules": ruled.to_json(), **vars(departure(model))}
+    row = {"plain": plain.to_json(), "by_its_rules": ruled.to_json(), "bf16": halves, **vars(departure(model))}
     if refused:
         return {"result": "refused", "why": refused[0], "opened": f"{plain.same_argmax:.0%} of tokens", **row}
-    return {"result": "equal" if same(plain) else "by its rules" if same(ruled) else "differs", **row}
+    result = "equal" if same(plain) else "by its rules" if same(ruled) else "differs"
+    near = halves["client"] <= FACTOR * halves["ours"]
+    return {"result": result if near else "differs in bf16", **row}
+
+
+def in_bf16(checkpoint: Path, ours: list[Tensor], held_out: list[Any]) -> Row:
+    """Both readers of a checkpoint in bf16: the distances of their logits to `ours`, and whether they are equal."""
+    theirs = logits_of(open_as_client(checkpoint, torch.bfloat16), held_out)
+    with registered():
+        cls = getattr(transformers, json.loads((checkpoint / "config.json").read_text())["architectures"][0])
+        own = logits_of(cls.from_pretrained(checkpoint, dtype=torch.bfloat16).eval(), held_out)
+    return {
+        "client": distance(theirs, ours),
+        "ours": distance(own, ours),
+        "equal": same(compare_logits(own, theirs)),
+        "client_same_argmax": compare_logits(ours, theirs).same_argmax,
+        "ours_same_argmax": compare_logits(ours, own).same_argmax,
+    }
+
+
+def distance(logits: list[Tensor], reference: list[Tensor]) -> float:
+    """Root of the mean squared difference of a logit, over the root of the mean square of the reference."""
+    apart = sum(float((a - b).double().square().sum()) for a, b in zip(logits, reference, strict=True))
+    return float(f"{(apart / sum(float(b.double().square().sum()) for b in reference)) ** 0.5:.3g}")
 
 
 def same(agreement: LogitAgreement) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from reload_recipes import PAIRS
@@ -17,7 +18,7 @@ Every recipe, written as a compressed-tensors checkpoint and opened by transform
 compressed-tensors {compressed_tensors} (torch {torch}, {machine}), in fp32; the weights that it leaves in bf16
 (NVFP4, MXFP4) are cast to fp32, without which their layers raise. The models are the trained one of this
 repository, a random Qwen3 with tied embeddings, a random Qwen3-MoE, and Gemma-3-270M; calibration saw other
-tokens than those that are compared.
+tokens than those that are compared. Further down, the same checkpoints in bf16.
 
 - **equal**: all logits are those of our quantized model, in every bit.
 - **by its rules**: they are those of our model in every bit once that computes by the client's rules, so the
@@ -27,6 +28,19 @@ tokens than those that are compared.
   transformers does when it opens the checkpoint nevertheless: tokens with the same most likely successor, or
   that it raises.
 - -: not written; the dialect has no such format, or the recipe speaks of layers that the model does not have.
+
+"""
+
+BF16_INTRO = """
+## In bf16
+
+Users load in bf16. There, transformers rounds scales and every product of a code and its scale to bf16, and works
+out the scales of inputs in bf16; ours works them out in fp32. So few logits of the two are equal in every bit, and
+either is some way from fp32. The table has the distances to our quantized model in fp32: first that of transformers
+in bf16, then that of our own model in bf16 (the same checkpoint, opened by way of `mtopt_hf.quantizer`), each a
+root mean square of the differences of logits over that of the logits. Twice ours would be a failure: of {count}
+checkpoints that transformers is not refused, the largest ratio is {largest:.2f} ({where}), the median {median:.2f}.
+**Equal** are those whose logits are the same in every bit; ours is the only figure then.
 
 """
 
@@ -67,17 +81,39 @@ linter says so, and the check does so.
 def page(found: dict[str, Any]) -> str:
     """The whole page."""
     versions = {name.replace("-", "_"): version for name, version in found["versions"].items()}
-    return INTRO.format(**versions, machine=found["machine"]) + table(found["rows"]) + pairs(found["rows"]) + RULES
+    intro = INTRO.format(**versions, machine=found["machine"])
+    return intro + table(found["rows"]) + in_bf16(found["rows"]) + pairs(found["rows"]) + RULES
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], shown: Callable[[Row], str] | None = None) -> str:
     """One line a recipe, one column a model."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    cells = {(row["recipe"], row["model"]): cell(row) for row in rows}
+    cells = {(row["recipe"], row["model"]): (shown or cell)(row) for row in rows}
     lines = ["| recipe | " + " | ".join(models) + " |", "|---|" + "---|" * len(models)]
     for recipe in dict.fromkeys(row["recipe"] for row in rows if row["recipe"] not in PAIRS):
         lines.append(f"| {recipe} | " + " | ".join(cells.get((recipe, model), "") for model in models) + " |")
     return "\n".join(lines) + "\n"
+
+
+def in_bf16(rows: Sequence[Row]) -> str:
+    """The rows that were opened in bf16 as well."""
+    tried = [row for row in rows if "bf16" in row]
+    taken = [row for row in tried if row["result"] != "refused"]
+    if not taken:
+        return ""
+    ratios = {f"{row['recipe']} on {row['model']}": row["bf16"]["client"] / row["bf16"]["ours"] for row in taken}
+    where = max(ratios, key=ratios.__getitem__)
+    intro = BF16_INTRO.format(
+        count=len(taken), largest=ratios[where], where=where, median=statistics.median(ratios.values())
+    )
+    return intro + table(tried, halves)
+
+
+def halves(row: Row) -> str:
+    """The distances of one row."""
+    found = row["bf16"]
+    told = f"equal, {found['ours']:.2g}" if found["equal"] else f"{found['client']:.2g} / {found['ours']:.2g}"
+    return f"refused ({told})" if row["result"] == "refused" else told
 
 
 def pairs(rows: Sequence[Row]) -> str:

@@ -45,19 +45,24 @@ class Departure:
     other: int
 
 
-def compute_as_transformers(model: nn.Module) -> None:
+def compute_as_transformers(model: nn.Module, *, experts_bare: bool = False) -> None:
     """Change a quantized model so that it computes what transformers does from its compressed-tensors checkpoint.
 
     Weights are overwritten, and the quantizers of inputs replaced; there is no way back. `departure` then tells how
     many values of the inputs of forwards were rounded otherwise than before.
+
+    Args:
+        experts_bare: NVFP4 experts that it merges lack their outer scale, as it opens them; else they are what the
+            file says.
     """
     for planned in quantized_of(model).plan.quantized:
         module = model.get_submodule(planned.name)
         assert isinstance(module, QuantModule)
         for slot, quantizer in list(module.quantizers()):
+            merged = planned.spec == "experts" and not opened_by_transformers(module, model.config)
             if quantizer.is_weight:
-                _overwrite(module.weight_of(slot), quantizer)
-            elif planned.spec == "experts" and not opened_by_transformers(module, model.config):
+                _overwrite(module.weight_of(slot), quantizer, bare=merged and experts_bare)
+            elif merged:
                 quantizer.disable()
             elif slot == "input" or planned.spec == "experts":
                 module.add_module(module.slots[slot], ClientInput(quantizer))
@@ -106,12 +111,13 @@ def client_qparams(x: Tensor, quantizer: TensorQuantizer) -> QParams:
     return qparams_from_amax(amax, _client_format(fmt))
 
 
-def _overwrite(weight: Tensor, quantizer: TensorQuantizer) -> None:
-    """The values that the client decodes; the quantizer is switched off."""
+def _overwrite(weight: Tensor, quantizer: TensorQuantizer, *, bare: bool = False) -> None:
+    """The values that the client decodes, without the outer scale where `bare`; the quantizer is switched off."""
     coded = quantizer.quantize(weight)
     if coded.qparams.scale_2 is not None:
         scale = coded.qparams.scale.float()
-        coded = replace(coded, qparams=_over_divisor(scale, coded.format, coded.qparams.scale_2))
+        outer = torch.ones_like(coded.qparams.scale_2) if bare else coded.qparams.scale_2
+        coded = replace(coded, qparams=_over_divisor(scale, coded.format, outer))
         values = dequantize(coded, torch.bfloat16)
     else:
         values = dequantize(coded)

@@ -285,6 +285,9 @@ PLANTED = {
         ),
         client="transformers",
     ),
+    "opening": Planted(
+        "lc-nvfp4", change(model_type="nanochat", architectures=["NanoChatForCausalLM"]), client="transformers"
+    ),
     "channel-experts": Planted("mo-fp8-moe", quantization(quant_algo="FP8_PER_CHANNEL_PER_TOKEN")),
     "kv-dense-qwen": Planted("mo-fp8-kv", change(model_type="qwen3")),
 }

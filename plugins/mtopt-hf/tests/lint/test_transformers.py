@@ -14,7 +14,15 @@ import torch
 from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
 from compressed_tensors.quantization import QuantizationScheme
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from mtcore.export import SourceFiles
 from mtcore.flow import export_model
@@ -114,9 +122,12 @@ def test_nvfp4_experts_open_without_an_error_and_with_other_logits_which_is_an_e
     quantized = written(moe, "nvfp4", tmp_path / "c")
     [found] = [f for f in judge(tmp_path / "c", "transformers").findings if f.rule == "experts-decoded"]
     assert "without an error" in found.why
-    compute_as_transformers(quantized)
-    ours, theirs = logits(quantized), logits(open_as_client(tmp_path / "c", torch.float32))
-    assert (ours - theirs).norm() > 0.5 * ours.norm()
+    theirs = logits(open_as_client(tmp_path / "c", torch.float32))
+    read, bare = copy.deepcopy(quantized), quantized
+    compute_as_transformers(read)
+    assert (logits(read) - theirs).norm() > 0.5 * theirs.norm()
+    compute_as_transformers(bare, experts_bare=True)
+    assert torch.equal(logits(bare), theirs)
 
 
 def test_experts_in_two_formats_get_wrong_values_and_are_an_error(moe, judge, tmp_path) -> None:
@@ -214,3 +225,33 @@ def test_columns_that_do_not_fill_a_group_are_an_error_and_are_not_decoded(peer,
     }
     with pytest.raises(ValueError, match="group_size"):
         PackedQuantizationCompressor.decompress(stored, scheme)
+
+
+def test_experts_that_transformers_takes_apart_itself_are_decoded_as_layers(judge, tmp_path) -> None:
+    torch.manual_seed(0)
+    config = Llama4TextConfig(
+        **SIZES, intermediate_size_mlp=128, num_local_experts=4, interleave_moe_layer_step=1, pad_token_id=0
+    )
+    model = Llama4ForCausalLM(config).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.1)
+    quantized = written(model, "nvfp4", tmp_path / "c")
+    assert judge(tmp_path / "c", "transformers").loads("transformers")
+    compute_as_transformers(quantized)
+    opened = open_as_client(tmp_path / "c", torch.float32)
+    assert torch.equal(logits(opened), logits(quantized))
+
+
+@pytest.mark.parametrize("local", ["embedding_hidden_mapping_in", "embeddings.word_embeddings"])
+def test_a_name_like_that_of_an_embedding_counts_only_where_the_architecture_has_no_linear_layer_there(
+    peer, judge, tmp_path, local
+) -> None:
+    draft = peer("lc-nvfp4")
+    draft.config.update(model_type="rembert", architectures=["RemBertForCausalLM"], is_decoder=True)
+    old = draft.first("up_proj.weight_packed").removesuffix(".weight_packed")
+    place = f"rembert.{'encoder.' if 'mapping' in local else ''}{local}"
+    for name in [name for name in draft.tensors if name.startswith(f"{old}.")]:
+        draft.tensors[name.replace(old, place)] = draft.tensors.pop(name)
+    found = judge(draft.write(tmp_path / "c"), "transformers").findings
+    assert any(one.rule == "embedding-quantized" for one in found) == ("mapping" not in local)

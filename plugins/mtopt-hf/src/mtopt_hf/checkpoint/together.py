@@ -1,4 +1,4 @@
-"""Experts that transformers looks for in one tensor, and does not find one by one."""
+"""How transformers holds a module of the files: experts in one tensor, or as layers; a name as a linear layer."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def kept_together(config: Mapping[str, Any], module: str) -> bool:
     Raises:
         Exception: whatever transformers raises for a configuration that it cannot build.
     """
-    skeleton = skeleton_of({key: value for key, value in config.items() if key != "quantization_config"})
-    experts = dict(skeleton.named_modules()).get(module) if skeleton is not None else None
+    skeleton, experts = _found(config, module)
     if experts is None:
         return False
     stacks = [(name, tensor) for name, tensor in experts.named_parameters(recurse=False) if tensor.dim() == 3]
@@ -34,3 +33,25 @@ def kept_together(config: Mapping[str, Any], module: str) -> bool:
         if any(one.dim() != 3 for one in found.values()):
             return False
     return bool(stacks) and not opened_by_transformers(experts, skeleton.config)
+
+
+def layers_of_their_own(config: Mapping[str, Any], module: str) -> bool:
+    """Whether transformers would hold the numbered experts of this module as linear layers, not merged.
+
+    They are then decoded as all other layers are. Arguments and errors as above.
+    """
+    skeleton, experts = _found(config, module)
+    if experts is None:
+        return False
+    return isinstance(experts, torch.nn.ModuleList) or opened_by_transformers(experts, skeleton.config)
+
+
+def is_linear(config: Mapping[str, Any], module: str) -> bool:
+    """Whether transformers holds a linear layer under this name. Arguments and errors as above."""
+    return isinstance(_found(config, module)[1], torch.nn.Linear)
+
+
+def _found(config: Mapping[str, Any], module: str) -> tuple[Any, torch.nn.Module | None]:
+    """The empty model, and the module in it."""
+    skeleton = skeleton_of({key: value for key, value in config.items() if key != "quantization_config"})
+    return skeleton, dict(skeleton.named_modules()).get(module) if skeleton is not None else None

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from mtcore.lint import RuleSpec
-from mtopt_hf.lint.rules import config, fused, ignoring, kv, roles, scales, seen, tensors
+from mtopt_hf.lint.rules import config, fused, ignoring, kv, opening, roles, scales, seen, tensors
 
-TOPICS = (config, ignoring, tensors, scales, fused, kv, roles, seen)
+TOPICS = (config, ignoring, tensors, scales, fused, kv, roles, seen, opening)
 
 
 def dialect_rules() -> Iterator[RuleSpec]:

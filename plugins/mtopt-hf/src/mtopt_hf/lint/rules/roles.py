@@ -18,11 +18,21 @@ _STACKED = re.compile(r"\.experts\.(gate_up_proj|down_proj|gate_proj|up_proj)(_\
 
 def embedding(checkpoint: Checkpoint) -> Iterator[Hit]:
     for module in view_of(checkpoint).quantized:
-        if is_embedding(module.name):
+        if is_embedding(module.name) and not _linear(checkpoint, module.name):
             kind = "" if module.scheme is None else module.scheme.kind
             clients = ("trtllm", "sglang", "transformers") if kind == "pack" else ()
             why = "an embedding is quantized; only vLLM reads that, and only as pack-quantized integers"
             yield Hit(module.name, why, "leave embeddings in floats", clients)
+
+
+def _linear(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether the architecture, where transformers has it, holds a linear layer under an embedding-like name."""
+    from mtopt_hf.checkpoint.together import is_linear
+
+    try:
+        return is_linear(checkpoint.config, name)
+    except Exception:  # noqa: BLE001  a configuration that transformers cannot build: from_pretrained says why itself
+        return False
 
 
 def head(checkpoint: Checkpoint) -> Iterator[Hit]:
@@ -124,9 +134,9 @@ def other_model(checkpoint: Checkpoint) -> Iterator[Hit]:
     words = _number(config, "vocab_size")
     for name, tensor in checkpoint.tensors.items():
         module = name.removesuffix(".weight")
-        if not name.endswith(("embed_tokens.weight", "wte.weight")) or len(tensor.shape) != 2:
+        if module.rpartition(".")[2] not in ("embed_tokens", "wte") or len(tensor.shape) != 2:
             continue
-        if not module.endswith(("per_layer", "vision")) and words and size and tensor.shape != (words, size):
+        if words and size and tensor.shape != (words, size):
             own = _number(config, "embedding_size", "word_embed_proj_dim", "embedding_dim")
             if tensor.shape[1] not in (size, own) or tensor.shape[0] < words:
                 why = f"it has shape {list(tensor.shape)}, but config.json says {words} x {size}: another model's"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mtcore.lint import Checkpoint, Hit, RuleSpec
@@ -64,6 +64,11 @@ def experts_decoded(checkpoint: Checkpoint) -> Iterator[Hit]:
     experts = [module for module in view.modules.values() if expert_of(module.name) is not None]
     if view.says.method != "compressed-tensors" or not view.says.groups or not experts:
         return
+    from mtopt_hf.checkpoint.together import layers_of_their_own
+
+    place = expert_of(experts[0].name)
+    if place is not None and _holds(layers_of_their_own, checkpoint.config, place[0]):
+        return
     group = _of_experts(view.says.groups)
     by = f"it decodes all experts as {group.name} says, {group.scheme.kind}"
     todo = "give all experts one of these formats, or take another client"
@@ -91,19 +96,19 @@ def experts_together(checkpoint: Checkpoint) -> Iterator[Hit]:
     view = view_of(checkpoint)
     if view.says.method != "compressed-tensors":
         return
+    from mtopt_hf.checkpoint.together import kept_together
+
     modules = dict.fromkeys(found[0] for name in view.modules if (found := expert_of(name)) is not None)
     for module in modules:
-        if _together(checkpoint.config, module):
+        if _holds(kept_together, checkpoint.config, module):
             why = "it looks for these experts in one tensor, not one by one, and goes on with random values"
             yield Hit(module, why, "open it by way of mtopt_hf.quantizer, or take another client")
         return  # the experts of other layers are like those of the first
 
 
-def _together(config: Mapping[str, Any], module: str) -> bool:
-    from mtopt_hf.checkpoint.together import kept_together
-
+def _holds(question: Callable[[Mapping[str, Any], str], bool], config: Mapping[str, Any], module: str) -> bool:
     try:
-        return kept_together(config, module)
+        return question(config, module)
     except Exception:  # noqa: BLE001  a configuration that transformers cannot build: from_pretrained says why itself
         return False
 
