@@ -7,9 +7,11 @@
 A Llama with random weights, the same data, one process a tool. Each peer runs with the interpreter that
 `--modelopt` or `--llmcompressor` names (default: this one), sees the packages in the folder that
 `--modelopt-path` or `--llmcompressor-path` names, and is left out, with its error, if it cannot be imported
-there. `forward` is one warm forward over all batches, the median of five for every calibration; `calibrate` is
-everything between a planned and a calibrated model; the trace and the plan stand apart. On a GPU both are timed
-with events. Memory is the peak over the weights while calibrating.
+there. Every tool first does the recipe on a model of one layer of the same widths and two batches, so that what is
+loaded and compiled once is not in the ratio but stands apart as `first`. `forward` is one warm forward over all
+batches, the median of three for every calibration; `calibrate` is everything between a planned and a calibrated
+model, scales and folded weights included; the trace and the plan stand apart. On a GPU both are timed with events.
+Memory is the peak while calibrating over the bytes of the parameters and buffers.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,11 @@ OURS: dict[str, Any] = {
                          "algorithm": "smoothquant"},
     "INT4 AWQ": {"rules": [INT4, {"include": "base_exclusions"}], "algorithm": "awq"},
 }  # fmt: skip
-FORWARDS = 5
+FORWARDS = 3
 """Plain forwards over all batches that are timed beside every calibration; their median counts."""
+
+WARM_UP = {"num_hidden_layers": 1, "batches": 2}
+"""What is different in the model and the data on which every tool first does a recipe."""
 
 MARK = "row: "
 """Begins the lines of a tool's process that hold a row, among whatever the tool prints."""
@@ -67,7 +72,8 @@ class Row:
     """One recipe of one tool. Times in seconds, memory in bytes (0 where the device does not tell).
 
     `forwards`: the least and the largest time of a plain forward, to show how steady the machine is. `ratio`: the
-    median over the runs of one calibration over the median of the forwards just before it.
+    median over the runs of one calibration over the median of the forwards just before it. `first`: of the recipe
+    on the small model, with all that is loaded and compiled then.
     """
 
     tool: str
@@ -83,6 +89,7 @@ class Row:
     forwards: tuple[float, float] = (0.0, 0.0)
     ratio: float = 0.0
     ratios: tuple[float, ...] = ()
+    first: float = 0.0
     error: str = ""
 
     @property
@@ -157,9 +164,14 @@ def fill(
     seconds: list[float] = []
     forwards: list[float] = []
     ratios: list[float] = []
+    started = time.perf_counter()
+    quantize(*build({**size, **WARM_UP}, device), replace(row))()
+    row.first = time.perf_counter() - started
+    gc.collect()
     for _ in range(row.runs):
         model, batches = build(size, device)
-        row.weights = torch.cuda.memory_allocated() if device == "cuda" else 0
+        if device == "cuda":
+            row.weights = sum(t.numel() * t.itemsize for t in (*model.parameters(), *model.buffers()))
         plain = partial(plain_forward, model, batches)
         plain()
         for _ in range(FORWARDS):
@@ -249,7 +261,7 @@ def ask(tool: str, options: argparse.Namespace) -> Iterator[Row]:
     """The rows of a tool, measured in a process of its own, as they come; one row with its error where it fails."""
     python, path = getattr(options, tool, sys.executable), getattr(options, f"{tool}_path", None)
     line = [python, __file__, "--tool", tool, "--size", options.size, "--device", options.device]
-    line += ["--runs", str(options.runs), "--only", *options.only]
+    line += ["--runs", str(options.runs if tool == "mtcore" else options.peer_runs), "--only", *options.only]
     environment = dict(os.environ) if path is None else {**os.environ, "PYTHONPATH": path}
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=said, text=True, env=environment)
@@ -268,14 +280,14 @@ def ask(tool: str, options: argparse.Namespace) -> Iterator[Row]:
 def table(rows: list[Row]) -> str:
     """Markdown."""
     lines = [
-        "| recipe | tool | forward, s | calibrate, s | ratio | trace and plan, s | peak over the weights |",
-        "|---|---|---|---|---|---|---|",
+        "| recipe | tool | forward, s | calibrate, s | ratio | plan, s | first, s | peak over the weights |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(
         rows, key=lambda r: (list(OURS).index(r.recipe) if r.recipe in OURS else -1, r.tool != "mtcore")
     ):
         if row.error:
-            lines.append(f"| {row.recipe or '-'} | {row.tool} | not measured: {row.error} | | | | |")
+            lines.append(f"| {row.recipe or '-'} | {row.tool} | not measured: {row.error} | | | | | |")
             continue
         memory = f"{row.memory:.3f}x (forward alone {row.forward_peak / row.weights:.3f}x)" if row.weights else "-"
         plan = f"{row.plan:.2f}" if row.plan else "-"
@@ -283,7 +295,7 @@ def table(rows: list[Row]) -> str:
         lines.append(
             f"| {row.recipe} | {row.tool} {row.version} | {row.forward:.3f} ({row.forwards[0]:.3f} to "
             f"{row.forwards[1]:.3f}) | {row.calibrate:.3f} | "
-            f"**{row.ratio:.2f}x**{spread} | {plan} | {memory} |"
+            f"**{row.ratio:.2f}x**{spread} | {plan} | {f'{row.first:.1f}' if row.first else '-'} | {memory} |"
         )
     return "\n".join(lines)
 
@@ -293,6 +305,7 @@ def main() -> None:
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peer-runs", type=int, default=1, help="of the other tools, some of which take minutes")
     parser.add_argument("--only", nargs="+", default=list(OURS), help="recipes")
     parser.add_argument("--tools", nargs="+", default=list(TOOLS))
     parser.add_argument("--modelopt", default=sys.executable, help="an interpreter that has it")
@@ -313,7 +326,8 @@ def main() -> None:
             print(f"{MARK}{json.dumps(asdict(row))}", flush=True)
         return
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU, CPU seconds"
-    head = f"{device}, torch {torch.__version__}, size {options.size}, median of {options.runs}"
+    runs = f"median of {options.runs}, of the peers of {options.peer_runs}"
+    head = f"{device}, torch {torch.__version__}, size {options.size}, {runs}"
     rows = []
     for row in (row for tool in options.tools for row in ask(tool, options)):
         rows.append(row)

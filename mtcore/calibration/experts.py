@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from mtcore.calibration.statistics import Needs, Site, Statistics, TensorStatistics
 from mtcore.nn import ExpertsQuantModule
 from mtcore.nn.quant_experts import EXPERT_ROWS
+from mtcore.nn.walk import modules_by_name
 from mtcore.recipe.setting import ExpertsSetting
 
 SHARE = 0.1
@@ -94,7 +95,8 @@ class ExpertGroup:
 
 def expert_needs(model: nn.Module, modules: Iterable[str]) -> dict[Site, Needs]:
     """What is asked of stacked experts to count their tokens; lists of modules are counted with their inputs."""
-    stacks = (name for name in modules if isinstance(model.get_submodule(name), ExpertsQuantModule))
+    known = modules_by_name(model)
+    stacks = (name for name in modules if isinstance(known[name], ExpertsQuantModule))
     return {(name, EXPERT_ROWS): Needs(moments=True) for name in stacks}
 
 
@@ -107,16 +109,15 @@ def expert_groups(model: nn.Module, layers: Iterable[str], statistics: Statistic
 
 def listed_groups(model: nn.Module, tokens: Mapping[str, int]) -> Iterator[ExpertGroup]:
     """Children of module lists, from the tokens of the layers in them; a child saw what its layers saw at most."""
-    lists: dict[str, dict[int, int]] = {}
+    lists = module_lists(model)
+    found: dict[str, dict[int, int]] = {}
     for name, seen in tokens.items():
-        place = place_in_list(model, name)
+        place = place_in_list(lists, name)
         if place is not None:
-            known = lists.setdefault(place[0], {})
+            known = found.setdefault(place[0], {})
             known[place[1]] = max(seen, known.get(place[1], 0))
-    for owner, of_child in lists.items():
-        children = model.get_submodule(owner)
-        assert isinstance(children, nn.ModuleList)
-        yield ExpertGroup(owner, len(children), dict(sorted(of_child.items())))
+    for owner, of_child in found.items():
+        yield ExpertGroup(owner, len(lists[owner]), dict(sorted(of_child.items())))
 
 
 def stacked_group(name: str, rows: torch.Tensor | None) -> ExpertGroup:
@@ -142,12 +143,13 @@ def from_siblings(model: nn.Module, site: Site, known: Mapping[Site, TensorStati
 
     Those of the sibling that saw most, with the largest magnitudes of all siblings; None where there are none.
     """
-    place = place_in_list(model, site[0])
+    lists = module_lists(model)
+    place = place_in_list(lists, site[0])
     if place is None:
         return None
     found = []
     for (name, slot), statistics in known.items():
-        other = place_in_list(model, name)
+        other = place_in_list(lists, name)
         if slot == site[1] and other is not None and (other[0], other[2]) == (place[0], place[2]):
             found.append(statistics)
     if not found:
@@ -157,11 +159,17 @@ def from_siblings(model: nn.Module, site: Site, known: Mapping[Site, TensorStati
     return replace(most, tokens=0, amax=torch.stack(same).amax(0))
 
 
-def place_in_list(model: nn.Module, name: str) -> tuple[str, int, str] | None:
+def module_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """The lists of modules in a model, by name."""
+    return {name: module for name, module in modules_by_name(model).items() if isinstance(module, nn.ModuleList)}
+
+
+def place_in_list(lists: Container[str], name: str) -> tuple[str, int, str] | None:
     """The innermost module list around a layer, the number of its child, and the layer's name in that."""
-    parts = name.split(".")
-    for length in range(len(parts) - 1, 0, -1):
-        prefix = ".".join(parts[:length])
-        if isinstance(model.get_submodule(prefix), nn.ModuleList):
-            return prefix, int(parts[length]), ".".join(parts[length + 1 :])
+    around, inside = name, ""
+    while around:
+        around, _, part = around.rpartition(".")
+        if around in lists:
+            return around, int(part), inside
+        inside = f"{part}.{inside}" if inside else part
     return None

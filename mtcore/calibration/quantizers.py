@@ -46,7 +46,7 @@ def disabled(quantizers: Iterable[TensorQuantizer]) -> Iterator[None]:
         yield
     finally:
         for quantizer, enabled in states:
-            quantizer.enabled = enabled
+            (quantizer.enable if enabled else quantizer.disable)()
 
 
 def linear_layers(model: nn.Module, quantizers: Quantizers) -> dict[str, QuantModule]:

@@ -42,12 +42,12 @@ class QuantizerState(nn.Module):
         """
         if self._parameters.pop("amax", None) is not None:
             self.register_buffer("amax", None)
-        self.amax = _fp32(amax)
-        self.outer_amax = None if outer_amax is None else outer_amax.detach().float().reshape(())
+        outer = _fp32(outer_amax)
+        self._write(amax=_fp32(amax), outer_amax=None if outer is None else outer.reshape(()))
 
     def set_range(self, low: Tensor | None, high: Tensor | None) -> None:
         """Set the calibrated range of each block (fp32 [grid rows, grid cols]) of an asymmetric format."""
-        self.low, self.high = _fp32(low), _fp32(high)
+        self._write(low=_fp32(low), high=_fp32(high))
 
     def set_pre_quant_scale(self, scale: Tensor | None) -> None:
         """Multiply the columns by `scale`, fp32 [cols], before rounding; None stops that.
@@ -56,11 +56,15 @@ class QuantizerState(nn.Module):
         layer keeps its function when its input quantizer has s and its weight quantizer 1 / s; the weight itself
         is never changed.
         """
-        self.pre_quant_scale = _fp32(scale)
+        self._write(pre_quant_scale=_fp32(scale))
 
     def set_bias(self, bias: Tensor | None) -> None:
         """Round x - bias and add the bias again: for tensors that are not centred (keys); fp32 [cols] or [1]."""
-        self.bias = _fp32(bias)
+        self._write(bias=_fp32(bias))
+
+    def _write(self, **statistics: Tensor | None) -> None:
+        """Set buffers without asking nn.Module whether they are parameters: models have thousands of quantizers."""
+        self._buffers.update(statistics)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         """Moves between devices are followed; casts are not: a statistic in bf16 would give other scales."""

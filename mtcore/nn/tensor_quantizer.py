@@ -57,6 +57,17 @@ class TensorQuantizer(QuantizerState):
         rotating: rotates them there; None likewise.
     """
 
+    format: TensorFormat
+    mode: Mode
+    view: MatrixView
+    rotation: Rotation | None
+    gradient: Gradient
+    enabled: bool
+    observer: Observer | None
+    kernel: KernelChoice | None
+    rotating: KernelChoice | None
+    constant_amax: float | None
+
     def __init__(
         self,
         fmt: TensorFormat,
@@ -77,16 +88,18 @@ class TensorQuantizer(QuantizerState):
             constant_amax: for an activation with one fixed scale of the whole tensor.
         """
         super().__init__()
-        self.format = fmt
-        self.mode = mode
-        self.view = view or (TokenView() if channel_axis is None else ChannelView(channel_axis))
-        self.rotation = rotation
-        self.gradient: Gradient = gradient
-        self.enabled = True
-        self.observer: Observer | None = None
-        self.kernel: KernelChoice | None = None
-        self.rotating: KernelChoice | None = None
-        self.constant_amax = constant_amax
+        vars(self).update(  # nn.Module would ask of each whether it is a parameter: models have thousands
+            format=fmt,
+            mode=mode,
+            view=view or (TokenView() if channel_axis is None else ChannelView(channel_axis)),
+            rotation=rotation,
+            gradient=gradient,
+            enabled=True,
+            observer=None,
+            kernel=None,
+            rotating=None,
+            constant_amax=constant_amax,
+        )
         if constant_amax is not None:
             amax = torch.tensor(constant_amax)
             self.set_amax(*((amax.reshape(1, 1), None) if fmt.outer is None else (None, amax)))
@@ -253,11 +266,11 @@ class TensorQuantizer(QuantizerState):
 
     def enable(self) -> None:
         """Quantize from now on."""
-        self.enabled = True
+        vars(self)["enabled"] = True
 
     def disable(self) -> None:
         """Leave out the rounding from now on; statistics stay."""
-        self.enabled = False
+        vars(self)["enabled"] = False
 
     def extra_repr(self) -> str:
         state = "" if self.enabled else ", disabled"

@@ -19,10 +19,9 @@ def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
     while waiting:
         name, module = waiting.pop()
         found[name] = module
-        prefix = f"{name}." if name else ""
-        waiting.extend(
-            (prefix + part, child) for part, child in reversed(module._modules.items()) if child is not None
-        )
+        if children := module._modules:
+            prefix = f"{name}." if name else ""
+            waiting += [(prefix + part, child) for part, child in reversed(children.items()) if child is not None]
     return found
 
 

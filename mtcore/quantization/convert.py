@@ -53,7 +53,7 @@ def convert(model: nn.Module, plan: Plan, specs: Mapping[str, QuantModuleSpec]) 
         for module_plan in sorted(plan.quantized, key=_depth, reverse=True):  # a twin takes its children over
             original = modules[module_plan.name]
             assert module_plan.spec is not None, "a quantized module without a spec"
-            twin = _twin(original, module_plan, specs[module_plan.spec], _device(original, model))
+            twin = _twin(original, module_plan, specs[module_plan.spec], model)
             if any(is_sharded(parameter) for parameter in original.parameters(recurse=False)):
                 journal.switch(original, twin)  # FSDP puts the gathered weights into this very module
                 continue
@@ -90,7 +90,7 @@ def _check_fit(modules: Mapping[str, nn.Module], plan: Plan, specs: Mapping[str,
         raise PlanError(problems)
 
 
-def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec, device: torch.device) -> QuantModule:
+def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec, model: nn.Module) -> QuantModule:
     facts = dict(planned.facts)
     weights = {weight.parameter: weight for weight in spec.weights_of(_own(original), facts)}
     quantizers: dict[str, nn.Module] = {}
@@ -99,7 +99,7 @@ def _twin(original: nn.Module, planned: ModulePlan, spec: QuantModuleSpec, devic
         if decided is None:
             quantizers[slot] = nn.Identity()
             continue
-        quantizer = _quantizer(original, decided, spec, weights.get(slot), device)
+        quantizer = _quantizer(original, decided, spec, weights.get(slot), model)
         quantizers[slot] = quantizer.train(original.training)
     if planned.pre_quant_scale and isinstance(quantizers["input"], nn.Identity):
         quantizers["input"] = ChannelScale().train(original.training)
@@ -124,7 +124,7 @@ def _quantizer(
     decided: SlotPlan,
     spec: QuantModuleSpec,
     weight: WeightSlot | None,
-    device: torch.device,
+    model: nn.Module,
 ) -> nn.Module:
     if weight is not None and weight.stacked:
         parameter = original._parameters[weight.parameter]
@@ -134,7 +134,7 @@ def _quantizer(
         )
     view: MatrixView = spec.activation_view if weight is None else weight.view(original)
     quantizer = TensorQuantizer(decided.format, decided.mode, view=view, constant_amax=decided.amax)
-    return quantizer if decided.amax is None else quantizer.to(device)
+    return quantizer if decided.amax is None else quantizer.to(_device(original, model))
 
 
 def _device(module: nn.Module, model: nn.Module) -> torch.device:

@@ -85,7 +85,7 @@ def _extended(members: tuple[Slices, ...], copies: Copies) -> tuple[Slices, ...]
 
 def _renames(original: str, copies: Copies) -> Iterator[Callable[[Slices], Slices]]:
     def rename(name: str, part: Slices) -> Slices:
-        return replace(part, parameter=name + part.parameter.removeprefix(original))
+        return part.of(name + part.parameter.removeprefix(original))
 
     for name in copies[original]:
         yield partial(rename, name)

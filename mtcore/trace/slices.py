@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -38,6 +38,12 @@ class Slices:
     def channel_numbers(self) -> Tensor:
         """`channels` likewise."""
         return _numbers(np.fromiter(self.channels, np.int64, len(self.channels)))
+
+    def of(self, parameter: str) -> Slices:
+        """The same slices of another parameter; numbers that were brought into tensors are not brought again."""
+        found = replace(self, parameter=parameter)
+        vars(found).update(places=self.places, channel_numbers=self.channel_numbers)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values; the numbers as runs (`mtcore.trace.runs`), which stay short for wide models."""

@@ -25,3 +25,11 @@ def test_what_is_known_of_the_numbers_is_no_part_of_the_value():
 
 def test_a_part_of_a_range_is_not_the_range():
     assert Slices("a", (0,), tuple(np.arange(1, 7).tolist()), tuple(range(6))).places is not whole_range(6)
+
+
+def test_the_same_slices_of_another_parameter_keep_what_is_known_of_the_numbers():
+    one = Slices("a.weight", (0,), (0, 2), (1, 0), 1.0)
+    other = one.of("b.weight")
+    assert other == Slices("b.weight", (0,), (0, 2), (1, 0), 1.0)
+    assert other.places is one.places
+    assert other.channel_numbers is one.channel_numbers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -142,8 +142,7 @@ def set_weights(run: CalibrationRun, quantizers: Quantizers) -> None:
             raise CalibrationError(
                 f"{'.'.join(site)}: the weight holds NaN or infinite values; it cannot be quantized"
             )
-    for group in run.plan.groups:
-        share_amax(group, quantizers)
+    share_amax(run.plan.groups, quantizers)
 
 
 def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor) -> Tensor | None:
@@ -161,13 +160,17 @@ def calibrate_weight(quantizer: TensorQuantizer, weight: Tensor) -> Tensor | Non
     return amax
 
 
-def share_amax(group: ScaleGroup, quantizers: Quantizers) -> None:
-    """Give all slots of a group the largest of their per-tensor magnitudes."""
-    members = [quantizers[name, group.slot] for name in group.modules]
-    known = [_tensor_amax(member) for member in members]
-    shared = torch.stack([amax.to(known[0].device) for amax in known]).amax()
-    for member, amax in zip(members, known, strict=True):
-        _set_tensor_amax(member, shared.to(amax.device))
+def share_amax(groups: Iterable[ScaleGroup], quantizers: Quantizers) -> None:
+    """Give all slots of each group the largest of their per-tensor magnitudes; few launches for many groups."""
+    alike: dict[tuple[torch.device, int], list[list[TensorQuantizer]]] = {}
+    for group in groups:
+        members = [quantizers[name, group.slot] for name in group.modules]
+        alike.setdefault((_tensor_amax(members[0]).device, len(members)), []).append(members)
+    for (device, size), several in alike.items():
+        known = torch.stack([_tensor_amax(member).to(device) for members in several for member in members])
+        for members, shared in zip(several, known.view(-1, size).amax(1).unbind(), strict=True):
+            for member in members:
+                _set_tensor_amax(member, shared.to(_tensor_amax(member).device))
 
 
 def _tensor_amax(quantizer: TensorQuantizer) -> Tensor:

@@ -108,9 +108,8 @@ def _search_weights(run: CalibrationRun, quantizers: Quantizers, options: MseOpt
             left.append(f"{module}.{slot}")
             continue
         search_weight(quantizer, weight_tensor(run.model, (module, slot)), options)
-    for group in run.plan.groups:
-        if group.slot == "weight" and quantizers[group.modules[0], "weight"].format.outer is None:
-            share_amax(group, quantizers)
+    weights = [group for group in run.plan.groups if group.slot == "weight"]
+    share_amax((g for g in weights if quantizers[g.modules[0], "weight"].format.outer is None), quantizers)
     if left:
         run.note(f"mse: {len(left)} weights in asymmetric formats keep their range, {left[0]} first")
 

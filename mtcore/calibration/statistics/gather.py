@@ -15,7 +15,7 @@ from mtcore.calibration.loop import ForwardLoop, calibration_mode
 from mtcore.calibration.quantizers import disabled
 from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.statistics.across import across_ranks
-from mtcore.calibration.statistics.collector import Collector, join
+from mtcore.calibration.statistics.collector import Collector, add_up, join
 from mtcore.calibration.statistics.needs import Needs, Site, Wanted
 from mtcore.calibration.statistics.record import TensorStatistics
 from mtcore.errors import CalibrationError
@@ -23,7 +23,6 @@ from mtcore.nn import ChannelScale, QuantModule, TensorQuantizer
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.views import TokenView
 from mtcore.nn.walk import modules_by_name
-from mtcore.numerics import token_matrix
 from mtcore.trace import SharedInputGroup
 
 Known = Mapping[Site, TensorStatistics]
@@ -116,11 +115,11 @@ class Gathering:
             for module in plain:
                 vars(module).pop("forward", None)
 
-    def see(self, site: Site, matrix: Tensor) -> None:
-        """Take in one matrix."""
+    def see(self, site: Site, x: Tensor) -> None:
+        """Take in a value, [..., cols]."""
         self._order.setdefault(site)
         self._last = site
-        self._collectors[site].update(matrix)
+        self._collectors[site].update(x)
 
     def results(self) -> dict[Site, TensorStatistics]:
         """What was gathered, for every site that data reached.
@@ -152,24 +151,26 @@ class Gathering:
         """That of nn.Linear, which shows its input where sites are given: cheaper than a hook."""
         if not sites:
             return MethodType(nn.Linear.forward, module)
+        linear, see = F.linear, self.see
 
         def forward(input: Tensor) -> Tensor:
-            matrix = token_matrix(input.detach())
+            x = input.detach() if input.requires_grad else input
             for site in sites:
-                self.see(site, matrix)
-            return F.linear(input, module.weight, module.bias)
+                see(site, x)
+            return linear(input, module.weight, module.bias)
 
         return forward
 
     def _see_output(self, site: Site) -> Callable[[nn.Module, object, Tensor], None]:
-        return lambda _, __, output: self.see(site, token_matrix(output.detach()))
+        return lambda _, __, output: self.see(site, output.detach())
 
     def _see_input(self, site: Site) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, args: self.see(site, token_matrix(args[0].detach()))
+        return lambda _, args: self.see(site, args[0].detach())
 
     def _after_batch(self, *_: object) -> None:
         self.batches += 1
         self._last = None
+        add_up(self._collectors.values())
         self._mark()
         if self.batches % _JOINED_AFTER == 0:
             join(self._collectors.values())
@@ -247,11 +248,11 @@ def _runs_plainly(module: nn.Module) -> bool:
     """
     if type(module) is not QuantLinear or "forward" in vars(module):
         return False
-    slots = [module.get_submodule(attribute) for attribute in module.slots.values()]
+    slots = [module._modules[attribute] for attribute in module.slots.values()]
     return all(isinstance(slot, nn.Identity) or _changes_nothing(slot) for slot in slots)
 
 
-def _changes_nothing(module: nn.Module) -> bool:
+def _changes_nothing(module: nn.Module | None) -> bool:
     """Whether what sits in a slot neither scales, rotates nor shifts the value."""
     if isinstance(module, ChannelScale):
         return module.idle

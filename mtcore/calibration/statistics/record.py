@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtcore.calibration.statistics.needs import Needs
-from mtcore.formats import Block
+from mtcore.formats import PER_TENSOR, Block
 from mtcore.numerics import block_amax
 
 SAMPLE_OFFSET = 0x9E3779B1
@@ -64,13 +65,15 @@ class TensorStatistics:
         """Root mean square, fp32 [cols]."""
         return (_known(self.squares, "moments") / max(1, self.tokens)).sqrt()
 
-    @property
+    @cached_property
     def tensor_amax(self) -> Tensor:
         """The largest magnitude of all, fp32 []."""
         return self.amax.amax()
 
     def block_amax(self, block: Block) -> Tensor:
         """The largest magnitudes of blocks that span all rows, fp32 [1, grid cols]."""
+        if block == PER_TENSOR:
+            return self.tensor_amax.reshape(1, 1)
         return block_amax(self.amax[None], block)
 
     def rows(self, most: int) -> Tensor:
@@ -113,7 +116,7 @@ class TensorStatistics:
     def to(self, device: torch.device | str) -> TensorStatistics:
         """With all tensors on a device."""
         moved: dict[str, Any] = {
-            n: value.to(device) for n, value in vars(self).items() if isinstance(value, Tensor)
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
         }
         blocks = {width: counts.to(device) for width, counts in self.block_counts.items()}
         return replace(self, **moved, block_counts=blocks)

@@ -105,3 +105,12 @@ def test_values_whose_width_changes_keep_the_amax_of_the_tensor():
 
 def test_a_sample_keeps_the_dtype_of_the_value():
     assert collected([torch.ones(4, 8, dtype=torch.bfloat16)]).sample.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("needs", [AMAX, ALL], ids=["amax", "all"])
+def test_a_value_of_more_axes_is_its_matrix(matrices, needs):
+    folded = [torch.stack((matrix, -2 * matrix)) for matrix in matrices]
+    one, other = collected(folded, needs), collected([x.flatten(0, 1) for x in folded], needs)
+    assert (one.tokens, one.batches) == (other.tokens, other.batches) == (102, 4)
+    assert torch.equal(one.amax, other.amax)
+    assert needs == AMAX or torch.equal(one.sample, other.sample)
