@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mtopt_kernels.device.element import INTERPRETED, cast, from_bits, larger
+from mtopt_kernels.device.element import INTERPRETED, cast, encode_units, from_bits, larger, with_sign
 
 MAGNITUDES = tl.constexpr(0x7FFF7FFF)
 """Both numbers of a pair without their signs."""
@@ -53,3 +53,24 @@ def larger_pairs(a, b, DTYPE: tl.constexpr):
         return tl.inline_asm_elementwise(
             "max.NaN.f16x2 $0, $1, $2;", "=r,r,r", [a, b], dtype=tl.int32, is_pure=True, pack=1
         )
+
+
+@triton.jit
+def paired_codes(low_units, low, high_units, high, known, F: tl.constexpr):
+    """The codes of 8 bits of both numbers (see `encode_units`), int16.
+
+    The hardware's cast to E4M3 makes such pairs itself. (Taken apart and put together again they came out wrong
+    with Triton 3.6, where LLVM joins two zero-extensions into one of a vector of bytes.)
+    """
+    if F.e_is_e4m3 and not INTERPRETED:
+        return tl.inline_asm_elementwise(
+            "cvt.rn.satfinite.e4m3x2.f32 $0, $2, $1;",
+            "=h,r,r",
+            [with_sign(low_units, low), with_sign(high_units, high)],
+            dtype=tl.int16,
+            is_pure=True,
+            pack=1,
+        )
+    else:
+        low_codes = encode_units(low_units, low, known, F) & 255
+        return (low_codes | (encode_units(high_units, high, known, F) << 8)).to(tl.int16)

@@ -8,14 +8,13 @@ import triton.language as tl
 from mtopt_kernels.device.element import (
     amax_along,
     divider,
-    encode_units,
     larger,
     lifted,
     quotient,
     readable,
     round_units,
 )
-from mtopt_kernels.device.pairs import MAGNITUDES, halves, larger_pairs, paired
+from mtopt_kernels.device.pairs import MAGNITUDES, halves, larger_pairs, paired, paired_codes
 from mtopt_kernels.device.scale import multiplier, stored_scale
 
 
@@ -92,8 +91,7 @@ def pairs_kernel(
         low_units = quotient(low, by[1], by[2], by[3], by[4], F, False)
         high_units = quotient(high, by[1], by[2], by[3], by[4], F, False)
         if CODES:
-            low_codes = encode_units(low_units, low, times == times, F) & 255  # what is above need not be 0
-            result = (low_codes | (encode_units(high_units, high, times == times, F) << 8)).to(tl.int16)
+            result = paired_codes(low_units, low, high_units, high, times == times, F)
         else:
             result = paired(round_units(low_units, low, F) * times, round_units(high_units, high, F) * times, DTYPE)
         base, offsets, mask = part_places(number, part, rows, cols, cols, grid_cols, HIGH, WIDE, PARTS, DOWN)
