@@ -23,6 +23,7 @@ BF16, FP16 = torch.bfloat16, torch.float16
         (1, 4096, 4096, BF16, "block", "few"),
         (513, 4096, 4096, BF16, "block", "many"),
         (512, 4096, 128, BF16, "block", "many"),
+        (512, 4096, 11008, BF16, "block", "many"),
         (512, 4096, 4096, FP16, "tensor", "many"),
         (512, 4096, 4096, torch.float32, "tensor", "few"),
         (512, 4096, 4100, BF16, "tensor", "few"),

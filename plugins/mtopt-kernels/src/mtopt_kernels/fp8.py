@@ -73,8 +73,9 @@ def fp8_way(tokens: int, features: int, inner: int, dtype: torch.dtype, by: str)
     if dtype != torch.bfloat16:
         return "many"
     if by == "block":
-        # Of blocks torch takes whole ones alone, and one along a row for a scale of the row.
-        whole = not (tokens % 4 or inner % BLOCK or features % BLOCK or inner == BLOCK)
+        # Of blocks torch takes whole ones alone, and one along a row for a scale of the row; of numbers of them
+        # along a row that are no multiple of 4, it takes other scales of the weight (seen on an H100).
+        whole = not (tokens % 4 or inner % (4 * BLOCK) or features % BLOCK)
         return "torch" if tokens > BLOCK_TOKENS and whole else "many"
     by_tensor = by == "tensor" and (tokens < FP8_MANY_TOKENS or fp8_much_work(tokens, features, inner))
     return "torch" if by_tensor else "torch by row"
