@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,21 +12,39 @@ from mtcore.backends import COLUMN_STATISTICS, HADAMARD
 from mtcore.numerics import LOG_BINS, log_counts
 from mtopt_kernels.constants import known
 from mtopt_kernels.device.counters import COUNTERS
-from mtopt_kernels.kernels.columns import columns_kernel, join_columns_kernel
+from mtopt_kernels.kernels.columns import columns_kernel
 from mtopt_kernels.kernels.hadamard import hadamard_kernel
 from mtopt_kernels.kernels.sweep import sweep_kernel
 from mtopt_kernels.launch import block_amax, block_tiles, on_grid, streamable
+from mtopt_kernels.parts import counters
 from mtopt_kernels.sizes import cdiv, power_of_two
 from mtopt_kernels.start import processors, start
 
-WIDE, HIGH = 64, 32
-"""Columns and rows that a program reads at once: lines of 128 bytes of 16-bit values."""
-THREADS = 256
-"""Of a program."""
-TOGETHER = 6
-"""Programs a multiprocessor: as many as have room for counters of 33 KiB."""
+
+class Columns(NamedTuple):
+    """How `columns_kernel` reads a matrix: rows and columns at once, warps of a program, and how many programs a
+    multiprocessor has, about as many as it has registers and counters for at once: more would wait for these."""
+
+    high: int
+    wide: int
+    warps: int
+    together: int
+
+
+COLUMNS = {
+    (False, False): Columns(16, 64, 4, 10),
+    (True, False): Columns(16, 64, 4, 8),
+    (False, True): Columns(16, 128, 8, 5),
+    (True, True): Columns(16, 64, 4, 5),
+}
+"""By what is asked for beside magnitudes, moments and counts of bf16: the fastest of some 20 on an H100."""
+COUNTED_ROWS = 1024
+"""Of a strip of columns that are counted in a histogram before the next one's: programs are as many as fit then,
+since each has counters to write in the end."""
 MOST_PARTS = 128
 """Of a strip of columns, which one program joins."""
+MOST_COLUMNS = 2**22
+"""Of a matrix: a strip of 64 has one of 2^16 counters."""
 LONGEST_STRETCH = 2**14
 """Elements of the longest Hadamard transform in a kernel."""
 
@@ -35,55 +54,48 @@ def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor
 
     Values that are not bf16 are counted by the reference: their counters do not fit into shared memory.
     """
-    if not x.numel():
+    if not x.numel() or x.shape[1] > MOST_COLUMNS:
         return COLUMN_STATISTICS.reference(x, moments, histogram)
     x = streamable(x)
     rows, cols = x.shape
     device, counted = x.device, histogram and x.dtype == torch.bfloat16
-    strips = cdiv(cols, WIDE)
-    parts = min(max(TOGETHER * processors(device) // strips, 1), cdiv(rows, HIGH), MOST_PARTS)
-    steps = cdiv(cdiv(rows, HIGH), 4 * parts) * 4
-    parts = cdiv(rows, HIGH * steps)
+    high, wide, warps, together = COLUMNS[moments, counted]
+    strips, together = cdiv(cols, wide), together * processors(device)
+    parts = cdiv(rows, COUNTED_ROWS) if counted else max(together // strips, 1)
+    parts = min(parts, cdiv(rows, high), MOST_PARTS)
+    steps = cdiv(cdiv(rows, high), 4 * parts) * 4
+    parts = cdiv(rows, high * steps)
+    programs = min(together, strips * parts) if counted else strips * parts
     found = torch.empty((parts, 3 if moments else 1, cols), dtype=torch.float32, device=device)
+    amax = torch.empty(cols, dtype=x.dtype, device=device)
+    total, squares = (torch.empty(cols if moments else 0, dtype=torch.float32, device=device) for _ in range(2))
     counts = torch.zeros(LOG_BINS if counted else 0, dtype=torch.int64, device=device)
     start(
         columns_kernel,
-        strips * parts,
+        programs,
         x,
         found,
+        counters(device),
+        amax,
+        total,
+        squares,
         counts,
         rows,
         cols,
         x.stride(0),
         strips,
-        steps,
-        COUNTERS // THREADS,
-        HIGH,
-        WIDE,
-        moments,
-        counted,
-        THREADS,
-        warps=THREADS // 32,
-    )
-    amax = torch.empty(cols, dtype=x.dtype, device=device)
-    total, squares = (torch.empty(cols if moments else 0, dtype=torch.float32, device=device) for _ in range(2))
-    outside = parts * steps * HIGH * strips * WIDE - rows * cols
-    start(
-        join_columns_kernel,
-        cdiv(cols, 32),
-        found,
-        amax,
-        total,
-        squares,
-        counts,
-        cols,
         parts,
-        outside,
+        steps,
+        programs,
+        parts * steps * high * strips * wide - rows * cols,
+        COUNTERS // (32 * warps),
+        high,
+        wide,
         power_of_two(parts),
-        32,
         moments,
         counted,
-        warps=4,
+        32 * warps,
+        warps=warps,
     )
     return amax, total, squares, log_counts(x) if histogram and not counted else counts
 
