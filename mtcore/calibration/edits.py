@@ -59,7 +59,8 @@ class ParameterEdits:
         """Give a parameter new values, cast to its own dtype and device.
 
         Args:
-            rounding: whether they are the present ones, rounded, and not the same function in another form.
+            rounding: whether they are the present ones, rounded, and not the same function in another form, for
+                which what was before an earlier rounding is forgotten.
 
         Raises:
             CalibrationError: the parameter is sharded, so that its values are not this rank's to change.
@@ -72,6 +73,8 @@ class ParameterEdits:
         self._remember(parameter)
         if rounding and self.whole.keep:
             self.whole.unrounded.setdefault(id(parameter), parameter.data)
+        elif not rounding:
+            self.whole.unrounded.pop(id(parameter), None)
         parameter.data = value.to(device=parameter.device, dtype=parameter.dtype, copy=True).view_as(parameter)
 
     def set_rounded(self, parameter: nn.Parameter, value: Tensor, part: int | None = None) -> None:
@@ -81,16 +84,21 @@ class ParameterEdits:
             return
         if self.whole.keep and id(parameter) not in self.whole.unrounded:
             self.set(parameter, parameter.data, rounding=True)
-        self.writable(parameter)[part].copy_(value)
+        self.writable(parameter, rounding=True)[part].copy_(value)
 
-    def writable(self, parameter: nn.Parameter) -> Tensor:
+    def writable(self, parameter: nn.Parameter, *, rounding: bool = False) -> Tensor:
         """The values of a parameter, to be changed in place: a copy where its first values are kept.
+
+        Args:
+            rounding: as for `set`.
 
         Raises:
             CalibrationError: as in `set`.
         """
         if is_sharded(parameter) or self._must_stay(parameter):
-            self.set(parameter, parameter.data)
+            self.set(parameter, parameter.data, rounding=rounding)
+        elif not rounding:
+            self.whole.unrounded.pop(id(parameter), None)
         return parameter.data
 
     def _must_stay(self, parameter: nn.Parameter) -> bool:

@@ -92,3 +92,16 @@ def test_edits_that_keep_nothing_write_in_place_and_put_nothing_back(parameter):
     assert parameter.tolist() == [[0, 2], [4, 6]]
     with pytest.raises(CalibrationError, match="leave out undoable=False"), step.originals_back():
         pass
+
+
+def test_what_was_before_rounding_lasts_through_roundings_and_is_forgotten_with_another_form(parameter):
+    edits = ParameterEdits()
+    before = parameter.data.clone()
+    edits.set(parameter, before.round(), rounding=True)
+    edits.set(parameter, before.round() / 2, rounding=True)
+    assert torch.equal(edits.before_rounding(parameter), before)
+    edits.writable(parameter).mul_(3)
+    assert torch.equal(edits.before_rounding(parameter), parameter.data)
+    edits.set(parameter, before.round(), rounding=True)
+    edits.set(parameter, before * 2)
+    assert torch.equal(edits.before_rounding(parameter), before * 2)

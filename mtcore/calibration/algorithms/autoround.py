@@ -78,8 +78,9 @@ def needs_data(plan: Plan) -> bool:
 def run_autoround(run: CalibrationRun, options: AutoRoundOptions) -> None:
     """Learn the rounding of the weights of linear layers, while inputs are rounded as they will be.
 
-    Scales that an earlier step has fixed stay; where there was none every amax is set as `max` does first. What is
-    aimed at are the outputs before any step of the recipe.
+    Scales that an earlier step has fixed stay; where there was none every amax is set as `max` does first. Weights
+    that an earlier step has rounded start from what they were before. What is aimed at are the outputs before any
+    step of the recipe.
 
     Raises:
         CalibrationError: no data, data that is not finite, or blocks that form no chain.
@@ -110,7 +111,7 @@ def run_autoround(run: CalibrationRun, options: AutoRoundOptions) -> None:
     with torch.no_grad():
         for name in layers:
             parameter, quantizer = weight_of(run.model, (name, "weight")), quantizers[name, "weight"]
-            run.edits.set(parameter, quantizer(parameter))
+            run.edits.set(parameter, quantizer(parameter), rounding=True)
 
 
 def _learn_blocks(
@@ -208,7 +209,7 @@ def _moving(
     found: dict[int, _Moving] = {}
     for name in layers:
         parameter, quantizer = weight_of(run.model, (name, "weight")), quantizers[name, "weight"]
-        matrix = quantizer.matrix(parameter.detach())
+        matrix = quantizer.matrix(run.edits.before_rounding(parameter))
         distances = code_distances(matrix, quantizer.qparams(parameter, matrix=matrix))
         found[id(parameter)] = _Moving(parameter, options.reach, quantizer.view.from_matrix(distances, parameter))
     for parameter in block.parameters() if options.norms and layers else ():
@@ -230,7 +231,9 @@ def _descend(
     """Take the steps; `loss` is that of one call of the data, and has gradients. Ranks add theirs up."""
     parameters = [one.parameter for one in moving]
     for parameter in parameters:
-        run.edits.set(parameter, parameter.data, rounding=True)  # a copy, which the steps change in place
+        # A copy, which the steps change in place. Values that an earlier step has rounded teach nothing: all of
+        # one gradient would reach the middle between two codes together, with the last step.
+        run.edits.set(parameter, run.edits.before_rounding(parameter), rounding=True)
     take_step = signed_step if options.direction == "signed" else scaled_step
     ranks = current_ranks()
     losses = []

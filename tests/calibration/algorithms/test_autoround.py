@@ -83,6 +83,18 @@ def test_it_aims_at_the_outputs_before_any_step_of_the_recipe(calibrate, model, 
     assert error_of(quantized, wanted, data) < 0.8 * before
 
 
+@pytest.mark.parametrize("scope", ["blocks", "model"])
+def test_weights_that_a_step_has_rounded_start_from_what_they_were(calibrate, model, data, scope):
+    """From codes, all weights of one gradient would reach the middle to the next code in the last step together."""
+    with torch.no_grad():
+        wanted = [model(x) for x in data]
+    quantized, journal = calibrate(W4, data, AlgorithmStep("max"))
+    plain = error_of(quantized, wanted, data)
+    journal.undo()
+    quantized, _ = calibrate(W4, data, AlgorithmStep("gptq"), learn(scope=scope, direction="signed"))
+    assert error_of(quantized, wanted, data) < plain
+
+
 @torch.no_grad()
 def test_no_weight_moves_farther_than_its_reach_and_half_a_code(calibrate, model, data):
     before = model[0].gate.weight.clone()
