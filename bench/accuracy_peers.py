@@ -25,6 +25,7 @@ Quantize = Callable[[nn.Module], object]
 
 
 def modelopt(subject: Subject) -> list[tuple[Row, Quantize]]:
+    """Its recipes, what costs little first."""
     import modelopt
     import modelopt.torch.quantization as mtq
 
@@ -34,31 +35,32 @@ def modelopt(subject: Subject) -> list[tuple[Row, Quantize]]:
 
     lite = {"method": "awq_lite", "alpha_step": 0.1}
     full = {"method": "awq_full", "alpha_step": 0.1}
+    sweep, local = mtq.NVFP4_W4A4_WEIGHT_MSE_FP8_SWEEP_CFG, mtq.NVFP4_W4A4_WEIGHT_LOCAL_HESSIAN_CFG
     configs: list[tuple[str, str, dict[str, Any], Any]] = [
-        (FP8, "max", mtq.FP8_DEFAULT_CFG, "max"),
-        (FP8, "mse", mtq.FP8_DEFAULT_CFG, "mse"),
-        (FP8_ROW, "max", mtq.FP8_PER_CHANNEL_PER_TOKEN_CFG, "max"),
-        (FP8_ROW, "mse", mtq.FP8_PER_CHANNEL_PER_TOKEN_CFG, "mse"),
-        (INT8, "max", mtq.INT8_DEFAULT_CFG, "max"),
         (INT8, "smoothquant", mtq.INT8_SMOOTHQUANT_CFG, "smoothquant"),
+        (INT8, "max", mtq.INT8_DEFAULT_CFG, "max"),
         (NVFP4, "max", mtq.NVFP4_DEFAULT_CFG, "max"),
-        (NVFP4, "awq lite", mtq.NVFP4_AWQ_LITE_CFG, lite),
-        (NVFP4, "awq full", mtq.NVFP4_AWQ_FULL_CFG, full),
-        (NVFP4, "svdquant", mtq.NVFP4_SVDQUANT_DEFAULT_CFG, {"method": "svdquant", "lowrank": 32}),
         (NVFP4_WEIGHTS, "max", mtq.W4A16_NVFP4_CFG, "max"),
-        (NVFP4_WEIGHTS, "awq lite", weights_only(mtq.NVFP4_AWQ_LITE_CFG), lite),
-        (NVFP4_WEIGHTS, "awq full", weights_only(mtq.NVFP4_AWQ_FULL_CFG), full),
         (INT4, "max", mtq.INT4_BLOCKWISE_WEIGHT_ONLY_CFG, "max"),
-        (INT4, "mse", mtq.INT4_BLOCKWISE_WEIGHT_ONLY_CFG, "mse"),
+        (FP8_ROW, "max", mtq.FP8_PER_CHANNEL_PER_TOKEN_CFG, "max"),
+        (FP8, "max", mtq.FP8_DEFAULT_CFG, "max"),
+        (NVFP4, "mse", sweep, sweep["algorithm"]),
+        (FP8, "mse", mtq.FP8_DEFAULT_CFG, "mse"),
+        (NVFP4, "awq lite", mtq.NVFP4_AWQ_LITE_CFG, lite),
         (INT4, "awq lite", mtq.INT4_AWQ_CFG, lite),
+        (NVFP4_WEIGHTS, "awq lite", weights_only(mtq.NVFP4_AWQ_LITE_CFG), lite),
+        (NVFP4_WEIGHTS, "mse", weights_only(sweep), sweep["algorithm"]),
+        (FP8_ROW, "mse", mtq.FP8_PER_CHANNEL_PER_TOKEN_CFG, "mse"),
+        (INT4, "mse", mtq.INT4_BLOCKWISE_WEIGHT_ONLY_CFG, "mse"),
+        (NVFP4, "local_hessian", local, local["algorithm"]),
+        (NVFP4_WEIGHTS, "local_hessian", weights_only(local), local["algorithm"]),
+        (INT4, "awq clip", mtq.INT4_AWQ_CFG, "awq_clip"),
+        (NVFP4, "awq clip", mtq.NVFP4_AWQ_CLIP_CFG, "awq_clip"),
+        (NVFP4, "svdquant", mtq.NVFP4_SVDQUANT_DEFAULT_CFG, {"method": "svdquant", "lowrank": 32}),
         (INT4, "awq full", mtq.INT4_AWQ_CFG, full),
+        (NVFP4, "awq full", mtq.NVFP4_AWQ_FULL_CFG, full),
+        (NVFP4_WEIGHTS, "awq full", weights_only(mtq.NVFP4_AWQ_FULL_CFG), full),
     ]
-    for label, config in (
-        ("mse", mtq.NVFP4_W4A4_WEIGHT_MSE_FP8_SWEEP_CFG),
-        ("local_hessian", mtq.NVFP4_W4A4_WEIGHT_LOCAL_HESSIAN_CFG),
-    ):
-        configs.append((NVFP4, label, config, config["algorithm"]))
-        configs.append((NVFP4_WEIGHTS, label, weights_only(config), config["algorithm"]))
 
     def loop(model: nn.Module) -> None:
         with torch.no_grad():
@@ -67,6 +69,11 @@ def modelopt(subject: Subject) -> list[tuple[Row, Quantize]]:
 
     def quantize(config: dict[str, Any], algorithm: Any) -> Quantize:
         return lambda model: mtq.quantize(model, {**config, "algorithm": algorithm}, loop)
+
+    layer = nn.Sequential(nn.Linear(128, 128)).to(subject.device)  # what is loaded or compiled at the first use
+    for config in (mtq.FP8_DEFAULT_CFG, mtq.INT8_DEFAULT_CFG, mtq.NVFP4_DEFAULT_CFG, mtq.INT4_AWQ_CFG, sweep):
+        data = torch.randn(16, 128, device=subject.device)
+        mtq.quantize(copy.deepcopy(layer), {**config, "algorithm": "max"}, lambda model, data=data: model(data))
 
     tool = f"Model-Optimizer {modelopt.__version__}"
     return [(Row(tool, fmt, label), quantize(config, algorithm)) for fmt, label, config, algorithm in configs]
@@ -111,6 +118,10 @@ def llmcompressor(subject: Subject) -> list[tuple[Row, Quantize]]:
             )  # fmt: skip
 
         return work
+
+    warm = copy.deepcopy(subject.model)
+    quantize([rounded(schemes[NVFP4])])(warm)  # what is loaded at the first use
+    del warm
 
     tool = f"llm-compressor {package.__version__}"
     return [(Row(tool, fmt, label), quantize(recipe(schemes[fmt]))) for fmt, label, recipe in recipes]

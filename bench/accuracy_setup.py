@@ -13,7 +13,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -43,6 +43,7 @@ class Row:
     """One measurement: ratio of the perplexity to the unquantized one, and seconds to quantize.
 
     `other_ratio`: the ratio on a text of another kind than the calibration data, where one was given.
+    `beside`: how many processes measured at once; with more than one the seconds are an upper bound.
     """
 
     tool: str
@@ -52,6 +53,7 @@ class Row:
     other_ratio: float | None = None
     seconds: float = 0.0
     error: str = ""
+    beside: int = 1
 
     @property
     def label(self) -> str:
@@ -79,7 +81,7 @@ class Subject:
         """The row with the ratios of a quantized model."""
         ratio = perplexity(model, self.evaluation).perplexity / self.base
         other = perplexity(model, self.other).perplexity / self.other_base if self.other else None
-        return Row(row.tool, row.format, row.algorithm, ratio, other, seconds)
+        return replace(row, ratio=ratio, other_ratio=other, seconds=seconds, beside=self.facts["processes"])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +95,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--write-tokens", type=Path, help="write the token ids and stop")
     parser.add_argument("--other-text", type=Path, help="a text of another kind")
     parser.add_argument("--only", default="", help="measure rows whose label holds this")
-    parser.add_argument("--share", default="0/1", help="I/N: of the rows every N-th, from the I-th (N processes)")
+    parser.add_argument("--claims", type=Path, help="folder of processes on one GPU: each takes rows that none has")
     parser.add_argument("--beside", type=int, default=1, help="how many processes measure at once, for the record")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no row after this many seconds")
     parser.add_argument("--json", type=Path, help="results; rows that it already holds are not measured again")
@@ -157,30 +159,45 @@ def measure_all(
     measure: Callable[[Row, Any], Row],
     options: argparse.Namespace,
 ) -> None:
-    """Measure this process's share of the rows; the results file grows row by row, so a stopped run goes on."""
+    """Measure the rows that no other process takes; the results file grows row by row, so a stopped run goes on.
+
+    Rows that a stopped process had only begun are taken again with another folder of claims.
+    """
     start = time.perf_counter()
     known = json.loads(options.json.read_text())["rows"] if options.json and options.json.exists() else []
     rows = [Row(**row) for row in known]
     done = {row.label for row in rows}
-    index, count = map(int, options.share.split("/"))
-    asked = [(row, how) for row, how in found if options.only in row.label][index::count]
-    for row, how in asked:
-        if row.label in done:
+    for row, how in found:
+        if row.label in done or options.only not in row.label:
             continue
         if time.perf_counter() - start > options.seconds:
             print(f"{options.seconds} s are over; run again to go on", flush=True)
             break
+        if options.claims and not _claimed(options.claims, row):
+            continue
         try:
             rows.append(measure(row, how))
         except Exception as error:  # noqa: BLE001  one that fails must not cost the measurements of the others
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            rows.append(Row(row.tool, row.format, row.algorithm, error=reason))
+            rows.append(replace(row, error=reason))
         last = rows[-1]
         shown = last.error if last.ratio is None else f"{last.ratio:.4f} {last.other_ratio or 0.0:.4f}"
         print(f"{last.label:105s} {shown} {last.seconds:7.1f} s", flush=True)
         if options.json:
             content = {**subject.facts, "rows": [asdict(one) for one in rows]}
             options.json.write_text(json.dumps(content, indent=1) + "\n")
+        if subject.device.startswith("cuda"):
+            torch.cuda.empty_cache()  # for the other processes on the card
+
+
+def _claimed(folder: Path, row: Row) -> bool:
+    """Whether the row is this process's: the first that makes the row's file has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / row.label.replace("/", "_")).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _tokens(loaded: LoadedModel, options: argparse.Namespace) -> dict[str, list[list[int]]]:
