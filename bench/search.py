@@ -3,10 +3,10 @@
     python bench/search.py nvfp4 mxfp6 fp8 --bits 5 6.25 7
     python bench/search.py int3_weight_only int4_weight_only int5_weight_only int8_weight_only --bits 4.25 5.25
 
-For every budget: the choices of each searcher; what the same budget gives where layers are promoted from the
-smallest choice to the largest in the order of their size, smallest first, and in random orders; and every choice
-alone. All recipes go through the YAML that `mtopt search` writes. Models compute in fp32; perplexity is of all of
-the held-out text, over that of bf16. Prints a Markdown table; `--json` writes the figures.
+For every budget: the choices of each searcher; and two ways that look at no data. There all groups begin with the
+smallest choice and go up by steps while the budget lasts, in rounds with the smallest groups first, or one drawn at
+random each time. And every choice alone. All recipes go through the YAML that `mtopt search` writes. Models compute
+in fp32; perplexity is of all of the held-out text. Prints a Markdown table; `--json` writes the figures.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=5, help="random orders a budget")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        found = {name: searched(options, folder, name) for name in SEARCHERS}
-        seconds = time.perf_counter() - start
+    found, seconds = {}, {"forward": forward_seconds(options)}
+    for name in SEARCHERS:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.process_time()
+            found[name] = searched(options, folder, name)
+            seconds[name] = time.process_time() - start
     base = score(opened())
     rows = []
     fisher = found["fisher"]
@@ -54,13 +56,11 @@ def main() -> None:
         for name, search in found.items():
             solution = search.searcher.solve(bits=bits)
             rows.append(measured(search, solution, f"searched, {name}", bits, base, options))
-        order = sorted(range(len(fisher.searcher.decisions)), key=lambda i: fisher.searcher.decisions[i].weights)
-        by_size = promoted(fisher, order, bits)
-        rows.append(measured(fisher, by_size, "smallest layers first", bits, base, options))
-        drawn = []
-        for seed in range(options.random):
-            random.Random(seed).shuffle(order)
-            drawn.append(measured(fisher, promoted(fisher, order, bits), f"random {seed}", bits, base, options))
+        rows.append(measured(fisher, stepped(fisher, bits, None), "smallest groups first", bits, base, options))
+        drawn = [
+            measured(fisher, stepped(fisher, bits, random.Random(seed)), f"random {seed}", bits, base, options)
+            for seed in range(options.random)
+        ]
         rows += drawn
     result = {
         "machine": machine(),
@@ -68,7 +68,7 @@ def main() -> None:
         "choices": options.choices,
         "samples": options.samples,
         "base": base,
-        "search_seconds": seconds,
+        "cpu_seconds": seconds,
         "rows": rows,
     }
     if options.json:
@@ -89,18 +89,35 @@ def searched(options: argparse.Namespace, folder: str, name: str) -> CheckpointS
     )
 
 
-def promoted(search: CheckpointSearch, order: list[int], bits: float) -> Solution:
-    """All decisions in their smallest choice, those in front of the order in the largest while the budget lasts."""
+def forward_seconds(options: argparse.Namespace) -> float:
+    """CPU seconds of a plain forward of the data that scores come from."""
+    loaded, text = opened(), str(mtopt_tinylm.calibration_file())
+    batches = default_registry().calibration_batches(text, loaded, DataOptions(samples=options.samples))
+    with torch.inference_mode():
+        loaded.model(**batches[0])
+        start = time.process_time()
+        for batch in batches:
+            loaded.model(**batch)
+    return time.process_time() - start
+
+
+def stepped(search: CheckpointSearch, bits: float, draw: random.Random | None) -> Solution:
+    """All groups in their smallest choice, then single steps up while the budget lasts: in rounds from the smallest
+    group to the largest, or each time of a drawn one."""
     decisions = search.searcher.decisions
-    chosen = list(search.searcher.least().chosen)
-    room = bits * search.searcher.weights - sum(d.bits[c] for d, c in zip(decisions, chosen, strict=True))
-    for i in order:
-        bits_of = {choice: size for choice, size in decisions[i].bits.items() if choice != AS_IT_IS}
-        largest = max(bits_of, key=bits_of.__getitem__)
-        more = bits_of[largest] - bits_of[chosen[i]]
-        if more <= room:
-            chosen[i], room = largest, room - more
-    return search.searcher.of(chosen)
+    sizes = [sorted((size, choice) for choice, size in d.bits.items() if choice != AS_IT_IS) for d in decisions]
+    order = sorted(range(len(decisions)), key=lambda i: decisions[i].weights)
+    level = [0] * len(decisions)
+    room = bits * search.searcher.weights - sum(options[0][0] for options in sizes)
+    while True:
+        steps = {
+            i: sizes[i][level[i] + 1][0] - sizes[i][level[i]][0] for i in order if level[i] + 1 < len(sizes[i])
+        }
+        open_to = [i for i in steps if steps[i] <= room]
+        if not open_to:
+            return search.searcher.of(options[up][1] for options, up in zip(sizes, level, strict=True))
+        chosen = min(open_to, key=lambda i: level[i]) if draw is None else draw.choice(open_to)
+        level[chosen], room = level[chosen] + 1, room - steps[chosen]
 
 
 def measured(
@@ -146,9 +163,14 @@ def table(result: dict) -> str:
             ratios = sorted(r["ratio"] - 1 for r in drawn)
             bits = statistics.mean(r["bits"] for r in drawn)
             lines.append(
-                f"| {budget} | median of {len(drawn)} random orders | {bits:.2f} | {middle:.3f} | "
+                f"| {budget} | median of {len(drawn)} at random | {bits:.2f} | {middle:.3f} | "
                 f"{ratios[0]:+.2%} to {ratios[-1]:+.2%} |"
             )
+    plain = result["cpu_seconds"]["forward"]
+    ratios = (
+        f"{name} {seconds / plain:.1f}" for name, seconds in result["cpu_seconds"].items() if name != "forward"
+    )
+    lines += ["", f"CPU seconds of a search over a plain forward of its data: {', '.join(ratios)}"]
     return "\n".join(lines)
 
 

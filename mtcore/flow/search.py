@@ -109,6 +109,12 @@ def search_checkpoint(
     loaded = run.load()
     if loaded.quantized_as is not None:
         raise ModelError(f"{source}: it is quantized already ({loaded.quantized_as}); start from the original")
+    if spec.gradients and not loaded.predicts_next:
+        kind = type(loaded.model).__name__
+        raise ModelError(
+            f"{source}: {spec.name} needs a loss, and {kind} is no causal language model; take another searcher "
+            "(--score output_error)"
+        )
     batches = None if calib is None else run.batches(calib, loaded, data)
     loaded = with_more_inputs(loaded, batches or ())
     store = _store(run, Path(statistics), loaded.model, batches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import nn
 
@@ -33,13 +34,15 @@ class Decision:
     bits: Mapping[str, int]
     refused: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """All modules in one line: 'layers.0.attn.{q,k,v}'."""
+        """All modules in one line, which no other decision of the model has: 'layers.0.attn.{q,k,v}'."""
         alike: dict[str, list[str]] = {}
         for module in self.modules:
             alike.setdefault(skeleton(module), []).append(module)
         folded = [fold_names(names) for names in alike.values()]
+        if any("*" in name for name in folded):  # it does not say which numbers
+            return f"{self.modules[0]} and {len(self.modules) - 1} more"
         return folded[0] if len(folded) == 1 else SharedInputGroup.of(folded).name
 
     @property

@@ -59,7 +59,8 @@ class Scorer:
                         f"{type(self.model).__name__} is not known; choose a searcher without (output_error)"
                     )
                 loss, looking.samples = self.loss(output, batch)
-                loss.backward()  # type: ignore[no-untyped-call]
+                if loss.requires_grad:  # else the batch reached no layer that is scored
+                    loss.backward()  # type: ignore[no-untyped-call]
         return looking.totals()
 
 

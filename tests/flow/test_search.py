@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -181,6 +182,21 @@ def test_a_target_takes_away_the_choices_that_it_refuses(source, tmp_path):
     assert yaml.safe_load(found.recipe(solution))["targets"] == ["picky"]
     (rehearsal,) = found.rehearse(solution)
     assert not rehearsal.problems
+
+
+def test_a_model_without_a_loss_is_refused_before_the_data_run(source, tmp_path):
+    class NoLanguage(ToyBlocksPlugin):
+        @hookimpl
+        def mtcore_load_model(self, source):
+            return replace(super().mtcore_load_model(source), predicts_next=False)
+
+    registry = Registry.load([NoLanguage()], discover=False)
+    call = partial(
+        search_checkpoint, source, CHOICES, statistics=tmp_path, calib="some", data=DATA, registry=registry
+    )
+    with pytest.raises(ModelError, match=r"ToyBlocks is no causal language model.*--score output_error"):
+        call()
+    assert call(score="output_error").searcher.scores
 
 
 def test_a_model_that_is_quantized_is_refused(tmp_path):

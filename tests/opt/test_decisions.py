@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtcore.opt import AS_IT_IS, find_decisions
+from mtcore.opt import AS_IT_IS, Decision, find_decisions
 from mtcore.plan import make_plan
 from mtcore.trace import analyze
 from tests.trace.test_routers import Listed, Stacked
@@ -105,3 +105,9 @@ def test_a_module_that_reads_its_child_decides_with_it(decide):
     (decision,) = decide(Around().eval(), torch.randn(1, 4, 16), fp8=FP8)
     assert decision.modules == ("attention", "attention.out_proj")
     assert decision.sites == ("attention",)
+
+
+def test_a_name_that_would_not_say_which_modules_gives_the_first_and_their_number():
+    bits = {AS_IT_IS: 1}
+    assert Decision(("a.0.x", "a.2.x", "a.3.x"), 1, bits).name == "a.[0,2-3].x"
+    assert Decision(("a.0.b.1.x", "a.1.b.0.x"), 1, bits).name == "a.0.b.1.x and 1 more"

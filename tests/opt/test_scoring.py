@@ -118,3 +118,9 @@ def test_an_output_that_is_changed_in_place_is_named(twin):
     scorer = Scorer(model, {"low": twin(model, batch)}, [decision("0"), decision("2")], FISHER, summed)
     with pytest.raises(CalibrationError, match=r"^0: what it reads or gives is changed in place later"):
         scorer.scores(batch)
+
+
+def test_a_batch_that_reaches_no_layer_of_a_decision_scores_nothing(model, batch, twin):
+    model.add_module("spare", nn.Linear(4, 4))
+    model.forward = lambda x: model[2](model[1](model[0](x)))
+    assert Scorer(model, {"low": twin(model, batch)}, [decision("spare")], FISHER, summed).scores(batch) == {}
