@@ -4,7 +4,7 @@
 
 Each attempt is a process of its own, killed with SIGKILL after a random time; the next one is the same call. It
 prints, and writes with --json, how many kills met which part of the run, and whether the bytes are those of an
-unbroken run.
+unbroken run. With --statistics the run keeps statistics too, and theirs are compared as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mtcore.flow import DataOptions, LayerwiseOptions, quantize_checkpoint
 DATA = DataOptions(samples=8, length=128)
 
 
-def run(recipe: str, out: Path) -> None:
+def run(recipe: str, out: Path, statistics: bool) -> None:
     """One attempt."""
     quantize_checkpoint(
         str(mtopt_tinylm.checkpoint_dir()),
@@ -38,7 +38,13 @@ def run(recipe: str, out: Path) -> None:
         calib=str(mtopt_tinylm.calibration_file()),
         data=DATA,
         layerwise=LayerwiseOptions(),
+        statistics=kept(out) if statistics else None,
     )
+
+
+def kept(out: Path) -> Path:
+    """Where the statistics of a run lie."""
+    return out.with_name(f"{out.name}-kept")
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -55,12 +61,12 @@ def stage(out: Path) -> str:
     return "export" if state["exporting"] else f"{len(state['done'])} blocks done"
 
 
-def measure(kills: int, recipe: str, folder: Path) -> dict[str, Any]:
+def measure(kills: int, recipe: str, statistics: bool, folder: Path) -> dict[str, Any]:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["mtcore.flow", "mtopt_hf.load", "mtopt_hf.exporters", "torch._dynamo"])
 
     def start(out: Path) -> Any:
-        process = processes.Process(target=run, args=(recipe, out))
+        process = processes.Process(target=run, args=(recipe, out, statistics))
         process.start()
         return process
 
@@ -68,7 +74,7 @@ def measure(kills: int, recipe: str, folder: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     start(folder / "unbroken").join()
     length = time.perf_counter() - begun
-    expected = content(folder / "unbroken")
+    expected = content(folder / "unbroken"), content(kept(folder / "unbroken"))
     moments, met, finished = random.Random(0), Counter[str](), 0
     out = folder / "out"
     while sum(met.values()) < kills:
@@ -80,15 +86,18 @@ def measure(kills: int, recipe: str, folder: Path) -> dict[str, Any]:
             met[stage(out)] += 1
         if out.exists() and not out.with_name("out.run").exists():
             finished += 1
-            assert content(out) == expected, "a finished run has other bytes"
+            assert (content(out), content(kept(out))) == expected, "a finished run has other bytes"
             shutil.rmtree(out)
+            shutil.rmtree(kept(out), ignore_errors=True)
     process = start(out)
     process.join()
-    same = process.exitcode == 0 and content(out) == expected
-    left = sorted(path.name for path in folder.iterdir() if path.name not in ("warm", "unbroken", "out"))
+    same = process.exitcode == 0 and (content(out), content(kept(out))) == expected
+    ours = {path.name for out in ("warm", "unbroken", "out") for path in (folder / out, kept(folder / out))}
+    left = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     return {
         "machine": machine(),
         "recipe": recipe,
+        "statistics": statistics,
         "kills": kills,
         "killed in": dict(sorted(met.items())),
         "runs that were done before the kill came, all with the same bytes": finished,
@@ -102,10 +111,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--recipe", default="fp8")
+    parser.add_argument("--statistics", action="store_true", help="keep statistics, too")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(options.kills, options.recipe, Path(folder))
+        found = measure(options.kills, options.recipe, options.statistics, Path(folder))
     text = json.dumps(found, indent=1)
     print(text)
     if options.json is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mtcore.errors import CalibrationError
 from mtcore.flow.data_options import DataOptions
-from mtcore.flow.layerwise.directory import hash_batches
+from mtcore.flow.hashes import hash_batches
 from mtcore.flow.loaded import LoadedModel
 from mtcore.plugins import Registry
 from mtcore.recipe.setting import ExpertsSetting

@@ -161,7 +161,6 @@ def quantize_checkpoint(
             killed one was; None: on the whole model in memory.
         statistics: directory in which what the data told is kept, and read where it is known already. Without
             `calib`, what lies there is all that is known.
-
         products: keep Σ x xᵀ of what every linear layer reads there too, so that `gptq` (`sequential: none`), the
             clipping of `awq` and `local_hessian` can be decided later; fp32, inputs² elements a value.
 
@@ -173,12 +172,10 @@ def quantize_checkpoint(
     out, statistics = Path(out), None if statistics is None else Path(statistics)
     if layerwise is not None and several_processes():
         raise CalibrationError("--layerwise works in one process; start it without torchrun")
-    if statistics is not None and several_processes():
-        raise CalibrationError("--statistics works in one process; start it without torchrun")
+    if layerwise is not None and statistics is not None:
+        _check_kept(layerwise, calib)
     run = RunUnderWay.of(registry, reporter if is_first() else None, source, recipe, out)
     start = time.perf_counter()
-    if layerwise is not None and statistics is not None:
-        raise ModelError("a run block by block keeps its own results; leave out the directory of statistics")
     exporters = run.registry.exporters
     config = load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
     resolve_algorithms(config.algorithm, run.registry.algorithms)  # a misspelt option is told before a long load
@@ -201,7 +198,14 @@ def quantize_checkpoint(
     store = None
     if statistics is not None:
         with run.phase("open statistics"):
-            store = open_store(statistics, loaded.model, None if calib is None else batches, products=products)
+            store = open_store(
+                statistics,
+                loaded.model,
+                None if calib is None else batches,
+                products=products,
+                writes=is_first(),
+                let_go=layerwise is not None,
+            )
     with pages_dropped_after_use(loaded.model) if layerwise is not None else nullcontext():
         # block by block, each block proves its own
         plan = run.plan(loaded, config, store, prove_folds=layerwise is None, dialect=goal.planned_for(exporters))
@@ -222,10 +226,11 @@ def quantize_checkpoint(
             reporter=run.reporter,
             phase=run.phase,
             overwrite=overwrite,
+            store=store,
         )
     else:
         with torchrun_ranks() as ranks:
-            own = batches if ranks is None else ranks.share(batches)
+            own = batches if ranks is None or calib is None else ranks.share(batches)
             more = None
             if isinstance(calib, str):
                 more = more_batches(calib, loaded, data or DataOptions(), batches, run.registry)
@@ -235,6 +240,17 @@ def quantize_checkpoint(
                     exporter.export(artifact, place, target.dialect, overwrite=overwrite)
     plan = replace(plan, findings=(*plan.findings, *noted(targets.values())))
     return RunSummary(plan, goal.written(), source_bytes, time.perf_counter() - start, told)
+
+
+def _check_kept(layerwise: LayerwiseOptions, calib: object) -> None:
+    if layerwise.propagate:
+        raise CalibrationError(
+            "block by block, --statistics keeps what the data tell of the original model: leave out --propagate"
+        )
+    if calib is None:
+        raise CalibrationError(
+            "a run block by block decides from data: give --calib beside --statistics, or leave out --layerwise"
+        )
 
 
 def requantize_checkpoint(

@@ -17,7 +17,7 @@ from mtcore.errors import CalibrationError, ModelError, look_up
 from mtcore.export import UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.destinations import check_names
-from mtcore.flow.layerwise.directory import hash_model, hash_plan
+from mtcore.flow.hashes import hash_model, hash_plan
 from mtcore.flow.loaded import LoadedModel, with_more_inputs
 from mtcore.flow.rehearsal import Rehearsal, rehearse
 from mtcore.flow.report import Reporter

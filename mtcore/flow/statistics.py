@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from torch import nn
 
 from mtcore import __version__
-from mtcore.calibration import CalibrationRun, forward_batch
+from mtcore.calibration import CalibrationRun, ForwardLoop, as_forward_loop, forward_batch
 from mtcore.calibration import statistics as package
+from mtcore.calibration.experts import expert_needs
 from mtcore.calibration.math import histogram
+from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.run import Resolved, statistics_of, wanted_statistics
 from mtcore.calibration.statistics import (
     Gathering,
@@ -24,11 +27,13 @@ from mtcore.calibration.statistics import (
     TensorStatistics,
     Unfinished,
     Wanted,
+    gather,
+    joined,
 )
 from mtcore.calibration.statistics.gather import all_at_once
-from mtcore.calibration.statistics.known import exercised
+from mtcore.calibration.statistics.known import Gather, exercised
 from mtcore.errors import CalibrationError, StateError
-from mtcore.flow.layerwise.directory import hash_batches, hash_model
+from mtcore.flow.hashes import hash_batches, hash_model
 from mtcore.formats.catalog import NVFP4
 from mtcore.plan import Plan
 from mtcore.trace import TraceReport
@@ -38,18 +43,25 @@ EXTRA = Needs(moments=True, histogram=True, blocks=(NVFP4.block.cols,), sample=1
 
 
 def open_store(
-    directory: Path, model: nn.Module, batches: Sequence[Any] | None, *, products: bool = False
+    directory: Path,
+    model: nn.Module,
+    batches: Sequence[Any] | None,
+    *,
+    products: bool = False,
+    writes: bool = True,
+    let_go: bool = False,
 ) -> StatisticsStore:
     """The store of a directory for this model, as it was loaded, and these data.
 
     Args:
         batches: None where no data are given: those of the store are taken as they are.
-        products: see `StatisticsStore`.
+        products, writes: see `StatisticsStore`.
+        let_go: see `hash_model`.
 
     Raises:
         StateError: the statistics there are of other weights, data or code; or, without data, there are none.
     """
-    key = {"weights": hash_model(model, let_go=False), "code": hash_code()}
+    key = {"weights": hash_model(model, let_go=let_go), "code": hash_code()}
     if batches is None:
         store = StatisticsStore.open(directory, key)
         if not store.known:
@@ -58,7 +70,7 @@ def open_store(
             )
         return store
     store = StatisticsStore.open(directory, {**key, "data": hash_batches(batches)})
-    store.products = products
+    store.products, store.writes = products, writes
     return store
 
 
@@ -109,18 +121,68 @@ def stored_statistics(
         return Statistics(None, known, advice)
 
     def run(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
-        every = _with_extra(model, wanted, store)
-        found = _gather(model, plan, every, store, batches, on_batch)
-        sound = all_at_once([exercised(site, statistics) for site, statistics in found.items()])
-        if False not in sound:  # else the run stops, and what it told is not to be trusted
-            store.add(found)
+        return _gather(model, plan, wanted, store, batches, on_batch)
+
+    return _kept(model, plan, steps, store, known, run)
+
+
+def part_statistics(
+    model: nn.Module,
+    part: Plan,
+    steps: Resolved,
+    store: StatisticsStore,
+    forward_loop: ForwardLoop | None,
+    within: Callable[[str], bool],
+    root: nn.Module,
+) -> Statistics:
+    """As `stored_statistics`, of a part of a converted model, from the data of the original model.
+
+    Args:
+        part: the plan of that part.
+        forward_loop: runs the part on its data; None where there are none.
+        within: tells the names of the part's modules.
+        root: what runs once a batch.
+    """
+    known = {site: s.to(_device(model, site)) for site, s in store.known.items() if within(site[0])}
+    if forward_loop is None:
+        return Statistics(None, known)
+
+    def run(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
+        return gather(model, forward_loop, wanted, part.shared_inputs, root)
+
+    statistics = _kept(model, part, steps, store, known, run, within)
+    if not part.quantized:  # nobody asks, yet other recipes may
+        statistics.need({}, _extra(model, store, within))
+    return statistics
+
+
+def _kept(
+    model: nn.Module,
+    plan: Plan,
+    steps: Resolved,
+    store: StatisticsStore,
+    known: Mapping[Site, TensorStatistics],
+    run: Gather,
+    within: Callable[[str], bool] = lambda name: True,
+) -> Statistics:
+    """Statistics that keep in a store what they gather, and more than was asked for."""
+
+    def run_and_keep(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
+        if statistics.folded:  # then the values are not those of the weights that the store is of
+            return run(wanted)
+        found = run(_with_extra(model, wanted, store, within))
+        sound = all_at_once([exercised(site, of_site) for site, of_site in found.items()])
+        ranks = current_ranks()
+        with nullcontext() if ranks is None else ranks.together():
+            if False not in sound:  # else the run stops, and what it told is not to be trusted
+                store.add(found)
         return found
 
-    statistics = Statistics(run, known)
+    statistics = Statistics(run_and_keep, known)
     if store.products:
-        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-        grams = {(name, "input"): Needs(gram=True) for name in linear}
-        statistics.need(wanted_statistics(CalibrationRun(model, plan, None), steps), grams)
+        counts = expert_needs(model, (planned.name for planned in plan.quantized))
+        wanted = wanted_statistics(CalibrationRun(model, plan, None), steps)
+        statistics.need({}, joined([wanted, counts, _extra(model, store, within)]))
     return statistics
 
 
@@ -131,7 +193,9 @@ def _gather(
     store: StatisticsStore,
     batches: Sequence[Any],
     on_batch: Callable[[Any], None],
-) -> dict[Site, TensorStatistics]:
+) -> Mapping[Site, TensorStatistics]:
+    if current_ranks() is not None:  # what one of them has gathered alone is of no use to the next run
+        return gather(model, as_forward_loop(batches, on_batch=on_batch), wanted, plan.shared_inputs)
     before = store.unfinished(wanted)
     known = {} if before is None else {s: k.to(_device(model, s)) for s, k in before.known.items()}
     gathering = Gathering(model, wanted, plan.shared_inputs, known)
@@ -153,18 +217,25 @@ def _gather(
         raise
 
 
-def _with_extra(model: nn.Module, wanted: Wanted, store: StatisticsStore) -> dict[Site, Needs]:
+def _extra(model: nn.Module, store: StatisticsStore, within: Callable[[str], bool]) -> dict[Site, Needs]:
+    """What other recipes may want of every linear layer."""
+    linear = [name for name, module in model.named_modules() if within(name) and isinstance(module, nn.Linear)]
+    return {(name, "input"): EXTRA | Needs(gram=store.products) for name in linear}
+
+
+def _with_extra(
+    model: nn.Module, wanted: Wanted, store: StatisticsStore, within: Callable[[str], bool]
+) -> dict[Site, Needs]:
     """What is wanted, and what other recipes may want, of every linear layer.
 
     What is gathered takes the place of what the store has of a value, so all of that is gathered again.
     """
     total = dict(wanted)
-    for name, module in model.named_modules():
-        site = (name, "input")
+    for site, extra in _extra(model, store, within).items():
         known = store.known.get(site)
-        if isinstance(module, nn.Linear) and (site in total or known is None or not known.covers(EXTRA)):
+        if site in total or known is None or not known.covers(extra):
             kept = Needs(gram=known is not None and known.gram is not None)
-            total[site] = total.get(site, Needs()) | EXTRA | kept
+            total[site] = total.get(site, Needs()) | extra | kept
     return total
 
 

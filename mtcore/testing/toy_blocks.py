@@ -94,7 +94,14 @@ def open_toy_blocks(folder: Path) -> ToyBlocks:
     return model.eval()
 
 
-def quantize_toy(folder: Path, out: Path, recipe: Config, max_memory: int | None = None, samples: int = 4) -> int:
+def quantize_toy(
+    folder: Path,
+    out: Path,
+    recipe: Config,
+    max_memory: int | None = None,
+    samples: int = 4,
+    statistics: Path | None = None,
+) -> int:
     """Quantize toy weights block by block, for tests that run this in a process of its own.
 
     Returns:
@@ -109,6 +116,7 @@ def quantize_toy(folder: Path, out: Path, recipe: Config, max_memory: int | None
         data=DataOptions(samples=samples, length=16, batch_size=2),
         registry=Registry.load([ToyBlocksPlugin()], discover=False),
         layerwise=LayerwiseOptions(max_memory=max_memory),
+        statistics=statistics,
     )
     return peak_bytes() or 0
 

@@ -89,12 +89,18 @@ def last_line(stderr):
     return stderr.splitlines()[-1]
 
 
-MODES = [(), ("--layerwise",), ("--layerwise", "--propagate"), ("--statistics",)]
+MODES = [
+    (),
+    ("--layerwise",),
+    ("--layerwise", "--propagate"),
+    ("--statistics",),
+    ("--layerwise", "--statistics"),
+]
 
 
 @pytest.fixture(params=MODES, ids=lambda mode: " ".join(mode) or "whole")
 def mode(request, tmp_path):
-    return (*request.param, tmp_path / "kept") if request.param == ("--statistics",) else request.param
+    return (*request.param, tmp_path / "kept") if "--statistics" in request.param else request.param
 
 
 @pytest.mark.parametrize(
@@ -138,8 +144,7 @@ def test_no_data_at_all_is_said_before_anything_runs(quantize, mode):
 @pytest.mark.parametrize(
     ("extra", "processes", "code", "reason"),
     [
-        (("--statistics", "kept", "--layerwise"), "1", 2, "a run block by block keeps its own"),
-        (("--statistics", "kept"), "2", 1, "--statistics works in one process; start it without torchrun"),
+        (("--statistics", "kept", "--layerwise", "--propagate"), "1", 1, "leave out --propagate"),
         (("--layerwise",), "2", 1, "--layerwise works in one process; start it without torchrun"),
     ],
 )

@@ -44,6 +44,8 @@ class Statistics(Mapping[Site, TensorStatistics]):
         """
         self.substitute: Callable[[Site, Mapping[Site, TensorStatistics]], TensorStatistics | None] | None = None
         """What stands for a value that the data never reached, from what is known; None: nothing does."""
+        self.folded = False
+        """Whether values have changed since; what is gathered then is of another model."""
         self._advice = advice
         self._gather = gather
         self._known = dict(known or {})
@@ -82,6 +84,7 @@ class Statistics(Mapping[Site, TensorStatistics]):
 
     def divide(self, scales: Mapping[Site, Tensor]) -> None:
         """The columns of these values are divided by scales, fp32 [cols], from now on."""
+        self.folded = True
         divided: dict[tuple[int, int], TensorStatistics] = {}  # sites that share statistics go on sharing them
         for site, by in scales.items():
             if site in self._known:
@@ -92,6 +95,7 @@ class Statistics(Mapping[Site, TensorStatistics]):
 
     def forget(self, sites: Iterable[Site] | None = None) -> None:
         """These values have changed in another way (all, where None): the data must run again for them."""
+        self.folded = True
         for site in list(self._known) if sites is None else sites:
             self._known.pop(site, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,9 +17,9 @@ from torch import Tensor
 from mtcore.calibration.statistics.needs import Needs, Site, Wanted
 from mtcore.calibration.statistics.record import TensorStatistics
 from mtcore.errors import StateError
-from mtcore.files import TensorFile, save_tensors, write_json
+from mtcore.files import TensorFile, drop_pages, save_tensors, write_json
 
-VERSION = 1
+VERSION = 2
 _MANIFEST, _PARTIAL, _TRACE = "statistics.json", "unfinished.json", "trace.json"
 _TENSORS = tuple(
     f.name for f in fields(TensorStatistics) if f.name not in ("tokens", "batches", "stride", "block_counts")
@@ -39,19 +39,23 @@ class Unfinished:
 class StatisticsStore:
     """Statistics by site in a directory: safetensors files, and a manifest that names them. No pickle.
 
-    Every file appears whole; the manifest comes last. So a crash or a full disk leaves what was there before.
+    What is added at a time lies in a file of its own. Every file appears whole; the manifest comes last. So a crash
+    or a full disk leaves what was there before.
 
     Attributes:
         directory: where they lie; made when something is written.
         key: hashes of what they are statistics of, by what a user calls it: "weights", "data", "code".
-        known: the statistics.
+        known: the statistics, as views of their files, which take memory only while they are used; see `let_go`.
         products: whether a run on data shall keep Σ x xᵀ of what linear layers read, whatever its recipe asks for.
+        writes: whether this process writes; of several that gather together, one does.
     """
 
     directory: Path
     key: dict[str, str]
     known: dict[Site, TensorStatistics] = field(default_factory=dict)
     products: bool = False
+    writes: bool = True
+    _parts: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def open(cls, directory: Path, key: Mapping[str, str]) -> StatisticsStore:
@@ -67,7 +71,11 @@ class StatisticsStore:
         if found is None:
             return cls(directory, dict(key))
         _check(directory, found["key"], key)
-        return cls(directory, {**found["key"], **key}, _load(directory, found))
+        store = cls(directory, {**found["key"], **key})
+        for part in _parts_of(directory, found):
+            store.known.update(_load(directory, part))
+            store._parts.append(part)
+        return store
 
     def add(self, found: Mapping[Site, TensorStatistics]) -> None:
         """Keep more statistics, on the disk too.
@@ -75,16 +83,34 @@ class StatisticsStore:
         Raises:
             StateError: the disk is full, or the directory cannot be written.
         """
-        self.known.update(found)
+        if not self.writes:
+            self.known.update(found)
+            return
         with self._writing():
-            self._write(_MANIFEST, self.known, {})
+            parts = [
+                {**part, "sites": [s for s in part["sites"] if _site(s["site"]) not in found]}
+                for part in self._parts
+            ]
+            parts = [part for part in parts if part["sites"]]
+            if found:
+                parts.append(self._save(_MANIFEST, found))
+            self._write(_MANIFEST, {"parts": parts})
             self._remove(_PARTIAL)
+        self._parts = parts
+        self.known.update(_load(self.directory, parts[-1], check=False) if found else {})
+
+    def let_go(self, sites: Iterable[Site]) -> None:
+        """Of the memory that reading these statistics took."""
+        for site in sites:
+            for _, tensor in _tensors(self.known[site]):
+                drop_pages(tensor)
 
     def keep_unfinished(self, unfinished: Unfinished) -> None:
         """Keep what an interrupted run of the data has gathered, for the next run of the same data."""
         wanted = [{"site": list(site), "needs": asdict(needs)} for site, needs in unfinished.wanted.items()]
         with self._writing():
-            self._write(_PARTIAL, unfinished.known, {"wanted": wanted, "batches": unfinished.batches})
+            part = self._save(_PARTIAL, unfinished.known)
+            self._write(_PARTIAL, {"parts": [part], "wanted": wanted, "batches": unfinished.batches})
 
     def unfinished(self, wanted: Wanted) -> Unfinished | None:
         """What an interrupted run of the same data left, if it gathered the same."""
@@ -97,7 +123,8 @@ class StatisticsStore:
         }
         if asked != dict(wanted):
             return None
-        return Unfinished(asked, found["batches"], _load(self.directory, found))
+        (part,) = _parts_of(self.directory, found)
+        return Unfinished(asked, found["batches"], _load(self.directory, part))
 
     def trace(self) -> str | None:
         """The trace that was kept with the statistics, as JSON."""
@@ -106,10 +133,13 @@ class StatisticsStore:
 
     def keep_trace(self, trace: str) -> None:
         """Keep a trace of the same weights."""
+        if not self.writes:
+            return
         with self._writing():
             write_json(self.directory / _TRACE, {"version": VERSION, "key": self.key, "trace": trace})
 
-    def _write(self, name: str, known: Mapping[Site, TensorStatistics], more: Mapping[str, Any]) -> None:
+    def _save(self, name: str, known: Mapping[Site, TensorStatistics]) -> dict[str, Any]:
+        """Write statistics to a file of their own; what a manifest says of it."""
         records: dict[int, int] = {}  # statistics that several sites share are written once
         tensors: dict[str, Tensor] = {}
         facts: list[dict[str, int]] = []
@@ -120,14 +150,19 @@ class StatisticsStore:
                 facts.append(
                     {"tokens": statistics.tokens, "batches": statistics.batches, "stride": statistics.stride}
                 )
-                tensors |= {f"{number}.{part}": tensor for part, tensor in _parts(statistics)}
+                parts = {part: tensor.detach().cpu().contiguous() for part, tensor in _tensors(statistics)}
+                tensors |= {f"{number}.{part}": tensor for part, tensor in parts.items()}
             sites.append({"site": list(site), "record": records[id(statistics)]})
         place = self.directory / f"{Path(name).stem}-{_digest(tensors)}.safetensors"
         save_tensors(place, sorted(tensors), tensors)
-        content = {"key": self.key, "file": place.name, "records": facts, "sites": sites, **more}
-        write_json(self.directory / name, {"version": VERSION, **content})
+        return {"file": place.name, "records": facts, "sites": sites}
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        """The manifest; files that it does not name are removed."""
+        write_json(self.directory / name, {"version": VERSION, "key": self.key, **content})
+        named = {part["file"] for part in content["parts"]}
         for old in self.directory.glob(f"{Path(name).stem}-*.safetensors"):
-            if old != place:
+            if old.name not in named:
                 old.unlink()
 
     def _remove(self, name: str) -> None:
@@ -149,13 +184,13 @@ class StatisticsStore:
             ) from error
 
 
-def _parts(statistics: TensorStatistics) -> Iterator[tuple[str, Tensor]]:
+def _tensors(statistics: TensorStatistics) -> Iterator[tuple[str, Tensor]]:
     for name in _TENSORS:
         tensor = getattr(statistics, name)
         if tensor is not None:
-            yield name, tensor.detach().cpu().contiguous()
+            yield name, tensor
     for width, counts in statistics.block_counts.items():
-        yield f"block_counts.{width}", counts.cpu()
+        yield f"block_counts.{width}", counts
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -183,25 +218,39 @@ def _check(directory: Path, found: Mapping[str, str], key: Mapping[str, str]) ->
         )
 
 
-def _load(directory: Path, manifest: Mapping[str, Any]) -> dict[Site, TensorStatistics]:
-    path = directory / str(manifest["file"])
+def _parts_of(directory: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    try:
+        return [{name: part[name] for name in ("file", "records", "sites")} for part in manifest["parts"]]
+    except (KeyError, TypeError) as error:
+        raise _damaged(directory, directory, error) from error
+
+
+def _load(directory: Path, part: Mapping[str, Any], *, check: bool = True) -> dict[Site, TensorStatistics]:
+    """The statistics of one file, as views of it.
+
+    Args:
+        check: whether the file's content is held against its name.
+    """
+    path = directory / str(part["file"])
     tensors = TensorFile(path)
     try:
-        if path.name.rpartition("-")[2].removesuffix(".safetensors") != _digest(tensors):
+        if check and path.name.rpartition("-")[2].removesuffix(".safetensors") != _digest(tensors):
             raise ValueError("its checksum does not match its name")
-        parts: list[dict[str, Any]] = [{**facts, "block_counts": {}} for facts in manifest["records"]]
+        fields_of: list[dict[str, Any]] = [{**facts, "block_counts": {}} for facts in part["records"]]
         for name, tensor in tensors.items():
-            number, _, part = name.partition(".")
-            if part.startswith("block_counts."):
-                parts[int(number)]["block_counts"][int(part.rpartition(".")[2])] = tensor
+            number, _, what = name.partition(".")
+            if what.startswith("block_counts."):
+                fields_of[int(number)]["block_counts"][int(what.rpartition(".")[2])] = tensor
             else:
-                parts[int(number)][part] = tensor
-        records = [TensorStatistics(**part) for part in parts]
-        return {_site(item["site"]): records[item["record"]] for item in manifest["sites"]}
+                fields_of[int(number)][what] = tensor
+        records = [TensorStatistics(**found) for found in fields_of]
+        return {_site(item["site"]): records[item["record"]] for item in part["sites"]}
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise StateError(
-            f"{path}: damaged ({error}); remove {directory} and gather the statistics again"
-        ) from error
+        raise _damaged(directory, path, error) from error
+
+
+def _damaged(directory: Path, path: Path, error: Exception) -> StateError:
+    return StateError(f"{path}: damaged ({error}); remove {directory} and gather the statistics again")
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
@@ -210,6 +259,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[name]
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(_bytes(tensor))
+        drop_pages(tensor)
     return digest.hexdigest()[:32]
 
 

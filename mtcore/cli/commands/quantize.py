@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mtcore.calibration import CalibrationSummary
-    from mtcore.flow import LayerwiseOptions, RunSummary
+    from mtcore.flow import RunSummary
 
 
 @click.command(
@@ -95,20 +95,12 @@ def quantize(
         registry=registry,
         reporter=make_reporter(),
         overwrite=force,
-        layerwise=_not_both(chosen_layerwise(layerwise, max_memory, propagate, restart, device), statistics),
+        layerwise=chosen_layerwise(layerwise, max_memory, propagate, restart, device),
         statistics=statistics,
         products=products,
     )
     current_settings().written = out
     return Answer(summary.to_json(), lambda console: draw_summary(console, model, summary))
-
-
-def _not_both(layerwise: LayerwiseOptions | None, statistics: Path | None) -> LayerwiseOptions | None:
-    if layerwise is not None and statistics is not None:
-        raise click.UsageError(
-            "--statistics and --layerwise cannot be combined: a run block by block keeps its own"
-        )
-    return layerwise
 
 
 def draw_summary(console: Console, model: str, summary: RunSummary) -> None:

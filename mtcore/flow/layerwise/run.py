@@ -10,18 +10,13 @@ from typing import Any
 
 from mtcore.backends import offered
 from mtcore.calibration import CalibrationSummary, resolve_algorithms
+from mtcore.calibration.statistics import StatisticsStore
 from mtcore.errors import StateError
 from mtcore.export import Artifact, UnifiedExporter
 from mtcore.export.flat import Results, StoredModules, StoredTensors
+from mtcore.flow.hashes import hash_batches, hash_model, hash_plan, hash_values
 from mtcore.flow.layerwise.ceiling import Ceiling
-from mtcore.flow.layerwise.directory import (
-    RunDirectory,
-    hash_batches,
-    hash_model,
-    hash_plan,
-    hash_values,
-    run_directory,
-)
+from mtcore.flow.layerwise.directory import RunDirectory, run_directory
 from mtcore.flow.layerwise.options import LayerwiseOptions
 from mtcore.flow.layerwise.units import Units, open_device
 from mtcore.flow.loaded import LoadedModel
@@ -48,6 +43,7 @@ def quantize_blocks(
     reporter: Reporter,
     phase: PhaseMaker,
     overwrite: bool = False,
+    store: StatisticsStore | None = None,
 ) -> CalibrationSummary:
     """Carry out a plan block by block, and write the checkpoint; returns what rounding costs.
 
@@ -59,6 +55,7 @@ def quantize_blocks(
         plan: without errors, and one that the dialect can write.
         batches: may be empty where nothing needs data.
         phase: opens a phase of the run.
+        store: where statistics are kept, and read where they are known; a block's before it is done.
 
     Raises:
         StateError: an unfinished run of something else lies beside `out`, or another process works on it.
@@ -71,14 +68,19 @@ def quantize_blocks(
         "recipe": hash_plan(plan),
         "data": hash_batches(batches),
         "dialect, option or version": hash_values(
-            {"dialect": dialect, "propagate": options.propagate, "device": options.device.partition(":")[0]}
+            {
+                "dialect": dialect,
+                "propagate": options.propagate,
+                "device": options.device.partition(":")[0],
+                "statistics": None if store is None else [str(store.directory.resolve()), store.products],
+            }
         ),
     }
     exporter = UnifiedExporter(registry.exporters)
     with run_directory(out, key, restart=options.restart) as directory:
         if not directory.placed(out):  # killed after the very last step otherwise
             exporter.check_target(dialect, out, overwrite=overwrite)
-            artifact = _calibrate(loaded, plan, batches, directory, options, registry, reporter, phase)
+            artifact = _calibrate(loaded, plan, batches, directory, options, registry, reporter, phase, store)
             with phase("export", None, ""):
                 exporter.export(artifact, out, dialect, overwrite=overwrite, work=directory.checkpoint)
             Ceiling(options.max_memory).check("export")
@@ -102,6 +104,7 @@ def _calibrate(
     registry: Registry,
     reporter: Reporter,
     phase: PhaseMaker,
+    store: StatisticsStore | None,
 ) -> Artifact:
     """All units that are not done yet; the artifact lies on the disk afterwards."""
     steps = resolve_algorithms(plan.algorithm, registry.algorithms)
@@ -109,7 +112,7 @@ def _calibrate(
     try:
         assign_kernels(model, registry.kernels, open_device(options.device))
         tensors, tied = tied_tensors(unquantized_state(model, plan))
-        units = Units(model, plan, steps, batches, directory, options, frozenset(tensors), reporter.note)
+        units = Units(model, plan, steps, batches, directory, options, frozenset(tensors), reporter.note, store)
         if not directory.exporting:
             for text in units.notes():
                 reporter.note(text)

@@ -18,6 +18,7 @@ from mtcore.calibration.experts import starved_lines
 from mtcore.calibration.loop import ForwardLoop
 from mtcore.calibration.quantizers import disabled
 from mtcore.calibration.residency import NARROW, Residency
+from mtcore.calibration.statistics import Statistics, StatisticsStore
 from mtcore.errors import CalibrationError
 from mtcore.export import Artifact
 from mtcore.export.flat import save_result
@@ -28,6 +29,7 @@ from mtcore.flow.layerwise.options import LayerwiseOptions
 from mtcore.flow.layerwise.proof import with_proven_part
 from mtcore.flow.layerwise.states import States
 from mtcore.flow.precision import restore_dtypes
+from mtcore.flow.statistics import part_statistics
 from mtcore.nn import TensorQuantizer
 from mtcore.nn.quantizer_state import STATISTICS, QuantizerState
 from mtcore.plan import Plan, part_of
@@ -55,11 +57,13 @@ class Units:
         options: LayerwiseOptions,
         kept: frozenset[str],
         note: Callable[[str], None],
+        store: StatisticsStore | None = None,
     ) -> None:
         """
         Args:
             kept: names of the parameters that get no codes.
             note: tells the user one line.
+            store: where statistics are kept, and read where they are known.
 
         Raises:
             CalibrationError: the model has no list of blocks, or there is no such device.
@@ -68,7 +72,7 @@ class Units:
         self._model, self._plan, self._steps, self._directory = model, plan, steps, directory
         self._device = open_device(options.device)
         self._batches = [_moved(batch, self._device) for batch in batches]
-        self._options, self._kept, self._note = options, kept, note
+        self._options, self._kept, self._note, self._store = options, kept, note, store
         self._ceiling = Ceiling(options.max_memory)
         self.blocks = find_blocks(model, [planned.name for planned in plan.quantized])
         if self.blocks == (WHOLE_MODEL,):
@@ -161,8 +165,7 @@ class Units:
             called = CalledBlock(block, calls[0], states.original[0]) if calls else block
             given = TraceInputs() if calls else None
             part = with_proven_part(part, self._steps, called, lambda full: f"block.{full[len(name) + 1 :]}", given)
-            if part.quantized:
-                self._calibrate(number, part, loop if calls else None, edits, (inputs,))
+            self._calibrate(number, part, loop if calls else None, edits, (inputs,))
             self._save(number, part, edits)
             with calibration_mode(self._model):
                 for index, call in enumerate(calls):
@@ -187,8 +190,7 @@ class Units:
             if chain is not None and part.folds:
                 around = AroundBlocks(self._model, chain, self._batches[0], states.original[0])
                 part = with_proven_part(part, self._steps, around, lambda full: f"model.{full}", TraceInputs())
-            if part.quantized:
-                self._calibrate(number, part, loop if self._batches else None, edits, ())
+            self._calibrate(number, part, loop if self._batches else None, edits, ())
             self._save(number, part, edits)
 
     def _calibrate(
@@ -199,11 +201,23 @@ class Units:
         edits: ParameterEdits,
         blocks: Sequence[BlockInputs],
     ) -> None:
-        told = run_algorithms(self._model, part, self._steps, loop, edits, blocks=blocks, summary=True)
+        statistics = self._statistics(part, loop, blocks)
+        if not part.quantized:
+            return
+        told = run_algorithms(self._model, part, self._steps, loop, edits, statistics, blocks, summary=True)
         assert told is not None, "a summary was asked for"
         for line in starved_lines(told.starved):
             self._note(line)
         write_json(self._directory.told(number), told.to_json())
+
+    def _statistics(self, part: Plan, loop: ForwardLoop | None, blocks: Sequence[BlockInputs]) -> Statistics | None:
+        """Of one unit, which the store keeps; None where there is no store."""
+        if self._store is None:
+            return None
+        unit = blocks[0].name if blocks else None
+        root = self._model if unit is None else self._model.get_submodule(unit)
+        within = self._belongs_to(unit)
+        return part_statistics(self._model, part, self._steps, self._store, loop, within, root)
 
     def _save(self, number: int, part: Plan, edits: ParameterEdits) -> None:
         names = {id(p): name for name, p in self._model.named_parameters() if name in self._kept}
@@ -233,6 +247,9 @@ class Units:
                 if isinstance(module, QuantizerState):
                     for name in STATISTICS:
                         setattr(module, name, None)
+        if self._store is not None:
+            belongs = self._belongs_to(self.blocks[number] if number < len(self.blocks) else None)
+            self._store.let_go(site for site in self._store.known if belongs(site[0]))
 
     @contextmanager
     def _buffers_on_device(self) -> Iterator[None]:

@@ -63,11 +63,38 @@ def test_the_same_statistics_give_the_same_files(folder, tmp_path, known):
     assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == files
 
 
-def test_more_statistics_replace_the_file_and_keep_the_rest(folder, known):
+def test_more_statistics_lie_beside_the_others_whose_file_stays(folder, known):
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
     more = {("more", "input"): statistics_of(torch.ones(2, 4))}
     StatisticsStore.open(folder, KEY).add(more)
     assert_same(StatisticsStore.open(folder, KEY).known, known | more)
-    assert len(list(folder.iterdir())) == 2
+    after = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    assert before.items() < after.items()
+    assert len(after) == 2
+
+
+def test_what_is_gathered_anew_takes_the_place_and_a_file_without_use_goes(folder, known):
+    anew = {site: statistics_of(torch.ones(2, 4)) for site in known}
+    StatisticsStore.open(folder, KEY).add({HERE: anew[HERE]})
+    assert_same(StatisticsStore.open(folder, KEY).known, known | {HERE: anew[HERE]})
+    StatisticsStore.open(folder, KEY).add({site: anew[site] for site in (THERE, ELSE)})
+    assert_same(StatisticsStore.open(folder, KEY).known, anew)
+    assert len(list(folder.glob("*.safetensors"))) == 2
+
+
+def test_of_several_processes_one_writes_and_all_know(tmp_path, known):
+    store = StatisticsStore.open(tmp_path / "s", KEY)
+    store.writes = False
+    store.add(known)
+    store.keep_trace("{}")
+    assert_same(store.known, known)
+    assert not store.directory.exists()
+
+
+def test_statistics_in_files_can_be_let_go_of_and_are_read_again(folder, known):
+    store = StatisticsStore.open(folder, KEY)
+    store.let_go(store.known)
+    assert_same(store.known, known)
 
 
 @pytest.mark.parametrize("part", ["weights", "data", "code"])
@@ -82,7 +109,7 @@ def test_without_data_those_of_the_store_are_taken(folder, known):
     assert_same(store.known, known)
 
 
-@pytest.mark.parametrize("text", ["{", '{"version": 99, "key": {}}', '{"version": 1, "key": 3}', "[]"])
+@pytest.mark.parametrize("text", ["{", '{"version": 99, "key": {}}', '{"version": 2, "key": 3}', "[]"])
 def test_a_manifest_that_is_none_is_refused(folder, text):
     (folder / "statistics.json").write_text(text)
     with pytest.raises(StateError, match=r"statistics\.json: no statistics of mtcore"):
@@ -106,8 +133,16 @@ def test_a_missing_tensor_file_is_a_clear_error(folder):
 
 def test_a_manifest_that_lies_about_its_records_is_refused(folder):
     manifest = json.loads((folder / "statistics.json").read_text())
-    manifest["sites"][0]["record"] = 9
+    manifest["parts"][0]["sites"][0]["record"] = 9
     (folder / "statistics.json").write_text(json.dumps(manifest))
+    with pytest.raises(StateError, match="damaged"):
+        StatisticsStore.open(folder, KEY)
+
+
+@pytest.mark.parametrize("parts", [None, [{"file": "x"}]])
+def test_a_manifest_without_its_parts_is_refused(folder, parts):
+    manifest = json.loads((folder / "statistics.json").read_text())
+    (folder / "statistics.json").write_text(json.dumps({**manifest, "parts": parts}))
     with pytest.raises(StateError, match="damaged"):
         StatisticsStore.open(folder, KEY)
 

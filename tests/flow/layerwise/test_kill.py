@@ -20,7 +20,9 @@ def start(toy):
     processes.set_forkserver_preload(["mtcore.testing.toy_blocks", "torch._dynamo"])  # torch imports it in a trace
 
     def begin(out):
-        process = processes.Process(target=quantize_toy, args=(toy, out, "fp8"))
+        """With statistics, which lie beside the output."""
+        kept = out.with_name(f"{out.name}-kept")
+        process = processes.Process(target=quantize_toy, args=(toy, out, "fp8", None, 4, kept))
         process.start()
         return process
 
@@ -34,7 +36,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(start, content, tmp_p
     process.join()
     length = time.perf_counter() - begun
     assert process.exitcode == 0
-    expected = content(tmp_path / "unbroken")
+    expected, kept = content(tmp_path / "unbroken"), content(tmp_path / "unbroken-kept")
     out, moments, killed = tmp_path / "out", random.Random(0), 0
     while killed < KILLS:
         process = start(out)
@@ -43,11 +45,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(start, content, tmp_p
         process.join()
         if out.exists() and not is_unfinished(out):  # it was done before the kill came: start anew
             assert content(out) == expected
+            assert content(tmp_path / "out-kept") == kept
             shutil.rmtree(out)
+            shutil.rmtree(tmp_path / "out-kept")
         else:
             killed += 1
     process = start(out)
     process.join()
     assert process.exitcode == 0
     assert content(out) == expected
+    assert content(tmp_path / "out-kept") == kept
     assert not list(tmp_path.glob("*.run"))
