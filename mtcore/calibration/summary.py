@@ -21,6 +21,9 @@ from mtcore.nn.sharded import whole
 SAMPLE = Needs(sample=64)
 """Rows of the inputs on which a layer's outputs are compared."""
 
+_AT_ONCE = 2**22
+"""Elements of a weight that are compared together: 16 MiB of fp32."""
+
 
 @dataclass(frozen=True)
 class LayerSummary:
@@ -163,14 +166,20 @@ def _layers(
         rounded = quantizer(parameter.detach())
         branch = layer.lora_b.float() @ layer.lora_a.float() if isinstance(layer, LowRankLinear) else None
         whole = exact.float() if branch is None else exact.float() + branch
-        noise = float((rounded.float() - exact.float()).norm()) ** 2  # no third tensor of the weight's size
-        power = float(whole.square().sum())
-        sqnr = _decibels(power, noise)
+        sqnr = _decibels(float(whole.norm()) ** 2, _squared_distance(rounded, exact))
         site = (name, "input")
         if site not in statistics or statistics[site].sample is None:
             yield LayerSummary(name, sqnr)
             continue
         yield _with_outputs(name, sqnr, layer, (whole, exact, rounded), statistics[site].rows(SAMPLE.sample))
+
+
+def _squared_distance(one: Tensor, other: Tensor) -> float:
+    """Part by part: a third tensor of a weight's size is what a run block by block has no room for."""
+    rows = max(1, _AT_ONCE // max(1, one[:1].numel()))
+    parts = zip(torch.split(one, rows), torch.split(other, rows), strict=True)
+    norms = torch.stack([(mine.float() - theirs.float()).norm() for mine, theirs in parts])
+    return math.fsum(norm**2 for norm in norms.tolist())
 
 
 def _with_outputs(
