@@ -26,7 +26,7 @@ On one {device}: share of the bandwidth of a copy, for 4096 x 14336 values in bf
 QUANTIZERS = """
 ## Through a quantizer, and nvidia-modelopt's kernels
 
-On one {device}, eager, the same matrix, both in one run: share of the copy's bandwidth,
+On one {device}, eager, the same matrix: share of the bandwidth of a copy in the same run,
 by the fewest bytes that must be moved.
 """
 STATISTICS = """

@@ -64,6 +64,13 @@ def test_rows_and_tiles_are_held_without_spilling_and_leave_room_for_four_warps_
         assert resources.registers <= 128
 
 
+def test_a_pair_of_codes_is_stored_as_the_cast_to_e4m3_makes_it():
+    (made,) = launches_of(launch.quantize, *arguments("quantize", catalog.FP8_TILE))
+    ptx = compile_launch(made, 90).asm["ptx"]
+    assert "cvt.rn.satfinite.e4m3x2.f32" in ptx
+    assert "shr.u16" not in ptx, "a pair is taken apart: LLVM's zext of two bytes leaves the second in the first"
+
+
 def test_loads_and_stores_of_a_streaming_kernel_are_16_bytes_wide():
     (made,) = launches_of(launch.fake_quantize, *arguments("fake_quantize", catalog.MXFP8_E4M3))
     ptx = compile_launch(made, 90).asm["ptx"]
