@@ -164,9 +164,11 @@ def fill(
     seconds: list[float] = []
     forwards: list[float] = []
     ratios: list[float] = []
+    small, few = build({**size, **WARM_UP}, device)  # imports transformers, which is no part of any tool
     started = time.perf_counter()
-    quantize(*build({**size, **WARM_UP}, device), replace(row))()
+    quantize(small, few, replace(row))()
     row.first = time.perf_counter() - started
+    del small, few
     gc.collect()
     for _ in range(row.runs):
         model, batches = build(size, device)
@@ -229,11 +231,11 @@ def llmcompressor(size: dict[str, int], device: str, runs: int, only: list[str])
     from torch.utils.data import DataLoader
 
     plain = {"targets": "Linear", "ignore": ["lm_head"]}
-    recipes: dict[str, Any] = {
-        "FP8 max": QuantizationModifier(scheme="FP8", **plain),
-        "NVFP4 max": QuantizationModifier(scheme="NVFP4", **plain),
-        "INT8 SmoothQuant": [SmoothQuantModifier(), QuantizationModifier(scheme="W8A8", **plain)],
-        "INT4 AWQ": [AWQModifier(), QuantizationModifier(scheme="W4A16", **plain)],
+    recipes: dict[str, Callable[[], Any]] = {  # anew for every run: modifiers keep what they learned
+        "FP8 max": lambda: QuantizationModifier(scheme="FP8", **plain),
+        "NVFP4 max": lambda: QuantizationModifier(scheme="NVFP4", **plain),
+        "INT8 SmoothQuant": lambda: [SmoothQuantModifier(), QuantizationModifier(scheme="W8A8", **plain)],
+        "INT4 AWQ": lambda: [AWQModifier(), QuantizationModifier(scheme="W4A16", **plain)],
     }
 
     def quantize(recipe: str) -> Callable[[nn.Module, list[Tensor], Row], Callable[[], object]]:
@@ -242,8 +244,9 @@ def llmcompressor(size: dict[str, int], device: str, runs: int, only: list[str])
             model.config.save_pretrained(folder)
             model.config._name_or_path = model.name_or_path = folder
             data = DataLoader([{"input_ids": batch} for batch in batches], batch_size=None)
+            steps = recipes[recipe]()
             return lambda: oneshot(
-                model=model, dataset=data, recipe=recipes[recipe], num_calibration_samples=len(batches),
+                model=model, dataset=data, recipe=steps, num_calibration_samples=len(batches),
                 processor=object(),  # asked for where it would be looked up by the model's name; never used
             )  # fmt: skip
 
