@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,12 +25,22 @@ class BlockChain:
         names: of the blocks, in the order of their calls.
         place: of the hidden state in each call: an index of the arguments, or a keyword.
         rests: what each block returns beside its hidden state, tensors without values (on the meta device); None
-            where that is all.
+            where that is all. A `Handed` is one of its own arguments.
+        table: whether later blocks read what the first one returns beside its hidden state, which does not depend
+            on that: a bias of positions, say. The first block is run then to find the calls of the others.
     """
 
     names: tuple[str, ...]
     place: int | str
     rests: tuple[tuple[Any, ...] | None, ...]
+    table: bool = False
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a block hands on as it was given it: the number of this tensor among its arguments."""
+
+    argument: int
 
 
 def learn_chain(model: nn.Module, names: Sequence[str], batch: Any) -> BlockChain:
@@ -45,20 +55,61 @@ def learn_chain(model: nn.Module, names: Sequence[str], batch: Any) -> BlockChai
     if len(recording.hidden) != 1:
         raise CalibrationError(f"{names[0]}: it runs {len(recording.hidden)} times a forward, {_ONLY_WHOLE}")
     chain = BlockChain(recording.names, recording.place, tuple(map(_without_values, recording.rests)))
+    found = _calls_of(model, chain, batch)
+    if _differing(recording, found) and _makes_a_table(model, recording):
+        handed = tuple(_handed(call, rest) for (call,), rest in zip(recording.calls, recording.rests, strict=True))
+        chain = replace(chain, rests=handed, table=True)
+        found = _calls_of(model, chain, batch)
+    for name in _differing(recording, found):
+        raise CalibrationError(f"{name}: it reads values that the blocks before it computed, {_ONLY_WHOLE}")
+    with calibration_mode(model):
+        _check_state(model, recording, found)
+    return chain
+
+
+def _calls_of(model: nn.Module, chain: BlockChain, batch: Any) -> tuple[BlockCall, ...]:
+    """The calls that a chain gives, and whether what follows the blocks runs."""
     try:
         hidden, found = chain_calls(model, chain, batch)
         run_around(model, chain, batch, hidden)
     except Exception as error:  # a model that meets a tensor without values may raise anything
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        names, reason = chain.names, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise CalibrationError(
             f"{names[0]} … {names[-1]}: what they return beside the hidden state is used, {_ONLY_WHOLE} ({reason})"
         ) from error
-    for name, real, without in zip(chain.names, recording.calls, found, strict=True):
-        if not _same(real[0], without):
-            raise CalibrationError(f"{name}: it reads values that the blocks before it computed, {_ONLY_WHOLE}")
+    return found
+
+
+def _differing(recording: BlockRecording, found: Sequence[BlockCall]) -> list[str]:
+    """The blocks whose calls are not those of the recording."""
+    pairs = zip(recording.names, recording.calls, found, strict=True)
+    return [name for name, (real,), call in pairs if not _same(real, call)]
+
+
+def _makes_a_table(model: nn.Module, recording: BlockRecording) -> bool:
+    """Whether the first block returns the same beside its hidden state whatever that is."""
+    (call,), (hidden,) = recording.calls[0], recording.hidden
+    block = model.get_submodule(recording.names[0])
+    args, kwargs = call.arguments(hidden.flip(-1) / 2)
     with calibration_mode(model):
-        _check_state(model, recording, found)
-    return chain
+        output = block(*args, **kwargs)
+    return isinstance(output, tuple) and _same_tensors(tensors_in(output[1:]), tensors_in(recording.rests[0]))
+
+
+def _handed(call: BlockCall, rest: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """What a block returned, with `Handed` where that is one of its arguments, and else without values."""
+    if rest is None:
+        return None
+    given = tensors_in(call.kept.as_kept())
+
+    def of(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return _without_values(value)
+        same = (n for n, own in enumerate(given) if own.shape == value.shape and _same_tensors([own], [value]))
+        found = next(same, None)
+        return _without_values(value) if found is None else Handed(found)
+
+    return tuple(map(of, rest))
 
 
 def _check_state(model: nn.Module, recording: BlockRecording, found: Sequence[BlockCall]) -> None:
@@ -96,7 +147,10 @@ _ONLY_WHOLE = "so that the blocks cannot be run one by one; calibrate the model 
 
 
 def chain_calls(model: nn.Module, chain: BlockChain, batch: Any) -> tuple[Tensor, tuple[BlockCall, ...]]:
-    """What enters the first block on a batch, and one call a block. Only what lies before the blocks is run."""
+    """What enters the first block on a batch, and one call a block. Only what lies before the blocks is run.
+
+    Where the first block makes a table for the others, it is run as well.
+    """
     seen: list[KeptArguments] = []
     keeper = Keeper()
     entered: list[Tensor] = []
@@ -108,7 +162,11 @@ def chain_calls(model: nn.Module, chain: BlockChain, batch: Any) -> tuple[Tensor
             raise _LastBlockReached
         return hidden
 
-    with _stand_ins(model, chain, note), calibration_mode(model), suppress(_LastBlockReached):
+    with (
+        _stand_ins(model, chain, note, makes_table=chain.table),
+        calibration_mode(model),
+        suppress(_LastBlockReached),
+    ):
         forward_batch(model, batch)
     assert len(seen) == len(chain.names), "a chain whose last block was not reached"
     return entered[0], tuple(BlockCall(kept, chain.place) for kept in seen)
@@ -172,20 +230,33 @@ _StandIn = Callable[[int, Tensor, tuple[Any, ...], dict[str, Any]], Tensor]
 
 
 @contextmanager
-def _stand_ins(model: nn.Module, chain: BlockChain, stand_in: _StandIn) -> Iterator[None]:
-    """Meanwhile the blocks compute nothing and return what the stand-in says."""
+def _stand_ins(
+    model: nn.Module, chain: BlockChain, stand_in: _StandIn, *, makes_table: bool = False
+) -> Iterator[None]:
+    """Meanwhile the blocks return what the stand-in says; but for a table of the first one they compute nothing."""
     blocks = [model.get_submodule(name) for name in chain.names]
+    before = [vars(block).get("forward") for block in blocks]
+
+    def table(hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        kept = Keeper().keep(chain.names[0], *without_hidden((args, kwargs), chain.place))
+        args, kwargs = BlockCall(kept, chain.place).arguments(hidden)
+        forward = before[0] or type(blocks[0]).forward.__get__(blocks[0])
+        return tuple(forward(*args, **kwargs))[1:]
 
     def forward_of(index: int) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             hidden = hidden_of(args, kwargs, chain.place)
             assert hidden is not None, f"{chain.names[index]} was called without a hidden state"
             passed, rest = stand_in(index, hidden, args, kwargs), chain.rests[index]
-            return passed if rest is None else (passed, *rest)
+            if rest is None:
+                return passed
+            if makes_table and index == 0:
+                return (passed, *table(hidden, args, kwargs))
+            given = tensors_in(without_hidden((args, kwargs), chain.place))
+            return (passed, *(given[one.argument] if isinstance(one, Handed) else one for one in rest))
 
         return forward
 
-    before = [vars(block).get("forward") for block in blocks]
     try:
         for index, block in enumerate(blocks):
             vars(block)["forward"] = forward_of(index)

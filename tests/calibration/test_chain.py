@@ -72,6 +72,52 @@ def test_a_model_that_uses_what_blocks_return_beside_the_hidden_state_is_refused
         learn_chain(Net("used"), NAMES, batch)
 
 
+class Positions(nn.Module):
+    """A block that makes a table where it is given none, and hands it on."""
+
+    def __init__(self, width, first, peeks):
+        super().__init__()
+        self.proj, self.first, self.peeks, self.ran = nn.Linear(width, width), first, peeks, 0
+        self.bias = nn.Parameter(torch.arange(float(width))) if first else None
+
+    def forward(self, x, table=None):
+        self.ran += 1
+        if self.first:
+            table = self.bias * (x.mean() if self.peeks else 2)
+        return x + self.proj(x) * table, table
+
+
+class Tables(nn.Module):
+    def __init__(self, peeks=False):
+        super().__init__()
+        self.layers = nn.ModuleList(Positions(4, index == 0, peeks) for index in range(3))
+
+    def forward(self, x):
+        table = None
+        for layer in self.layers:
+            x, table = layer(x, table)
+        return x
+
+
+@torch.no_grad()
+def test_a_table_that_the_first_block_makes_for_the_others_is_in_their_calls(batch):
+    model = Tables()
+    chain = learn_chain(model, NAMES, batch)
+    assert chain.table
+    ran = [layer.ran for layer in model.layers]
+    other = batch[:3] * 2
+    hidden, calls = chain_calls(model, chain, other)
+    assert [layer.ran for layer in model.layers] == [ran[0] + 1, *ran[1:]]
+    for name, call in zip(NAMES, calls, strict=True):
+        hidden = call.run(model.get_submodule(name), hidden)
+    assert torch.equal(hidden, model(other))
+
+
+def test_a_table_that_depends_on_the_hidden_state_is_refused(batch):
+    with pytest.raises(CalibrationError, match="reads values that the blocks before it computed"):
+        learn_chain(Tables(peeks=True), NAMES, batch)
+
+
 def test_blocks_that_run_twice_a_forward_are_refused(batch):
     model = Net()
     once = model.forward

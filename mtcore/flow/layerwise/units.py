@@ -87,7 +87,10 @@ class Units:
         own = {name: list(module.parameters(recurse=False)) for name, module in modules.items()}
         self._around = {name: parameters for name, parameters in own.items() if parameters}
         blocks = {name: list(model.get_submodule(name).parameters()) for name in self.blocks}
-        self._residency = Residency(model, {**blocks, **self._around}, self._device)
+        # layers of another list, of an encoder say, come whole: a part may ask another for the dtype of its weight
+        others = {name: list(model.get_submodule(name).parameters()) for name in self._other_layers()}
+        self._on_demand = (*others, *(name for name in self._around if name not in others))
+        self._residency = Residency(model, {**blocks, **self._around, **others}, self._device)
         self._dtypes: dict[str, torch.dtype] = {}
 
     def __len__(self) -> int:
@@ -132,11 +135,12 @@ class Units:
     def _calls(self) -> tuple[BlockChain, list[tuple[BlockCall, ...]]]:
         """The chain, and for every batch one call a block; what enters the first block goes to the disk."""
         with disabled(self._quantizers):
-            with self._residency.on_demand((*self.blocks, *self._around)):
+            with self._residency.on_demand((*self.blocks, *self._on_demand)):
                 chain = learn_chain(self._model, self.blocks, self._batches[0])
             shared, calls = SharedTensors(), []
             states = self._states(0)
-            with self._residency.on_demand(self._around):
+            first = self.blocks[:1] if chain.table else ()
+            with self._residency.on_demand((*first, *self._on_demand)):
                 for index, batch in enumerate(self._batches):
                     hidden, found = chain_calls(self._model, chain, batch)
                     calls.append(shared.calls(found))
@@ -186,7 +190,7 @@ class Units:
 
         folded = [name.rpartition(".")[0] for fold in part.folds for name in fold.parameters]
         held = [name for name in self._around if name in folded or self._plan_quantizes(name)]
-        with self._residency.hold(held), self._residency.on_demand(self._around):
+        with self._residency.hold(held), self._residency.on_demand(self._on_demand):
             if chain is not None and part.folds:
                 around = AroundBlocks(self._model, chain, self._batches[0], states.original[0])
                 part = with_proven_part(part, self._steps, around, lambda full: f"model.{full}", TraceInputs())
@@ -237,6 +241,19 @@ class Units:
 
     def _outside(self, name: str) -> bool:
         return not any(inside(name, block) for block in self.blocks)
+
+    def _other_layers(self) -> list[str]:
+        """Items of lists of modules that neither hold blocks nor lie in one; of nested lists, the outer ones."""
+        found: list[str] = []
+        for name, module in self._model.named_modules():
+            if (
+                isinstance(module, nn.ModuleList)
+                and self._outside(name)
+                and not any(inside(name, f) for f in found)
+            ):
+                items = (f"{name}.{number}" for number in range(len(module)))
+                found += [i for i in items if not any(inside(block, i) for block in self.blocks)]
+        return found
 
     def _belongs_to(self, unit: str | None) -> Callable[[str], bool]:
         return self._outside if unit is None else lambda name: inside(name, unit)

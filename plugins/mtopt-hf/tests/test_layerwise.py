@@ -64,12 +64,26 @@ RECIPE = {
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """bf16 in several shards: one with a tied head, one whose experts transformers merges when it loads them."""
+    """bf16 in several shards: a tied head; experts that transformers merges when it loads them; two of an encoder
+    and a decoder, of which T5 holds some weights in fp32, and hands a bias of its first block on to the others."""
     torch.manual_seed(3)
     models = {
         "tied": LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
         "experts": MixtralForCausalLM(MixtralConfig(**SIZES, num_local_experts=2, num_experts_per_tok=2)),
         "pair": BartForConditionalGeneration(BartConfig(**PAIR)),
+        "pair with a table of positions": T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=258,
+                d_model=64,
+                d_kv=16,
+                d_ff=96,
+                num_layers=3,
+                num_heads=4,
+                decoder_start_token_id=0,
+                feed_forward_proj="gated-gelu",
+                tie_word_embeddings=False,
+            )
+        ),
     }
     folder = tmp_path_factory.mktemp("models")
     for name, model in models.items():
@@ -84,7 +98,10 @@ def ids(tmp_path: Path) -> str:
     return str(tmp_path / "ids.jsonl")
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("tied", RECIPE), ("experts", RECIPE), ("pair", "fp8")])
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [("tied", RECIPE), ("experts", RECIPE), ("pair", "fp8"), ("pair with a table of positions", "fp8")],
+)
 def test_the_files_are_those_of_a_run_on_the_whole_model(
     checkpoints: dict[str, Path], ids: str, tmp_path: Path, name: str, recipe: Any
 ) -> None:
