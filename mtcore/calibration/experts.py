@@ -139,24 +139,27 @@ def starved_experts(
 
 
 def from_siblings(model: nn.Module, site: Site, known: Mapping[Site, TensorStatistics]) -> TensorStatistics | None:
-    """What stands for the statistics of an expert in a module list that no token reached.
+    """What stands for the statistics of an expert, of a module list or a stack, that no token reached.
 
     Those of the sibling that saw most, with the largest magnitudes of all siblings; None where there are none.
     """
     lists = module_lists(model)
-    place = place_in_list(lists, site[0])
-    if place is None:
-        return None
-    found = []
-    for (name, slot), statistics in known.items():
-        other = place_in_list(lists, name)
-        if slot == site[1] and other is not None and (other[0], other[2]) == (place[0], place[2]):
-            found.append(statistics)
+    family = _family(lists, site)
+    found = [known[other] for other in known if family is not None and _family(lists, other) == family]
     if not found:
         return None
     most = max(found, key=lambda statistics: statistics.tokens)
     same = [statistics.amax for statistics in found if statistics.amax.shape == most.amax.shape]
     return replace(most, tokens=0, amax=torch.stack(same).amax(0))
+
+
+def _family(lists: Container[str], site: Site) -> tuple[str, ...] | None:
+    """What a value has in common with those of the experts beside its own; None where it is of no expert."""
+    parameter, stacked, _ = site[1].partition(".")
+    if stacked:  # what one matrix of a stack is multiplied with: "down_proj.3"
+        return site[0], parameter
+    place = place_in_list(lists, site[0])
+    return None if place is None else (place[0], place[2], site[1])
 
 
 def module_lists(model: nn.Module) -> dict[str, nn.ModuleList]:

@@ -123,7 +123,7 @@ def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None
     other = {
         side.parameter.rpartition(".")[0]
         for side in readers
-        if (dims := run.model.get_parameter(side.parameter).dim()) > 1 and dims - 1 in side.axes
+        if (dims := run.model.get_parameter(side.parameter).dim()) > 2 or (dims == 2 and 1 in side.axes)
     } - set(where.consumers)
     # Behind a norm lie only its readers. Behind a matrix may lie anything: attention, activation functions.
     between = any(run.model.get_parameter(side.parameter).dim() > 1 for side in producers)

@@ -72,6 +72,18 @@ def expert_layers(model: nn.Module, quantizers: Quantizers) -> dict[tuple[str, s
     return found
 
 
+def matrix_layers(model: nn.Module, quantizers: Quantizers) -> dict[tuple[str, str], QuantModule]:
+    """The modules behind every quantized matrix, by weight quantizer: of linear layers, then of stacked experts."""
+    linear = linear_layers(model, quantizers)
+    found: dict[tuple[str, str], QuantModule] = {(name, "weight"): layer for name, layer in linear.items()}
+    return found | expert_layers(model, quantizers)
+
+
+def factor_site(key: tuple[str, str]) -> tuple[str, str]:
+    """Where statistics of what a matrix is multiplied with are found: the layer's input, or the expert's own."""
+    return key if "." in key[1] else (key[0], "input")
+
+
 def weight_place(model: nn.Module, key: tuple[str, str]) -> tuple[nn.Parameter, int | None]:
     """The parameter behind a weight quantizer, and the number of its matrix in it where it is a stack."""
     parameter, _, expert = key[1].partition(".")

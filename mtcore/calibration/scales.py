@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtcore.backends import BLOCK_AMAX, SWEEP_AMAX, format_key, kernel_for
 from mtcore.calibration.math import best_amax, quadratic, scaled_amax, squares, swept_amax
-from mtcore.calibration.quantizers import Quantizers, weight_of
+from mtcore.calibration.quantizers import Quantizers, weight_tensor
 from mtcore.errors import CalibrationError
 from mtcore.formats import PER_TENSOR, Float32Element, TensorFormat
 from mtcore.numerics.scale_search import CODES_ABOVE, CODES_BELOW, BlockError
@@ -86,12 +86,12 @@ def search_amax(weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor |
 
 
 def fix_amax(
-    model: nn.Module, quantizers: Quantizers, name: str, how: ScaleChoice, hessian: Tensor | None = None
+    model: nn.Module, quantizers: Quantizers, key: tuple[str, str], how: ScaleChoice, hessian: Tensor | None = None
 ) -> None:
-    """Give the weight of a linear layer magnitudes that stay when its values move, where it has none yet."""
-    quantizer = quantizers[name, "weight"]
+    """Give a weight, or an expert's matrix, magnitudes that stay when its values move, where it has none yet."""
+    quantizer = quantizers[key]
     if quantizer.amax is None and quantizer.format.symmetric:
-        fmt, matrix = quantizer.format, quantizer.matrix(weight_of(model, (name, "weight")).detach()).float()
+        fmt, matrix = quantizer.format, quantizer.matrix(weight_tensor(model, key).detach()).float()
         amax = choose_amax(matrix, fmt, weight_amax(matrix, fmt), quantizer.outer_amax, hessian, how)
         quantizer.set_amax(amax, quantizer.outer_amax)
 

@@ -27,8 +27,7 @@ from mtcore.calibration.products import (
 from mtcore.calibration.quantizers import (
     Quantizers,
     disabled,
-    expert_layers,
-    linear_layers,
+    matrix_layers,
     weight_name,
     weight_tensor,
 )
@@ -73,10 +72,7 @@ def walk_blocks(
         CalibrationError: the blocks form no chain; a layer was never reached; an input is not
             finite.
     """
-    layers: dict[WeightKey, QuantModule] = {
-        (name, "weight"): layer for name, layer in linear_layers(run.model, quantizers).items()
-    }
-    layers |= expert_layers(run.model, quantizers)
+    layers = matrix_layers(run.model, quantizers)
 
     def walk(inputs: BlockInputs) -> _Block:
         own = [quantizer for (module, _), quantizer in quantizers.items() if inside(module, inputs.name)]

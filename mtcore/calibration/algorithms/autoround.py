@@ -32,7 +32,16 @@ from mtcore.calibration.math import (
     scaled_step,
     signed_step,
 )
-from mtcore.calibration.quantizers import Quantizers, disabled, linear_layers, planned_quantizers, weight_of
+from mtcore.calibration.products import WeightKey
+from mtcore.calibration.quantizers import (
+    Quantizers,
+    disabled,
+    matrix_layers,
+    planned_quantizers,
+    weight_name,
+    weight_place,
+    weight_tensor,
+)
 from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.scales import fix_amax, refuse_transformed
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
@@ -76,7 +85,7 @@ def needs_data(plan: Plan) -> bool:
 
 
 def run_autoround(run: CalibrationRun, options: AutoRoundOptions) -> None:
-    """Learn the rounding of the weights of linear layers, while inputs are rounded as they will be.
+    """Learn how weights of linear layers and stacked experts are rounded, while inputs are rounded as they will be.
 
     Scales that an earlier step has fixed stay; where there was none every amax is set as `max` does first. Weights
     that an earlier step has rounded start from what they were before. What is aimed at are the outputs before any
@@ -93,29 +102,29 @@ def run_autoround(run: CalibrationRun, options: AutoRoundOptions) -> None:
         raise CalibrationError("autoround needs calibration data: give a forward_loop, or --calib")
     quantizers = dict(planned_quantizers(run))
     refuse_transformed(quantizers, "autoround")
-    layers = list(linear_layers(run.model, quantizers))
-    sharded = [name for name in layers if is_sharded(weight_of(run.model, (name, "weight")))]
+    layers = list(matrix_layers(run.model, quantizers))
+    sharded = [key for key in layers if is_sharded(weight_place(run.model, key)[0])]
     if sharded:
         raise CalibrationError(
-            f"autoround moves whole weights, and {sharded[0]} ({len(sharded)} in all) is spread over processes: "
-            "give every process the whole model"
+            f"autoround moves whole weights, and {weight_name(sharded[0])} ({len(sharded)} in all) is spread over "
+            "processes: give every process the whole model"
         )
     if run.first:
         run_max(run, MaxOptions())
-    for name in layers:
-        fix_amax(run.model, quantizers, name, options.scales)
+    for key in layers:
+        fix_amax(run.model, quantizers, key, options.scales)
     if options.scope == "model":
         _learn_model(run, quantizers, layers, options)
     else:
         _learn_blocks(run, quantizers, layers, options)
     with torch.no_grad():
-        for name in layers:
-            parameter, quantizer = weight_of(run.model, (name, "weight")), quantizers[name, "weight"]
-            run.edits.set(parameter, quantizer(parameter), rounding=True)
+        for key in layers:
+            parameter, part = weight_place(run.model, key)
+            run.edits.set_rounded(parameter, quantizers[key](weight_tensor(run.model, key)), part)
 
 
 def _learn_blocks(
-    run: CalibrationRun, quantizers: Quantizers, layers: Sequence[str], options: AutoRoundOptions
+    run: CalibrationRun, quantizers: Quantizers, layers: Sequence[WeightKey], options: AutoRoundOptions
 ) -> None:
     with calibration_mode(run.model):
         if run.blocks is not None:
@@ -124,7 +133,8 @@ def _learn_blocks(
             return
         assert run.forward_loop is not None, "learning needs data"
         with disabled(quantizers.values()):
-            recording = record_blocks(run.model, find_blocks(run.model, layers), run.forward_loop)
+            names = find_blocks(run.model, list(dict.fromkeys(name for name, _ in layers)))
+            recording = record_blocks(run.model, names, run.forward_loop)
         if recording.names == (WHOLE_MODEL,):  # no list of blocks: the model is one
             _learn_model(run, quantizers, layers, options)
             return
@@ -139,7 +149,7 @@ def _learn_blocks(
 def _learn_block(
     run: CalibrationRun,
     quantizers: Quantizers,
-    layers: Sequence[str],
+    layers: Sequence[WeightKey],
     inputs: BlockInputs,
     options: AutoRoundOptions,
     advance: Callable[[int], object] = lambda done: None,
@@ -153,7 +163,7 @@ def _learn_block(
     def loss(index: int) -> Tensor:
         return relative_loss(targets[index], inputs.calls[index].run(block, inputs.changed[index]))
 
-    moving = _moving(run, quantizers, [n for n in layers if inside(n, inputs.name)], block, options)
+    moving = _moving(run, quantizers, [key for key in layers if inside(key[0], inputs.name)], block, options)
     if moving:
         _descend(run, moving, loss, len(inputs.calls), inputs.name, options, advance)
     else:
@@ -162,7 +172,7 @@ def _learn_block(
 
 
 def _learn_model(
-    run: CalibrationRun, quantizers: Quantizers, layers: Sequence[str], options: AutoRoundOptions
+    run: CalibrationRun, quantizers: Quantizers, layers: Sequence[WeightKey], options: AutoRoundOptions
 ) -> None:
     assert run.forward_loop is not None, "learning needs data"
     with disabled(quantizers.values()):
@@ -191,31 +201,46 @@ def _outputs(block: nn.Module, calls: Sequence[BlockCall], hidden: Sequence[Tens
 
 @dataclass(frozen=True)
 class _Moving:
-    """A parameter, and how far each of its values can move: `reach` times `unit`, which has its shape."""
+    """A parameter, and how far each of its values can move: `reach` times a unit.
+
+    `units`: in the shape of the parameter, under None; or of its matrices, by their numbers, where it is a stack.
+    Each takes steps of its own, as a list of layers would.
+    """
 
     parameter: nn.Parameter
     reach: float
-    unit: Tensor
+    units: dict[int | None, Tensor]
+
+    def step(
+        self, take_step: Callable[[Tensor, Tensor, Tensor, float], None], gradient: Tensor, rate: float
+    ) -> None:
+        """Move the values in place."""
+        for part, unit in self.units.items():
+            values = self.parameter.data if part is None else self.parameter.data[part]
+            take_step(values, gradient if part is None else gradient[part], unit, self.reach * rate)
 
 
 def _moving(
     run: CalibrationRun,
     quantizers: Quantizers,
-    layers: Sequence[str],
+    layers: Sequence[WeightKey],
     block: nn.Module,
     options: AutoRoundOptions,
 ) -> list[_Moving]:
     """What learns in a block: the weights of its layers, and its norms and biases where these may."""
     found: dict[int, _Moving] = {}
-    for name in layers:
-        parameter, quantizer = weight_of(run.model, (name, "weight")), quantizers[name, "weight"]
-        matrix = quantizer.matrix(run.edits.before_rounding(parameter))
-        distances = code_distances(matrix, quantizer.qparams(parameter, matrix=matrix))
-        found[id(parameter)] = _Moving(parameter, options.reach, quantizer.view.from_matrix(distances, parameter))
+    for key in layers:
+        (parameter, part), quantizer = weight_place(run.model, key), quantizers[key]
+        before = run.edits.before_rounding(parameter).detach()
+        weight = before if part is None else before[part]
+        matrix = quantizer.matrix(weight)
+        distances = code_distances(matrix, quantizer.qparams(weight, matrix=matrix))
+        moving = found.setdefault(id(parameter), _Moving(parameter, options.reach, {}))
+        moving.units[part] = quantizer.view.from_matrix(distances, weight)
     for parameter in block.parameters() if options.norms and layers else ():
         if parameter.dim() == 1 and id(parameter) not in found:
             size = parameter.detach().float().square().mean().sqrt()
-            found[id(parameter)] = _Moving(parameter, options.norms, size.expand_as(parameter))
+            found[id(parameter)] = _Moving(parameter, options.norms, {None: size.expand_as(parameter)})
     return list(found.values())
 
 
@@ -244,9 +269,9 @@ def _descend(
                 gradients = torch.autograd.grad(value, parameters, allow_unused=True)
             for one, gradient in zip(moving, gradients, strict=True):
                 if ranks is not None:
-                    gradient = ranks.total(torch.zeros_like(one.unit) if gradient is None else gradient)
+                    gradient = ranks.total(torch.zeros_like(one.parameter) if gradient is None else gradient)
                 if gradient is not None:
-                    take_step(one.parameter.data, gradient, one.unit, one.reach * rate)
+                    one.step(take_step, gradient, rate)
             advance(1)
             losses.append(value.detach() if ranks is None else ranks.total(value.detach()))
     curve = torch.stack(losses).tolist()  # the one wait for the device
@@ -291,4 +316,5 @@ AUTOROUND = AlgorithmSpec(
     sequential=True,
     cost="training: steps forwards and backwards of every block (or of the model) and its memory; the slowest",
     linear_only=True,
+    experts=lambda options: True,
 )

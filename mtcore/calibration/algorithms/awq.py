@@ -22,7 +22,15 @@ from mtcore.calibration.math import (
     scaled_amax,
 )
 from mtcore.calibration.math.awq import Rounding, ScaleChoice
-from mtcore.calibration.quantizers import Quantizers, linear_layers, planned_quantizers, weight_of
+from mtcore.calibration.products import WeightKey
+from mtcore.calibration.quantizers import (
+    Quantizers,
+    factor_site,
+    linear_layers,
+    matrix_layers,
+    planned_quantizers,
+    weight_tensor,
+)
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, Statistics, joined
 from mtcore.formats import PER_TENSOR
@@ -43,7 +51,8 @@ class AwqOptions(BaseModel):
     sample: tokens on which candidates are judged; so many rows of the inputs are kept in memory.
     rows: of every weight on which candidates are judged, evenly spaced; the rows of a weight lose alike.
     variant: "lite" chooses the channel scales; "clip" leaves them and shrinks the range of each block of a weight,
-        where that costs the layer's outputs less; "full" does the one, then the other.
+        where that costs the layer's outputs less; "full" does the one, then the other. Matrices of stacked experts
+        are clipped, but have no channel scales of their own.
     judge: whether the rounding of weights, of inputs, or of "both" is judged. "inputs" suits a later step that
         rounds weights well by itself, such as gptq.
     least: the smallest share of a block's range that "clip" tries, in steps of 0.05.
@@ -68,8 +77,15 @@ def wanted(run: CalibrationRun, options: AwqOptions) -> dict[Site, Needs]:
     """Sizes and a sample of what linear layers read, and the magnitudes that `max` wants."""
     layers = linear_layers(run.model, dict(planned_quantizers(run)))
     scaled, clipped = options.variant != "clip", options.variant != "lite"
-    needs = Needs(moments=scaled, sample=options.sample if scaled else 0, gram=clipped)
-    return joined(({(name, "input"): needs for name in layers}, max_algorithm.wanted(run, MaxOptions())))
+    needs = Needs(moments=scaled, sample=options.sample if scaled else 0)
+    sizes = {(name, "input"): needs for name in layers}
+    return joined((sizes, _products(run) if clipped else {}, max_algorithm.wanted(run, MaxOptions())))
+
+
+def _products(run: CalibrationRun) -> dict[Site, Needs]:
+    """Those of what every matrix is multiplied with, to clip."""
+    layers = matrix_layers(run.model, dict(planned_quantizers(run)))
+    return dict.fromkeys(map(factor_site, layers), Needs(gram=True))
 
 
 def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
@@ -97,17 +113,18 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
         run.note(f"awq: scaled the inputs of {reached} of {len(layers)} linear layers")
     run_max(run, MaxOptions())
     if options.variant != "lite":
-        for name in layers:
-            _clip(run, quantizers[name, "weight"], name, options)
+        run.statistics.need(_products(run))  # folds may have changed what experts read
+        for key in matrix_layers(run.model, quantizers):
+            _clip(run, quantizers[key], key, options)
 
 
-def _clip(run: CalibrationRun, quantizer: TensorQuantizer, name: str, options: AwqOptions) -> None:
+def _clip(run: CalibrationRun, quantizer: TensorQuantizer, key: WeightKey, options: AwqOptions) -> None:
     """Shrink the range of each block where the block's share of the outputs loses less; Lin et al. 2023, 4.1."""
     fmt, outer = quantizer.format, quantizer.outer_amax
     if fmt.block == PER_TENSOR or not fmt.symmetric:
         return
-    matrix = quantizer.matrix(weight_of(run.model, (name, "weight")).detach()).float()
-    gram = run.statistics[name, "input"].gram
+    matrix = quantizer.matrix(weight_tensor(run.model, key).detach()).float()
+    gram = run.statistics[factor_site(key)].gram
     assert gram is not None, "clipping without the products of the inputs"
     candidates = scaled_amax(block_amax(matrix, fmt.block), options.least, 1.0, 0.05)
     quantizer.set_amax(best_amax(matrix, fmt, candidates, quadratic(fmt.block, gram), outer), outer)
@@ -180,4 +197,5 @@ AWQ = AlgorithmSpec(
     plan=planned,
     cost="one run of the data, and 40 roundings of rows of every weight; to clip, also Σ x xᵀ of every input",
     linear_only=True,
+    experts=lambda options: options.variant != "lite",
 )

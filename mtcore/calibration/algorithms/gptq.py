@@ -14,7 +14,8 @@ from mtcore.calibration.math.replay import Replay
 from mtcore.calibration.products import InputProducts, WeightKey
 from mtcore.calibration.quantizers import (
     Quantizers,
-    linear_layers,
+    factor_site,
+    matrix_layers,
     planned_quantizers,
     weight_place,
     weight_tensor,
@@ -45,7 +46,7 @@ class GptqOptions(BaseModel):
     passes: of coordinate descent over the finished codes.
     sequential: whether a layer sees the errors of those before it: of earlier "blocks", or also of earlier
         "layers" in its own block; with "none" it is rounded on the inputs of the original model, all of whose
-        products lie in memory at once, and can be decided again without data; stacked experts get what `max` gives.
+        products lie in memory at once, and can be decided again without data.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,7 +70,7 @@ def needs_data(plan: Plan) -> bool:
 def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
     """Set every amax as `max` does, then round the weights of linear layers and stacked experts, block by block.
 
-    An expert that no token reaches is rounded to nearest.
+    Going by blocks or layers, an expert of a stack that no token reaches is rounded to nearest.
 
     After an earlier step, activations and other layers keep the magnitudes that it set.
 
@@ -90,36 +91,37 @@ def run_gptq(run: CalibrationRun, options: GptqOptions) -> None:
 
     if options.sequential == "none":
         run.statistics.need(wanted(run, options) or {})
-        for names in _readers_of_one_value(run, quantizers):
-            round_group(tuple((name, "weight") for name in names), _products_of(run, names[0]))
+        for keys in _readers_of_one_value(run, quantizers):
+            round_group(keys, _products_of(run, keys[0]))
         return
     walk_blocks(run, quantizers, round_group, steps=options.sequential, drift=options.correct)
 
 
 def wanted(run: CalibrationRun, options: GptqOptions) -> dict[Site, Needs] | None:
-    """The products of what linear layers read, and the magnitudes that `max` wants; None if it goes by blocks."""
+    """The products of what linear layers read and each stacked expert, and the magnitudes that `max` wants; None if
+    it goes by blocks."""
     if options.sequential != "none":
         return None
-    layers = linear_layers(run.model, dict(planned_quantizers(run)))
-    products = dict.fromkeys(((name, "input") for name in layers), Needs(gram=True))
+    layers = matrix_layers(run.model, dict(planned_quantizers(run)))
+    products = dict.fromkeys(map(factor_site, layers), Needs(gram=True))
     return joined([products, max_algorithm.wanted(run, MaxOptions())])
 
 
-def _readers_of_one_value(run: CalibrationRun, quantizers: Quantizers) -> list[tuple[str, ...]]:
-    """The linear layers, those together that the trace saw reading one value."""
-    layers = dict.fromkeys(linear_layers(run.model, quantizers))
+def _readers_of_one_value(run: CalibrationRun, quantizers: Quantizers) -> list[tuple[WeightKey, ...]]:
+    """All matrices; those of linear layers together that the trace saw reading one value."""
+    left = dict.fromkeys(matrix_layers(run.model, quantizers))
     found = []
     for group in run.plan.shared_inputs:
-        names = tuple(name for name in group.modules if name in layers)
-        if names:
-            found.append(names)
-            for name in names:
-                del layers[name]
-    return [*found, *((name,) for name in layers)]
+        keys = tuple((name, "weight") for name in group.modules if (name, "weight") in left)
+        if keys:
+            found.append(keys)
+            for key in keys:
+                del left[key]
+    return [*found, *((key,) for key in left)]
 
 
-def _products_of(run: CalibrationRun, name: str) -> InputProducts:
-    statistics = run.statistics[name, "input"]
+def _products_of(run: CalibrationRun, key: WeightKey) -> InputProducts:
+    statistics = run.statistics[factor_site(key)]
     assert statistics.gram is not None
     return InputProducts(statistics.gram, torch.zeros_like(statistics.gram), statistics.tokens)
 
@@ -209,5 +211,5 @@ GPTQ = AlgorithmSpec(
     sequential=True,
     cost="several runs of the data, block by block, with Σ x xᵀ of one block, or of 4 GiB of stacked experts",
     linear_only=True,
-    experts=lambda options: options.sequential != "none",
+    experts=lambda options: True,
 )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.quantizers import linear_layers, planned_quantizers
+from mtcore.calibration.quantizers import factor_site, matrix_layers, planned_quantizers
 from mtcore.calibration.scales import fix_amax, refuse_transformed
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, joined
@@ -34,14 +34,15 @@ def needs_data(plan: Plan) -> bool:
 
 
 def wanted(run: CalibrationRun, options: LocalHessianOptions) -> dict[Site, Needs]:
-    """The products of what linear layers read, and the magnitudes that `max` wants."""
-    layers = linear_layers(run.model, dict(planned_quantizers(run)))
-    products = dict.fromkeys(((name, "input") for name in layers), Needs(gram=True))
+    """The products of what linear layers read and each stacked expert, and the magnitudes that `max` wants."""
+    layers = matrix_layers(run.model, dict(planned_quantizers(run)))
+    products = dict.fromkeys(map(factor_site, layers), Needs(gram=True))
     return joined([products, max_algorithm.wanted(run, MaxOptions())])
 
 
 def run_local_hessian(run: CalibrationRun, options: LocalHessianOptions) -> None:
-    """Set every amax as `max` does, then search those of the blocks of linear layers' weights.
+    """Set every amax as `max` does, then search those of the blocks of the weights of linear layers and
+    stacked experts.
 
     Where block scales are stored in few bits all neighbouring codes are tried, else multiples of the magnitude.
     Scales of whole tensors and those that follow a range stay; and after an earlier step, what it set for
@@ -55,11 +56,11 @@ def run_local_hessian(run: CalibrationRun, options: LocalHessianOptions) -> None
     run.statistics.need(wanted(run, options))
     if run.first:
         run_max(run, MaxOptions())
-    for name in linear_layers(run.model, quantizers):
-        quantizer = quantizers[name, "weight"]
+    for key in matrix_layers(run.model, quantizers):
+        quantizer = quantizers[key]
         if quantizer.format.block != PER_TENSOR:
             quantizer.set_amax(None, quantizer.outer_amax)  # an earlier search ends here
-        fix_amax(run.model, quantizers, name, options.cost, run.statistics[name, "input"].gram)
+        fix_amax(run.model, quantizers, key, options.cost, run.statistics[factor_site(key)].gram)
 
 
 LOCAL_HESSIAN = AlgorithmSpec(
@@ -71,4 +72,5 @@ LOCAL_HESSIAN = AlgorithmSpec(
     wanted,
     cost="one run of the data with Σ x xᵀ of every input (fp32, of all layers), and some 40 roundings of weights",
     linear_only=True,
+    experts=lambda options: True,
 )

@@ -33,7 +33,7 @@ def code_distances(weight: Tensor, qparams: QParams) -> Tensor:
         units = units + spread_blocks(qparams.zero_point.float(), rows, cols, *extents)
     values = sorted({value for value in qparams.format.element.values if math.isfinite(value)})
     codes = torch.tensor(values, device=weight.device)
-    above = torch.bucketize(units, codes).clamp(1, len(codes) - 1)
+    above = torch.bucketize(units.contiguous(), codes).clamp(1, len(codes) - 1)
     distances: Tensor = (codes[above] - codes[above - 1]) * scale
     return distances
 

@@ -19,7 +19,8 @@ from mtcore.calibration.statistics.collector import Collector, add_up, join
 from mtcore.calibration.statistics.needs import Needs, Site, Wanted
 from mtcore.calibration.statistics.record import TensorStatistics
 from mtcore.errors import CalibrationError
-from mtcore.nn import ChannelScale, QuantModule, TensorQuantizer
+from mtcore.nn import ChannelScale, ExpertsQuantModule, QuantModule, TensorQuantizer
+from mtcore.nn.quant_experts import ExpertObserver
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.views import TokenView
 from mtcore.nn.walk import modules_by_name
@@ -75,6 +76,7 @@ class Gathering:
         modules = modules_by_name(self.model)
         quantizers = [module for module in modules.values() if isinstance(module, TensorQuantizer)]
         observed: list[TensorQuantizer] = []
+        stacks: list[ExpertsQuantModule] = []
         self._mark()
         watched: dict[nn.Module, list[Site]] = {}
         for site in self._collectors:
@@ -89,7 +91,12 @@ class Gathering:
         handles = [self._root.register_forward_hook(self._after_batch)]
         try:
             for site in self._collectors:
-                if modules[site[0]] in plain:
+                module = modules[site[0]]
+                if module in plain:
+                    continue
+                if isinstance(module, ExpertsQuantModule) and _of_expert(site):
+                    module.observer = self._see_experts(site[0])
+                    stacks.append(module)
                     continue
                 target = _target(modules[site[0]], site)
                 if isinstance(target.module, TensorQuantizer):
@@ -112,6 +119,8 @@ class Gathering:
                 handle.remove()
             for quantizer in observed:
                 quantizer.observer = None
+            for stack in stacks:
+                stack.observer = None
             for module in plain:
                 vars(module).pop("forward", None)
 
@@ -164,6 +173,16 @@ class Gathering:
     def _see_output(self, site: Site) -> Callable[[nn.Module, object, Tensor], None]:
         return lambda _, __, output: self.see(site, output.detach())
 
+    def _see_experts(self, name: str) -> ExpertObserver:
+        """Shows the factors of the experts that are asked for."""
+
+        def see(parameter: str, expert: int, x: Tensor) -> None:
+            site = name, f"{parameter}.{expert}"
+            if site in self._collectors:
+                self.see(site, x.detach())
+
+        return see
+
     def _see_input(self, site: Site) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _, args: self.see(site, args[0].detach())
 
@@ -201,6 +220,11 @@ class _Observer:
 
     def update(self, matrix: Tensor) -> None:
         self._gathering.see(self._site, matrix)
+
+
+def _of_expert(site: Site) -> bool:
+    """Whether the value is what one matrix of a stack is multiplied with: ("mlp.experts", "down_proj.3")."""
+    return "." in site[1]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`gptq` rounds the matrices of stacked experts as it rounds the same experts written as a list of layers."""
+"""Algorithms treat the matrices of stacked experts as they treat the same experts written as a list of layers."""
 
 import pytest
 import torch
@@ -7,8 +7,10 @@ from torch import nn
 
 import mtcore
 from mtcore.calibration import sequential
+from mtcore.errors import CalibrationError
 from mtcore.plugins import Registry
 from mtcore.quantization import apply_plan, quantized_of
+from mtcore.recipe import load_config
 
 EXPERTS, HIDDEN, INNER, REACHED = 4, 64, 32, 3
 
@@ -97,9 +99,9 @@ def data():
     return [torch.randn(64, HIDDEN, generator=generator) @ mixing for _ in range(3)]
 
 
-def recipe(weight, activation=None, **options):
+def recipe(weight, activation=None, method="gptq", **options):
     rules = [{"weight": weight, **({} if activation is None else {"input": activation})}]
-    return {"rules": rules, "experts": {"unseen": "siblings"}, "algorithm": {"method": "gptq", **options}}
+    return {"rules": rules, "experts": {"unseen": "siblings"}, "algorithm": {"method": method, **options}}
 
 
 def experts_of(model):
@@ -127,8 +129,16 @@ def same(one, other):
 @pytest.mark.parametrize(
     "how",
     [recipe("nvfp4"), recipe("int4_b32"), recipe("fp8"), recipe("nvfp4", sequential="blocks"),
-     recipe("int4_b32", "int8_row", correct=False)],
-    ids=["nvfp4", "int4", "fp8", "blocks", "inputs"],
+     recipe("int4_b32", "int8_row", correct=False),
+     recipe("int4_b32", sequential="none"),
+     recipe("int4_b32", method="local_hessian"), recipe("nvfp4", "nvfp4", method="local_hessian"),
+     recipe("int4_b32", method="awq", variant="clip"),
+     recipe("int4_b32", "int8_row", method="autoround", steps=6),
+     recipe("nvfp4", method="autoround", steps=6, direction="signed", norms=0.01),
+     recipe("int4_b32", method="autoround", steps=4, scope="model")],
+    ids=["nvfp4", "int4", "fp8", "blocks", "inputs", "at once", "local_hessian", "local_hessian nvfp4", "clip",
+         "autoround",
+         "autoround signed", "autoround model"],
 )  # fmt: skip
 def test_codes_and_scales_are_those_of_the_same_experts_as_a_list(how, data):
     listed, stacked = (list(experts_of(mtcore.quantize(Model(kind), how, data))) for kind in (Listed, Stacked))
@@ -189,3 +199,51 @@ def test_experts_in_turn_are_rounded_as_all_at_once(data, monkeypatch):
     monkeypatch.setattr(sequential, "MOST_BYTES", 1)
     in_turn = list(experts_of(mtcore.quantize(Model(Stacked), recipe("nvfp4"), data)))
     assert all(torch.equal(one, other) for (one, _), (other, _) in zip(in_turn, at_once, strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "algorithm",
+    [{"method": "local_hessian"}, {"method": "awq", "variant": "clip"}, {"method": "autoround", "steps": 40}],
+    ids=lambda algorithm: algorithm["method"],
+)
+@pytest.mark.parametrize("kind", [Stacked, Transposed])
+def test_outputs_lose_less_than_with_max_in_either_layout(kind, algorithm, data):
+    wanted = [Model(kind)(x) for x in data]
+
+    def error(algorithm):
+        model = Model(kind)
+        quantized = mtcore.quantize(model, {**recipe("int4_b32"), "algorithm": algorithm}, data)
+        found = sum(float((quantized(x) - y).square().sum()) for x, y in zip(data, wanted, strict=True))
+        mtcore.undo(quantized)
+        assert all(torch.equal(model(x), y) for x, y in zip(data, wanted, strict=True))
+        return found
+
+    assert error(algorithm) < error({"method": "max"})
+
+
+@pytest.mark.parametrize("method", ["local_hessian", "awq"])
+def test_an_expert_without_tokens_is_named_where_the_recipe_has_no_word_for_it(method, data):
+    options = {"variant": "clip"} if method == "awq" else {}
+    how = {"rules": [{"weight": "int4_b32"}], "algorithm": {"method": method, **options}}
+    with pytest.raises(CalibrationError, match=rf"layers\.0\.experts\.gate_up_proj\.{REACHED}.*experts\.unseen"):
+        mtcore.quantize(Model(Stacked), how, data)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "left"),
+    [("local_hessian", False), ("autoround", False), ("{method: awq, variant: clip}", False), ("awq", True),
+     ("smoothquant", True), ("svdquant", True)],
+)  # fmt: skip
+def test_the_plan_names_stacked_experts_that_an_algorithm_leaves_and_those_alone(algorithm, left, data):
+    registry = Registry.load(discover=False)
+    how = load_config(
+        "int8_weight_only",
+        formats=registry.formats,
+        recipes=registry.recipes,
+        overrides=[f"algorithm={algorithm}"],
+    )
+    plan = mtcore.plan_model(Model(Stacked), how, inputs=data[0], registry=registry)
+    told = [finding.message for finding in plan.findings if "get the scales of max" in finding.message]
+    assert bool(told) == left
+    assert all("layers.0.experts.gate_up_proj" in message for message in told)
