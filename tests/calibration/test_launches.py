@@ -14,6 +14,7 @@ from mtcore.backends import COLUMN_STATISTICS
 from mtcore.calibration import as_forward_loop, resolve_algorithms, run_algorithms
 from mtcore.calibration.algorithms.max import MAX, share_amax
 from mtcore.calibration.statistics import AMAX, Needs, gather
+from mtcore.calibration.statistics.gather import largest_of
 from mtcore.numerics import own_column_amax
 from mtcore.plan import make_plan
 from mtcore.quantization.convert import convert
@@ -92,6 +93,17 @@ def test_moments_of_all_values_are_added_in_one_launch(extra, batch, batches):
 def test_the_host_waits_for_values_after_the_first_and_eighth_batch_and_at_the_end(extra, waits):
     extra(9, AMAX)
     assert waits == ["tolist"] * 6  # of two runs
+
+
+def test_a_look_at_the_magnitudes_starts_as_much_for_many_values_as_for_two():
+    values = [torch.full((8,), float(number)) for number in range(20)]
+    few = launches(lambda: largest_of(values[:2]))
+    assert launches(lambda: largest_of(values)) == few == 2
+    assert [float(one) for one in largest_of(values)] == list(range(20))
+    found = largest_of([None, torch.tensor([1.0, torch.nan]), torch.tensor([-1.0, -2.0, -3.0])])
+    assert found[0] is None
+    assert found[1].isnan()
+    assert found[2] == -1
 
 
 def test_many_groups_share_their_magnitudes_in_as_many_launches_as_one(model, batch, specs, make_config):

@@ -199,9 +199,7 @@ class Gathering:
     def _check_finite(self) -> None:
         join(self._collectors.values())
         ordered = [*self._order, *(site for site in self._collectors if site not in self._order)]
-        finite = all_at_once(
-            [None if (a := self._collectors[s].amax) is None else a.amax() for s in ordered], torch.isfinite
-        )
+        finite = all_at_once(largest_of([self._collectors[site].amax for site in ordered]), torch.isfinite)
         bad = [site for site, sound in zip(ordered, finite, strict=True) if sound is False]
         if bad:
             tensors = sum(leader in bad for leader in self._leaders.values())
@@ -316,6 +314,20 @@ def all_at_once(
         passed = test(torch.stack([known[index] for index in places])).tolist()
         for index, good in zip(places, passed, strict=True):
             found[index] = good
+    return found
+
+
+def largest_of(values: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The largest element of each vector, []: two launches for all of one length on one device."""
+    alike: dict[tuple[torch.Size, torch.device], list[int]] = {}
+    for index, value in enumerate(values):
+        if value is not None:
+            alike.setdefault((value.shape, value.device), []).append(index)
+    found: list[Tensor | None] = [None] * len(values)
+    for places in alike.values():
+        together = torch.stack([value for index in places if (value := values[index]) is not None])
+        for index, largest in zip(places, together.amax(1).unbind(), strict=True):
+            found[index] = largest
     return found
 
 
