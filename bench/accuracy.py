@@ -57,15 +57,14 @@ PRESETS = {
     INT8: ("int8_best", "awq lite, 256 tokens"),
     NVFP4: ("nvfp4_best", "smoothquant (rms), autoround (blocks, 100 steps)"),
     NVFP4_WEIGHTS: ("nvfp4_weight_only_best", "gptq"),
-    INT4: ("int4_weight_only_best", "gptq"),
+    INT4: ("int4_weight_only_best", "gptq, 2 passes"),
 }
 """Format → the preset that is to be the best for it, and what that does; not measured again under `ALGORITHMS`."""
 ALGORITHMS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "max": ("max", EVERY),
-    "gptq": ("gptq", (FP8, INT8, NVFP4)),
+    "gptq": ("gptq", (FP8, INT8, NVFP4, INT4)),
     "svdquant (outputs), gptq": ([OUTPUTS, "gptq"], (NVFP4, NVFP4_WEIGHTS, INT4)),
     "awq full, autoround (blocks, 100 steps)": ([FULL, BLOCKS], (NVFP4,)),
-    "gptq, 2 passes": ({"method": "gptq", "passes": 2}, (INT4,)),
     "smoothquant": ("smoothquant", EVERY),
     "awq full": (FULL, EVERY),
     "smoothquant (rms), gptq": ([SMOOTH, "gptq"], (INT8, NVFP4, NVFP4_WEIGHTS, INT4)),
