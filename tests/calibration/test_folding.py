@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import mtcore
 from mtcore.calibration import CalibrationRun, as_forward_loop
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.folding import ScaledInput, fold, fold_inputs, scaled_inputs
@@ -109,3 +110,37 @@ def test_slices_over_two_axes_in_any_order_are_scaled_where_they_lie():
     wanted = torch.ones(2, 3, 4)
     wanted[0, :, 0], wanted[1, :, 2] = 1.5 / 2 - 0.5, 1.5 / 4 - 0.5
     assert torch.equal(model.w.data, wanted)
+
+
+class Experts(nn.Module):
+    """Two experts whose inputs lie on the second axis of their stack, the outputs on the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Parameter(torch.linspace(-1, 1, 2 * 32 * 16).sin().view(2, 32, 16))
+
+    def forward(self, x):
+        return torch.matmul(x.expand(2, *x.shape), self.up)
+
+
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.router, self.experts = nn.LayerNorm(32), nn.Linear(32, 2), Experts()
+
+    def forward(self, x):
+        h = self.norm(x)
+        return (self.experts(h) * self.router(h).softmax(-1).T[:, :, None]).sum(0)
+
+
+@torch.no_grad()
+def test_what_a_stack_in_the_other_layout_reads_behind_a_norm_is_looked_at_again_after_a_fold():
+    torch.manual_seed(0)
+    data = [torch.randn(64, 32)]
+    data[0][:, 3] *= 30
+    plain = nn.LayerNorm(32)(data[0]).abs().max()
+    recipe = {"rules": [{"weight": "int8_row", "input": "int8"}], "algorithm": "smoothquant"}
+    model = mtcore.quantize(Mixture(), recipe, data)
+    folded = model.norm(data[0]).abs().max()
+    assert folded < 0.9 * plain
+    assert float(model.experts.up_input_quantizer.amax) == float(folded)

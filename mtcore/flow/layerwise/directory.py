@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,8 @@ class RunDirectory:
         return self.exporting and not self.checkpoint.exists() and out.is_dir()
 
     def remove(self) -> None:
-        """The run is over. The journal goes first: what is left after a kill in here is no run."""
+        """The run is over. What is large goes first, while the journal still says that the same call ends here."""
+        _clear(self.path, keep=lambda name: name in (_JOURNAL, _LOCK) or name.startswith("told-"))
         (self.path / _JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(self.path)
 
@@ -154,9 +155,11 @@ def _check(path: Path, found: Mapping[str, Any], key: Mapping[str, str]) -> None
         )
 
 
-def _clear(path: Path) -> None:
+def _clear(path: Path, keep: Callable[[str], bool] = lambda name: name == _LOCK) -> None:
     for entry in path.iterdir():
+        if keep(entry.name):
+            continue
         if entry.is_dir():
             shutil.rmtree(entry)
-        elif entry.name != _LOCK:
+        else:
             entry.unlink()

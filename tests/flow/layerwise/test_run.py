@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from mtcore.errors import CalibrationError, StateError
 from mtcore.files import TensorFile
 from mtcore.flow import DataOptions, LayerwiseOptions
+from mtcore.flow.layerwise.directory import RunDirectory
 from mtcore.recipe import load_config
 
 
@@ -299,3 +301,34 @@ def test_bad_data_stop_with_the_layers_name_and_keep_what_is_done(toy, registry,
     with pytest.raises(CalibrationError, match=r"layers\.1\.down"):
         quantize("fp8", tmp_path / "out")
     assert '"layers.0"' in (tmp_path / "out.run" / "journal.json").read_text()
+
+
+def test_a_kill_while_the_run_directory_is_removed_leaves_a_run_that_the_same_call_ends(
+    quantize, content, tmp_path, monkeypatch
+):
+    quantize("fp8", tmp_path / "unbroken")
+    remove = RunDirectory.remove
+
+    def killed(directory):
+        unlink = Path.unlink
+
+        def until_the_journal(path, **how):
+            if path.name == "journal.json":
+                raise KeyboardInterrupt
+            unlink(path, **how)
+
+        monkeypatch.setattr(Path, "unlink", until_the_journal)
+        try:
+            remove(directory)
+        finally:
+            monkeypatch.setattr(Path, "unlink", unlink)
+
+    monkeypatch.setattr(RunDirectory, "remove", killed)
+    with pytest.raises(KeyboardInterrupt):
+        quantize("fp8", tmp_path / "out")
+    monkeypatch.setattr(RunDirectory, "remove", remove)
+    assert not list((tmp_path / "out.run").glob("*.safetensors"))
+    summary = quantize("fp8", tmp_path / "out")
+    assert len(summary.calibration.layers) == 10
+    assert content(tmp_path / "out") == content(tmp_path / "unbroken")
+    assert not (tmp_path / "out.run").exists()
