@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mtcore.cli.views import megabytes, print_facts, print_table
 from mtcore.opt import Solution
+from mtcore.plan import folded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +25,9 @@ def draw_solution(console: Console, found: CheckpointSearch, solution: Solution,
         scores = [f"{costs[choice]:.3g}" if choice in decision.bits else "refused" for choice in choices]
         rows.append((decision.name, chosen, f"{decision.bits_per_weight(chosen):.4g}", *scores))
     print_table(console, ("layers", "choice", "bits", *choices), rows)
-    for reason in dict.fromkeys(reason for decision in solution.decisions for reason in decision.refused.values()):
-        console.print(f"refused: {reason}", highlight=False, markup=False, soft_wrap=True)
+    refused = {(reason, choice) for decision in solution.decisions for choice, reason in decision.refused.items()}
+    for reason, choice in folded(sorted(refused)):
+        console.print(f"{choice} is refused: {reason}", highlight=False, markup=False, soft_wrap=True)
     facts = {
         "bits a weight": f"{solution.bits_per_weight:.4g}",
         "size": f"about {megabytes(solution.size_bytes)}",

@@ -81,10 +81,10 @@ def check_agreement(
 
     Raises:
         RecipeError: their algorithms differ, or what they do with experts, or to modules without weights of their
-            own (attention and its cache). All differences together.
+            own (attention and its cache), or what they mean by a format's name. All differences together.
     """
     (first, ours), *others = configs.items()
-    problems = []
+    problems = [f"two choices mean different formats by {name!r}; rename one" for name in _two_meanings(plans)]
     for name, config in others:
         if config.algorithm != ours.algorithm:
             problems.append(
@@ -93,8 +93,8 @@ def check_agreement(
             )
         if config.experts != ours.experts:
             problems.append(f"{first} and {name} differ in `experts`, of which a recipe has one; let them agree")
-        pairs = zip(_others(plans[first], decisions), _others(plans[name], decisions), strict=True)
-        differ = [here.name for here, there in pairs if _slots(here) != _slots(there)]
+        here, there = (_slots(_others(plans[choice], decisions)) for choice in (first, name))
+        differ = [module for module in {**here, **there} if here.get(module) != there.get(module)]
         if differ:
             problems.append(
                 f"{first} and {name} differ in {', '.join(differ[:3])}{', …' if len(differ) > 3 else ''}, which "
@@ -102,6 +102,13 @@ def check_agreement(
             )
     if problems:
         raise RecipeError(problems)
+
+
+def _two_meanings(plans: Mapping[str, Plan]) -> list[str]:
+    """Names of formats that are not the same in all plans."""
+    formats = {slot.format for plan in plans.values() for module in plan.quantized for slot in module.slots}
+    names = [fmt.name for fmt in formats]
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def _steps(config: QuantizeConfig) -> str:
@@ -114,8 +121,13 @@ def _others(plan: Plan, decisions: Sequence[Decision]) -> list[ModulePlan]:
     return [module for module in plan.modules if module.name not in decided]
 
 
-def _slots(module: ModulePlan) -> list[tuple[object, ...]]:
-    return [(slot.slot, slot.format, slot.mode, slot.amax) for slot in module.slots]
+def _slots(modules: Sequence[ModulePlan]) -> dict[str, list[tuple[object, ...]]]:
+    """What is done to those that are quantized, by name."""
+    return {
+        module.name: [(slot.slot, slot.format, slot.mode, slot.amax) for slot in module.slots]
+        for module in modules
+        if module.quantized
+    }
 
 
 def _rules(modules: Sequence[ModulePlan]) -> Iterator[dict[str, Any]]:

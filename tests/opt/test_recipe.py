@@ -48,6 +48,16 @@ def settings(plan, name):
     return [(slot.slot, slot.format, slot.mode, slot.amax) for slot in plan[name].slots]
 
 
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x):
+        return nn.functional.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x))
+
+
+CACHE = {"modules": "0", "k": "fp8", "v": "fp8"}
 CHOICES = {
     "four": {"rules": [{"weight": "nvfp4", "input": {"format": "nvfp4", "mode": "dynamic"}}]},
     "eight": {
@@ -124,8 +134,32 @@ def test_choices_that_differ_beyond_modules_are_refused(found, model, batch, oth
         check_agreement(decisions, plans, configs)
 
 
-def test_choices_that_differ_in_what_holds_no_weight_are_refused(found, model, batch):
-    more = {"rules": [{"weight": "fp8"}, {"modules": "0.norm", "input": "fp8"}]}
-    decisions, plans, configs, _ = found(model, batch, {"one": {"rules": [{"weight": "fp8"}]}, "more": more})
-    with pytest.raises(RecipeError, match=r"one and more differ in 0\.norm, which hold no weights"):
+@pytest.mark.parametrize("names", [("one", "more"), ("more", "one")])
+def test_choices_that_differ_in_what_holds_no_weight_are_refused(found, names):
+    """Attention has slots for k and v and no weight; only the plan that gives them a format has it."""
+    both = {"one": {"rules": [{"weight": "fp8"}]}, "more": {"rules": [{"weight": "fp8"}, CACHE]}}
+    model, inputs = nn.Sequential(Attention()), torch.randn(1, 2, 4, 16)
+    decisions, plans, configs, _ = found(model, inputs, {name: both[name] for name in names})
+    with pytest.raises(RecipeError, match=rf"{names[0]} and {names[1]} differ in 0, which hold no weights"):
+        check_agreement(decisions, plans, configs)
+
+
+def test_what_all_choices_do_to_attention_is_kept(found, specs):
+    model, inputs = nn.Sequential(Attention()), torch.randn(1, 2, 4, 16)
+    choices = {name: {"rules": [{"weight": name}, CACHE]} for name in ("fp8", "int8")}
+    decisions, plans, configs, trace = found(model, inputs, choices)
+    text = written(decisions, ["int8"] * len(decisions), plans, configs)
+    kept = settings(planned(model, text, specs, trace), "0")
+    assert [slot for slot, *_ in kept] == ["k", "v"]
+    assert kept == settings(plans["int8"], "0")
+
+
+def test_one_name_for_two_formats_is_refused(found, model, batch):
+    def choice(mantissa):
+        element = {"kind": "float", "exponent_bits": 2, "mantissa_bits": mantissa}
+        scale = {"element": {"kind": "fp32"}, "block": [1, 16]}
+        return {"formats": {"mine": {"element": element, "scales": [scale]}}, "rules": [{"weight": "mine"}]}
+
+    decisions, plans, configs, _ = found(model, batch, {"one": choice(1), "two": choice(2)})
+    with pytest.raises(RecipeError, match="different formats by 'mine'"):
         check_agreement(decisions, plans, configs)

@@ -118,7 +118,7 @@ def _answer(
         rows |= {f"{choice} alone": searcher.uniform(choice) for choice in found.choices.plans}
     budget = bits is not None or size is not None
     solution = searcher.solve(bits=bits, size=size) if budget else None
-    rehearsals = () if solution is None else found.rehearse(solution)
+    rehearsals = found.rehearse(solution) if solution is not None and found.targets else ()
     failed = any(rehearsal.problems for rehearsal in rehearsals)
     if solution is not None and out is not None and not failed:
         from mtcore.files.whole import whole_file
