@@ -1,16 +1,18 @@
 """Measures the kernels of mtopt-kernels on a CUDA GPU, beside torch's and nvidia-modelopt's: a table, and JSON.
 
 Usage: python bench/gpu_kernels.py [--only PART …] [--json OUT]
-       [--compile-only I/N] [--without-inductor] [--formats NAME …]
+       [--compile-only I/N] [--inductor [forward] [token]] [--formats NAME …] [--recipes NAME …]
 PART: streaming, statistics (see gpu_statistics.py), quantizer, products, w4a8 (see gpu_w4a8.py), model (see
 gpu_model.py).
 Every result is checked before it is timed: bit for bit against mtcore.numerics, products against float64. Operands
 are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
 time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
 nvidia-modelopt is measured where it is installed. --compile-only fills the compilers' caches by every N-th launch.
---without-inductor leaves out the model under torch.compile, which takes minutes to compile.
+--inductor says what of the model runs under torch.compile as well, which takes minutes to compile: all if it is not
+given, nothing if it names nothing.
 --json keeps what an earlier run on the same kind of card wrote there of the parts that this one leaves out, and of
-the formats that --formats leaves out of the streaming kernels and the quantizers, with nvidia-modelopt's.
+the formats that --formats leaves out of the streaming kernels and the quantizers, with nvidia-modelopt's, and the
+recipes that --recipes leaves out of the models.
 The table in docs/reference/kernels.md is made by gpu_kernels_table.py.
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
@@ -44,8 +46,9 @@ FORMATS = (
 class Bench:
     """Times, prints and collects."""
 
-    def __init__(self, part: tuple[int, int] | None, *, inductor: bool = True) -> None:
+    def __init__(self, part: tuple[int, int] | None, *, inductor: Collection[str] = ()) -> None:
         self.part, self.count, self.inductor = part, 0, inductor
+        self.recipes: list[str] = []
         self.section = "copy"
         self.formats: list[str] = []
         self.results: list[dict[str, object]] = []
@@ -240,13 +243,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--compile-only")
-    parser.add_argument("--without-inductor", action="store_true")
+    parser.add_argument("--inductor", nargs="*", choices=("forward", "token"), default=["forward", "token"])
+    parser.add_argument("--recipes", nargs="+", default=[])
     parser.add_argument("--formats", nargs="+", choices=[fmt.name for fmt in FORMATS], default=[])
     options = parser.parse_args()
     part = tuple(map(int, options.compile_only.split("/"))) if options.compile_only else None
-    bench = Bench(part, inductor=not options.without_inductor)
+    bench = Bench(part, inductor=options.inductor)
     device = torch.cuda.get_device_properties(0)
-    bench.formats = options.formats
+    bench.formats, bench.recipes = options.formats, options.recipes
     earlier = kept(options.json, device.name)
     bench.note(f"{device.name}, sm_{device.major}{device.minor}, torch {torch.__version__}")
     sources = [torch.randn(ROWS, COLS, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
@@ -262,6 +266,7 @@ def main() -> None:
         if options.json:
             now = {(row["part"], row["name"]) for row in bench.results}
             whole = set(options.only) - ({"streaming", "quantizer"} if options.formats else set())
+            whole -= {"model"} if options.recipes else set()
             others = [row for row in earlier if row["part"] not in whole and (row["part"], row["name"]) not in now]
             written(options.json, device.name, others + bench.results)
 

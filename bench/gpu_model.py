@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
+from mtcore.nn import PackedLinear
 from mtcore.plugins import Registry
 from mtcore.quantization import compress, quantize
 from mtopt_kernels import hooks
@@ -21,41 +22,68 @@ RECIPES = ("bf16", "fp8", "nvfp4_weight_only", "nvfp4_fp8", "int4_weight_only", 
 def whole_model(bench: Any) -> None:
     """A random Llama of 2.0 B parameters, compressed: batches of tokens, and decoding in a CUDA graph."""
     registry = Registry.load([hooks], discover=False)
+    recipes = [recipe for recipe in RECIPES if recipe in (bench.recipes or RECIPES)]
+    base: dict[str, float] = {}
+    for recipe in recipes if bench.timing else recipes[bench.part[0] : bench.part[0] + 1]:
+        torch.manual_seed(0)
+        model = random_llama()
+        if recipe != "bf16":
+            batch = {"input_ids": torch.randint(0, 32000, (1, BATCH), device="cuda"), "use_cache": False}
+            model = compress(quantize(model, recipe, [batch], registry=registry), registry=registry)
+        times = timed(bench, model, bench.inductor)
+        if not bench.timing:
+            continue
+        base = base or times
+        noted(bench, model, recipe, times, base)
+        if recipe != "bf16":
+            for layer in model.modules():
+                if isinstance(layer, PackedLinear):
+                    layer.siblings = None
+            noted(bench, model, f"{recipe}, layers alone", timed(bench, model, ()), base)
+        torch.compiler.reset()
+        del model
+
+
+def random_llama() -> torch.nn.Module:
+    """Of 2.0 B parameters, in bf16."""
     sizes = LlamaConfig(
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=DEPTH, num_key_value_heads=8, vocab_size=32000
     )  # fmt: skip
+    with torch.device("cuda"):
+        return LlamaForCausalLM(sizes).to(torch.bfloat16).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def timed(bench: Any, model: torch.nn.Module, inductor: Collection[str]) -> dict[str, float]:
+    """Microseconds of forwards and of a token, by name; `inductor`: what runs compiled as well."""
     batches = [torch.randint(0, 32000, (1, BATCH), device="cuda") for _ in range(4)]
     many = torch.randint(0, 32000, (MANY, BATCH), device="cuda")
-    base: dict[str, float] = {}
-    for recipe in RECIPES if bench.timing else RECIPES[bench.part[0] : bench.part[0] + 1]:
-        torch.manual_seed(0)
-        with torch.device("cuda"):
-            model = LlamaForCausalLM(sizes).to(torch.bfloat16).eval().requires_grad_(False)
-        if recipe != "bf16":
-            batch = {"input_ids": batches[0], "use_cache": False}
-            model = compress(quantize(model, recipe, [batch], registry=registry), registry=registry)
-        times = {}
-        with torch.no_grad():
-            calls = [lambda b=b, model=model: model(input_ids=b, use_cache=False).logits for b in batches]
-            if not bench.timing:  # for Inductor's cache
-                model.compile()
-                calls[0](), decoding(model)()
-                continue
-            times["forward eager"] = bench.microseconds(calls, eager=True)
-            times["forward"] = bench.microseconds(calls)
-            times["forward of 32"] = bench.microseconds([lambda model=model: model(many, use_cache=False).logits])
-            times["a token"] = bench.microseconds([decoding(model)] * 4)
-            if bench.inductor:
-                model.compile()
-                times["forward compiled"] = bench.microseconds(calls)
-                times["a token compiled"] = bench.microseconds([decoding(model)] * 4)
-        base = base or times
-        size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30
-        ratios = ", ".join(f"{name} {time:.0f} us ({base[name] / time:.2f}x)" for name, time in times.items())
-        bench.note(f"Llama {DEPTH} layers {recipe}: {ratios}; {size:.2f} GiB")
-        bench.add(f"model {recipe}", gib=size, **times)
-        torch.compiler.reset()
-        del model, calls
+    calls = [lambda b=b: model(input_ids=b, use_cache=False).logits for b in batches]
+    times: dict[str, float] = {}
+    if bench.timing:
+        times["forward eager"] = bench.microseconds(calls, eager=True)
+        times["forward"] = bench.microseconds(calls)
+        times["forward of 32"] = bench.microseconds([lambda: model(many, use_cache=False).logits])
+        times["a token"] = bench.microseconds([decoding(model)] * 4)
+    for what in inductor:
+        if model._compiled_call_impl is None:
+            model.compile()
+        name, ways = ("a token", [decoding(model)] * 4) if what == "token" else ("forward", calls)
+        if bench.timing:
+            times[f"{name} compiled"] = bench.microseconds(ways)
+        else:  # for Inductor's cache
+            ways[0]()
+    return times
+
+
+def noted(
+    bench: Any, model: torch.nn.Module, name: str, times: Mapping[str, float], base: Mapping[str, float]
+) -> None:
+    """Print and keep what was measured, beside the times of bf16."""
+    size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30
+    ratios = ", ".join(f"{what} {time:.0f} us ({base[what] / time:.2f}x)" for what, time in times.items())
+    bench.note(f"Llama {DEPTH} layers {name}: {ratios}; {size:.2f} GiB")
+    bench.add(f"model {name}", gib=size, **times)
 
 
 def decoding(model: torch.nn.Module) -> Callable[[], object]:

@@ -146,6 +146,11 @@ def _fake_linear(x: Tensor, *others: Any) -> Tensor:
     return x.new_empty((x.shape[0], features))
 
 
+def _fake_linears(x: Tensor, *others: Any) -> list[Tensor]:
+    features: list[int] = others[-3]
+    return [x.new_empty((x.shape[0], width)) for width in features]
+
+
 _MAGNITUDES = "Tensor? amax, Tensor? outer_amax"
 
 FAKE_QUANTIZE = Operation(
@@ -185,11 +190,19 @@ LINEAR = Operation(
     reference.linear,
     _fake_linear,
 )
+LINEARS = Operation(
+    "linears",
+    "(Tensor x, Tensor[] qdata, Tensor[] scale, Tensor?[] scale_2, Tensor? input_amax, Tensor? input_outer_amax, "
+    "Tensor?[] bias, int[] features, str format, str input_format) -> Tensor[]",
+    reference.linears,
+    _fake_linears,
+)
 
 OPERATIONS = {
     op.name: op
     for op in (
         FAKE_QUANTIZE, QUANTIZE, DEQUANTIZE, BLOCK_AMAX, COLUMN_STATISTICS, ADD_GRAM, SWEEP_AMAX, HADAMARD, LINEAR,
+        LINEARS,
     )
 }  # fmt: skip
 """All operations by name."""

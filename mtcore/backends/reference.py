@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -138,6 +140,26 @@ def linear(
     if input_format:
         x = fake_quantize(x, input_amax, input_outer_amax, input_format)
     return F.linear(x, weight, bias)
+
+
+def linears(
+    x: Tensor,
+    qdata: Sequence[Tensor],
+    scale: Sequence[Tensor],
+    scale_2: Sequence[Tensor | None],
+    input_amax: Tensor | None,
+    input_outer_amax: Tensor | None,
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
+    format: str,
+    input_format: str,
+) -> list[Tensor]:
+    """`linear` of one input with each of several weights, all in `format`; a kernel may add up in another order."""
+    each = zip(qdata, scale, scale_2, bias, features, strict=True)
+    return [
+        linear(x, codes, scales, outer, input_amax, input_outer_amax, added, width, format, input_format)
+        for codes, scales, outer, added, width in each
+    ]
 
 
 def _qtensor(

@@ -54,6 +54,8 @@ class KernelSpec:
         priority: of several kernels that can serve a use, the one with the largest is chosen.
         prepare: of a product: lays codes and scales of a stored weight out as `run` reads them, once; None where it
             reads them as `QTensor` holds them.
+        together: of a product: several of one input at once, with the arguments and results of
+            `mtcore.backends.reference.linears`; None where that is not faster than one after the other.
     """
 
     name: str
@@ -62,3 +64,4 @@ class KernelSpec:
     run: Callable[..., Any]
     priority: int = 0
     prepare: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    together: Callable[..., list[Tensor]] | None = None

@@ -6,6 +6,7 @@ from mtcore.nn.derived import DerivedQuantModule
 from mtcore.nn.low_rank_linear import LowRankLinear, branch_dtype
 from mtcore.nn.matching import Match, match_spec, type_key
 from mtcore.nn.packed_linear import PackedLinear
+from mtcore.nn.packed_siblings import PackedSiblings, joinable
 from mtcore.nn.quant_attention import AttentionQuantModule
 from mtcore.nn.quant_bilinear import QuantBilinear
 from mtcore.nn.quant_conv import (
@@ -41,6 +42,7 @@ __all__ = [
     "MatrixView",
     "Observer",
     "PackedLinear",
+    "PackedSiblings",
     "QuantBilinear",
     "QuantConv1d",
     "QuantConv2d",
@@ -69,6 +71,7 @@ __all__ = [
     "branch_dtype",
     "builtin_quant_modules",
     "input_slot",
+    "joinable",
     "match_spec",
     "quantizer_name",
     "spread_blocks",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mtcore.backends import KernelChoice
+from mtcore.nn.packed_siblings import PackedSiblings
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.tensor_quantizer import TensorQuantizer
 from mtcore.numerics import QTensor
@@ -20,6 +23,7 @@ class PackedLinear(nn.Module):
         input_amax, input_outer_amax: calibrated magnitudes of the input, where the kernel quantizes it.
         input_quantizer: does that where the kernel does not; else the identity.
         kernel: the choice.
+        siblings, place: layers that read the same value, and which of them this is; None where there are none.
     """
 
     qdata: Tensor
@@ -45,23 +49,32 @@ class PackedLinear(nn.Module):
         self.register_buffer("scale_2", weight.qparams.scale_2)
         self.bias = layer.bias
         fused = layer.input_quantizer if kernel.use.input_format is not None else None
-        statistics = (fused.amax, fused.outer_amax) if isinstance(fused, TensorQuantizer) else (None, None)
-        self.register_buffer("input_amax", statistics[0])
-        self.register_buffer("input_outer_amax", statistics[1])
+        known = (fused.amax, fused.outer_amax) if isinstance(fused, TensorQuantizer) else (None, None)
+        for name, amax in zip(("input_amax", "input_outer_amax"), known, strict=True):
+            self.register_buffer(name, None if amax is None else amax.clone())  # siblings have one: each its own
         self.input_quantizer = layer.input_quantizer if fused is None else nn.Identity()
         self.output_quantizer = layer.output_quantizer
         self.kernel = kernel
+        self.siblings: PackedSiblings | None = None
+        self.place = 0
         self.train(layer.training)
 
     @torch.no_grad()
     def forward(self, input: Tensor) -> Tensor:
-        x = self.input_quantizer(input).reshape(-1, self.in_features)
-        y = self.kernel.kernel.run(
-            x, self.qdata, self.scale, self.scale_2, self.input_amax, self.input_outer_amax, self.bias,
-            self.out_features, self.kernel.key, self.kernel.input_key,
-        )  # fmt: skip
+        y = None if self.siblings is None else self.siblings.part(self.place, input)
+        if y is None:
+            x = self.input_quantizer(input).reshape(-1, self.in_features)
+            y = self.kernel.kernel.run(
+                x, self.qdata, self.scale, self.scale_2, self.input_amax, self.input_outer_amax, self.bias,
+                self.out_features, self.kernel.key, self.kernel.input_key,
+            )  # fmt: skip
         output: Tensor = self.output_quantizer(y.view(*input.shape[:-1], self.out_features))
         return output
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        if self.siblings is not None:
+            self.siblings.compare()
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self.kernel}"

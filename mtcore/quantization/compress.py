@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from mtcore.backends import LINEAR, KernelChoice, KernelSpec, Use, choose_kernel
-from mtcore.nn import LowRankLinear, PackedLinear, QuantLinear, TensorQuantizer
+from mtcore.nn import LowRankLinear, PackedLinear, PackedSiblings, QuantLinear, TensorQuantizer, joinable
+from mtcore.plan.groups import siblings
 from mtcore.plugins import Registry, default_registry
 from mtcore.quantization.attached import detach, quantized_of
+from mtcore.trace import SharedInputGroup
 
 _log = logging.getLogger("mtcore")
 
 
 @torch.no_grad()
-def compress(model: nn.Module, *, registry: Registry | None = None) -> nn.Module:
+def compress(model: nn.Module, *, registry: Registry | None = None, together: bool = True) -> nn.Module:
     """Replace every quantized linear layer by one that holds codes and scales only, for inference.
 
     The kernel of each layer is chosen once and logged with the reasons against others; where none multiplies the
@@ -29,6 +31,9 @@ def compress(model: nn.Module, *, registry: Registry | None = None) -> nn.Module
     Args:
         model: made by `quantize`; changed in place.
         registry: its kernels are chosen from; the discovered ones where None.
+        together: whether layers that the trace saw reading one value (q, k and v; gate and up) are computed by one
+            call where their kernel can, see `PackedSiblings`. Codes, scales and `state_dict` stay each layer's own;
+            sums may be made in another order.
 
     Returns:
         The model; a root that is itself a linear layer is replaced.
@@ -47,7 +52,7 @@ def compress(model: nn.Module, *, registry: Registry | None = None) -> nn.Module
         >>> type(model[0]).__name__, model[0].qdata.dtype
         ('PackedLinear', torch.int8)
     """
-    quantized_of(model)
+    shared = quantized_of(model).plan.shared_inputs if together else ()
     kernels = (registry or default_registry()).kernels
     packed: dict[int, PackedLinear] = {}
     lines: set[str] = set()
@@ -73,7 +78,42 @@ def compress(model: nn.Module, *, registry: Registry | None = None) -> nn.Module
         for attribute, child in parent._modules.items():
             if child is not None and id(child) in packed:
                 parent._modules[attribute] = packed[id(child)]
+    groups = _join(model, shared)
+    if groups:
+        count = sum(len(group.layers) for group in groups)
+        _log.info("%d layers are computed in %d groups that read one value", count, len(groups))
     return packed.get(id(model), model)
+
+
+def _join(model: nn.Module, shared: Iterable[SharedInputGroup]) -> list[PackedSiblings]:
+    """Let layers inside one module be computed together where one kernel can; each layer joins once."""
+    lists = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.ModuleDict)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
+    groups = []
+    for reader in shared:
+        for names in siblings([name for name in reader.modules if name in layers], lists):
+            left = [layers[name] for name in names if layers[name].siblings is None]
+            while left:
+                alike = [layer for layer in left if joinable(left[0], layer)]
+                if len(alike) > 1:
+                    groups.append(PackedSiblings(alike, model.get_submodule(_around(names))))
+                left = [layer for layer in left[1:] if layer not in alike]
+    return groups
+
+
+def _around(names: Sequence[str]) -> str:
+    """The name of the module nearest around modules.
+
+    Example:
+        >>> _around(["h.0.q", "h.0.inner.k"])
+        'h.0'
+    """
+    common: list[str] = []
+    for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)
 
 
 def packed_kernels(model: nn.Module) -> tuple[KernelChoice, ...]:

@@ -117,8 +117,8 @@ def nvfp4_fp8_launches():
     scale_bytes, one = torch.empty(COLS // 128, 512 // 16, 8, 4, dtype=torch.int32), torch.empty(1, 1)
     for tokens in (16, 64, 512, 8192):
         codes, bias = torch.empty(tokens, COLS, dtype=torch.float8_e4m3fn), torch.empty(512, dtype=torch.float16)
-        arguments = (codes, one, words, scale_bytes, torch.empty(()), bias, 512, torch.float16)
-        yield from launches_of(four_bit.nvfp4_fp8_product, *arguments)
+        weights = ([words], [scale_bytes], [torch.empty(())], [bias], [512])
+        yield from launches_of(four_bit.nvfp4_fp8_products, codes, one, *weights, torch.float16)
 
 
 def int4_launches():
@@ -157,9 +157,29 @@ def int8_launches():
             yield from launches_of(int8.int8_product, codes, x_scale, weight, scale, bias, bias.dtype)
 
 
+def together_launches():
+    """Several weights in one kernel, which it has to tell apart, for few tokens."""
+    features = (512, 128, 128, 64)
+    words = [torch.empty(COLS // 128, width // 16, 2, 8, 4, 4, dtype=torch.int32) for width in features]
+    bytes_ = [torch.empty(COLS // 128, width // 16, 8, 4, dtype=torch.int32) for width in features]
+    scales, one = [torch.empty(COLS // 128, width) for width in features], torch.empty(())
+    codes = [torch.empty(width, COLS, dtype=torch.float8_e4m3fn) for width in features]
+    for count in (2, 3, 4):
+        nothing = [None] * count
+        for tokens in (1, 16, 64):
+            x, codes_x = (torch.empty(tokens, COLS, dtype=d) for d in (torch.bfloat16, torch.float8_e4m3fn))
+            each = (words[:count], bytes_[:count], [one] * count, nothing, features[:count])
+            yield from launches_of(four_bit.four_bit_products, x, *each)
+            each = (words[:count], scales[:count], nothing, nothing, features[:count])
+            yield from launches_of(four_bit.four_bit_products, x, *each)
+            rows = [torch.empty(width, 1) for width in features[:count]]
+            together = (codes_x, torch.empty(tokens, 1), codes[:count], rows, nothing)
+            yield from launches_of(fp8.fp8_products, *together, torch.bfloat16)
+
+
 @pytest.mark.parametrize("capability", [90, 100])
 @pytest.mark.parametrize(
-    "launches", [nvfp4_launches, nvfp4_fp8_launches, int4_launches, fp8_launches, int8_launches]
+    "launches", [nvfp4_launches, nvfp4_fp8_launches, int4_launches, fp8_launches, int8_launches, together_launches]
 )
 def test_the_products_compile_without_spilling(launches, capability):
     made = list(launches())

@@ -137,6 +137,31 @@ def test_a_product_agrees_with_float64(tokens, features, inner, weight, given):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("tokens", [1, 16, 64, 700])
+@pytest.mark.parametrize(
+    ("weight", "given"),
+    [("nvfp4", ""), ("fp8", "fp8"), ("fp8_row", "fp8_row"), ("int4_b128", ""), ("int8_row", "int8_row_full")],
+)
+def test_several_products_at_once_agree_with_float64(tokens, weight, given):
+    device, widths, inner = torch.device("cuda"), (1000, 256, 4096), 512
+    fmt, input_format = FORMATS[weight], FORMATS[given] if given else None
+    choice = choose_kernel(Use("linear", fmt, device, input_format, (1000, inner)), specs.linear_specs())
+    x = torch.randn(tokens, inner, device=device, dtype=torch.bfloat16)
+    plain = [torch.randn(width, inner, device=device) * (i + 1) for i, width in enumerate(widths)]
+    stored = [reference.quantize(each, None, None, choice.key) for each in plain]
+    prepared = [choice.kernel.prepare(*each[:2]) if choice.kernel.prepare else each[:2] for each in stored]
+    weights, scales = ([each[i] for each in prepared] for i in range(2))
+    scale_2 = [each[2] if each[2].numel() else None for each in stored]
+    bias = [torch.randn(width, device=device, dtype=torch.bfloat16) for width in widths]
+    last = (choice.key, choice.input_key)
+    results = choice.kernel.together(x, weights, scales, scale_2, None, None, bias, widths, *last)
+    seen = reference.fake_quantize(x.float(), None, None, choice.input_key) if given else x
+    for y, each, outer, added in zip(results, stored, scale_2, bias, strict=True):
+        values = reference.dequantize(*each[:2], outer, inner, torch.float32, choice.key).double()
+        assert relative(y, seen.double() @ values.T + added.double()) <= 2 * 2**-9 + 2**-13
+
+
+@pytest.mark.gpu
 def test_a_compressed_model_generates_the_same_under_cuda_graphs_and_torch_compile():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(512, 1024), torch.nn.SiLU(), torch.nn.Linear(1024, 512))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
@@ -9,7 +11,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from mtopt_kernels.configurations import Few, Gemm
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
 from mtopt_kernels.kernels.eight_bit_linear import eight_bit_linear_kernel
-from mtopt_kernels.parts import counters, room_for_parts
+from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import processors, start
 
@@ -73,49 +75,56 @@ def eight_bit_gemm(
 def eight_bit_few_tokens(
     x: Tensor,
     x_scale: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    bias: Tensor | None,
+    weights: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
     how: Few,
     dtype: torch.dtype,
     *,
     by_block: bool = False,
-) -> Tensor:
-    """The same by the kernel for few tokens, which takes all sizes and any float dtype."""
-    (tokens, inner), features = x.shape, weight.shape[0]
-    out = torch.empty((tokens, features), dtype=dtype, device=x.device)
-    if not out.numel():
-        return out
+) -> list[Tensor]:
+    """The same for each of a few weights by the kernel for few tokens, which takes all sizes and any float dtype.
+
+    Either all of them have biases or none has, and scales are all by tensor or all by row.
+    """
+    tokens, inner = x.shape
+    features = [weight.shape[0] for weight in weights]
+    outs = [torch.empty((tokens, width), dtype=dtype, device=x.device) for width in features]
+    if not tokens or not sum(features):
+        return outs
     high, wide, deep, split, stages, warps = how
-    feature_tiles, token_tiles = cdiv(features, high), cdiv(tokens, wide)
+    starts, feature_tiles = tiles_of(features, high)
+    token_tiles = cdiv(tokens, wide)
     start(
         eight_bit_linear_kernel,
         feature_tiles * token_tiles * split,
         x,
         x_scale,
-        weight,
-        scale,
-        bias,
-        out,
+        *filled(weights),
+        *filled(scales),
+        *filled(biases),
+        *filled(outs),
+        *filled(features, 0),
+        *starts,
         room_for_parts(x.device, feature_tiles * token_tiles * high * wide, split),
         counters(x.device),
         tokens,
-        features,
         inner,
         feature_tiles,
         cdiv(inner, deep * split),
+        len(weights),
         high,
         wide,
         deep,
         split,
         x.dtype == torch.int8,
         x_scale.numel() > 1,
-        scale.numel() > 1,
+        scales[0].numel() > 1,
         by_block,
-        bias is not None,
+        biases[0] is not None,
         stages,
         EARLY,
         warps=warps,
         early=EARLY,
     )
-    return out
+    return outs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,11 +11,12 @@ from torch import Tensor
 from mtopt_kernels.configurations import FOUR_BIT_FUSED_TOKENS, four_bit_configuration
 from mtopt_kernels.fp8 import fp8_product
 from mtopt_kernels.kernels.four_bit_linear import four_bit_linear_kernel, four_bit_unpack_kernel
-from mtopt_kernels.parts import counters, room_for_parts
+from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of, together
 from mtopt_kernels.prepack import CHUNK
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import start
 
+FP8 = torch.float8_e4m3fn
 UNPACK_TILES = 4
 EARLY = True
 
@@ -22,46 +25,77 @@ def four_bit_product(
     x: Tensor, words: Tensor, scales: Tensor, scale_2: Tensor | None, bias: Tensor | None, features: int
 ) -> Tensor:
     """x [tokens, inner] · weightᵀ with a bias; the weight as `prepack_nvfp4` or `prepack_int4` lays it out."""
-    tokens, chunks = x.shape[0], words.shape[0]
-    if tokens > FOUR_BIT_FUSED_TOKENS or x.dtype != torch.bfloat16:
-        return F.linear(x, four_bit_unpack(words, scales, scale_2, features, x.dtype), bias)
-    out = torch.empty((tokens, features), dtype=x.dtype, device=x.device)
-    if not out.numel():
-        return out
+    return four_bit_products(x, [words], [scales], [scale_2], [bias], [features])[0]
+
+
+def four_bit_products(
+    x: Tensor,
+    words: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    scale_2: Sequence[Tensor | None],
+    biases: Sequence[Tensor | None],
+    features: Sequence[int],
+) -> list[Tensor]:
+    """That with each of several weights; with few tokens, several in one kernel."""
+    if x.shape[0] > FOUR_BIT_FUSED_TOKENS or x.dtype != torch.bfloat16:
+        each = zip(words, scales, scale_2, biases, features, strict=True)
+        return [F.linear(x, four_bit_unpack(w, s, o, width, x.dtype), b) for w, s, o, b, width in each]
     x = x if x.stride(1) == 1 else x.contiguous()
-    is_int = scales.dtype == torch.float32
-    how = four_bit_configuration(tokens, features, chunks * CHUNK, is_int=is_int)
-    feature_tiles, token_tiles = cdiv(features, how.high), cdiv(tokens, how.wide)
+    done: list[Tensor] = []
+    for some in together(biases, scales):
+        mine = ([all_[i] for i in some] for all_ in (words, scales, scale_2, biases, features))
+        done += _few_tokens(x, *mine)
+    return done
+
+
+def _few_tokens(
+    x: Tensor,
+    words: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    scale_2: Sequence[Tensor | None],
+    biases: Sequence[Tensor | None],
+    features: Sequence[int],
+) -> list[Tensor]:
+    """In one kernel."""
+    tokens, chunks = x.shape[0], words[0].shape[0]
+    outs = [torch.empty((tokens, width), dtype=x.dtype, device=x.device) for width in features]
+    if not tokens or not sum(features):
+        return outs
+    is_int = scales[0].dtype == torch.float32
+    how = four_bit_configuration(tokens, sum(features), chunks * CHUNK, is_int=is_int)
+    starts, feature_tiles = tiles_of(features, how.high)
+    token_tiles = cdiv(tokens, how.wide)
     start(
         four_bit_linear_kernel,
         feature_tiles * token_tiles * how.split,
         x,
-        words,
-        scales,
-        scale_2,
-        bias,
-        out,
+        *filled(words),
+        *filled(scales),
+        *filled(scale_2),
+        *filled(biases),
+        *filled(outs),
+        *filled(features, 0),
+        *starts,
         room_for_parts(x.device, feature_tiles * token_tiles * how.high * how.wide, how.split),
         counters(x.device),
         tokens,
-        features,
         chunks,
         x.stride(0),
-        words.shape[1],
         feature_tiles,
         cdiv(chunks, how.split * how.step),
+        len(words),
         how.high,
         how.wide,
         how.split,
         is_int,
-        bias is not None,
+        biases[0] is not None,
         how.step,
         how.stages,
         EARLY,
         warps=how.warps,
         early=EARLY,
     )
-    return out
+    return outs
 
 
 def four_bit_unpack(
@@ -87,27 +121,30 @@ def four_bit_unpack(
     return out
 
 
-def nvfp4_fp8_product(
+def nvfp4_fp8_products(
     codes: Tensor,
     x_scale: Tensor,
-    words: Tensor,
-    scale_bytes: Tensor,
-    scale_2: Tensor,
-    bias: Tensor | None,
-    features: int,
+    words: Sequence[Tensor],
+    scale_bytes: Sequence[Tensor],
+    scale_2: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    features: Sequence[int],
     dtype: torch.dtype,
-) -> Tensor:
-    """x · weightᵀ with a bias, in `dtype`, of e4m3 inputs and NVFP4 weights.
+) -> list[Tensor]:
+    """x · weightᵀ with a bias, in `dtype`, of e4m3 inputs and each of several NVFP4 weights.
 
     With few tokens products are exact. With more, codes times their block scales are rounded to e4m3, so that the
     tensor cores multiply FP8: a weight moves by 2^-4 of itself at most. The format `nvfp4_fp8` keeps them in range.
 
     Args:
         codes: e4m3 [tokens, inner]; their scale is fp32 [1, 1].
-        words, scale_bytes, scale_2: the weight, as `prepack_nvfp4` lays it out.
+        words, scale_bytes, scale_2: the weights, as `prepack_nvfp4` lays them out.
     """
     if codes.shape[0] <= FOUR_BIT_FUSED_TOKENS and dtype == torch.bfloat16:
-        times = (scale_2 * x_scale).view(())
-        return four_bit_product(codes.to(torch.bfloat16), words, scale_bytes, times, bias, features)
-    weight = four_bit_unpack(words, scale_bytes, None, features, torch.float8_e4m3fn)
-    return fp8_product(codes, x_scale, weight, scale_2.view(1, 1), bias, dtype)
+        times = [(outer * x_scale).view(()) for outer in scale_2]
+        return four_bit_products(codes.to(torch.bfloat16), words, scale_bytes, times, biases, features)
+    each = zip(words, scale_bytes, scale_2, biases, features, strict=True)
+    return [
+        fp8_product(codes, x_scale, four_bit_unpack(w, s, None, width, FP8), outer.view(1, 1), b, dtype)
+        for w, s, outer, b, width in each
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from mtopt_kernels.configurations import (
     fp8_much_work,
 )
 from mtopt_kernels.eight_bit import eight_bit_few_tokens, eight_bit_gemm
+from mtopt_kernels.parts import together
 
 BLOCK = 128
 
@@ -42,7 +45,7 @@ def fp8_product(
     if way == "few":
         few = fp8_configuration(tokens, features, inner, by_row=by == "row", by_block=by_block)
         how = few or Few(64, 64, BLOCK, 1, 4, 4)
-        return eight_bit_few_tokens(x, x_scale, weight, scale, bias, how, dtype, by_block=by_block)
+        return eight_bit_few_tokens(x, x_scale, [weight], [scale], [bias], how, dtype, by_block=by_block)[0]
     if way == "many":
         many = fp8_gemm_configuration(tokens, features, by_block=by_block)
         return eight_bit_gemm(x, x_scale, weight, scale, bias, many, dtype, by_block=by_block)
@@ -57,6 +60,31 @@ def fp8_product(
     else:
         x_scale, scale = x_scale.view(()), scale.view(())
     return torch._scaled_mm(x, weight.t(), x_scale, scale, bias=bias, out_dtype=dtype, use_fast_accum=True)
+
+
+def fp8_products(
+    x: Tensor,
+    x_scale: Tensor,
+    weights: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    dtype: torch.dtype,
+    *,
+    by_block: bool = False,
+) -> list[Tensor]:
+    """`fp8_product` with each of several weights; with few tokens, several in one kernel."""
+    tokens, inner = x.shape
+    by_row = not by_block and (x_scale.numel() > 1 or scales[0].numel() > 1)
+    done: list[Tensor] = []
+    for some in together(biases, scales):
+        width = sum(weights[i].shape[0] for i in some)
+        how = fp8_configuration(tokens, width, inner, by_row=by_row, by_block=by_block)
+        mine = [weights[i] for i in some], [scales[i] for i in some], [biases[i] for i in some]
+        if how is not None and len(some) > 1:
+            done += eight_bit_few_tokens(x, x_scale, *mine, how, dtype, by_block=by_block)
+        else:
+            done += [fp8_product(x, x_scale, *each, dtype, by_block=by_block) for each in zip(*mine, strict=True)]
+    return done
 
 
 def fp8_way(tokens: int, features: int, inner: int, dtype: torch.dtype, by: str) -> str:

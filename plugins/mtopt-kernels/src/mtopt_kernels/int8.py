@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from mtopt_kernels.configurations import Few, int8_configuration, int8_gemm_configuration
 from mtopt_kernels.eight_bit import eight_bit_few_tokens, eight_bit_gemm
+from mtopt_kernels.parts import together
 
 
 def int8_product(
@@ -24,5 +27,25 @@ def int8_product(
     aligned = inner % 16 == 0 and features % 16 == 0 and dtype in (torch.bfloat16, torch.float16)
     if few is not None or not aligned or not tokens:
         how = few or Few(64, 64, 128, 1, 4, 4)
-        return eight_bit_few_tokens(x, x_scale, weight, scale, bias, how, dtype)
+        return eight_bit_few_tokens(x, x_scale, [weight], [scale], [bias], how, dtype)[0]
     return eight_bit_gemm(x, x_scale, weight, scale, bias, int8_gemm_configuration(tokens, features), dtype)
+
+
+def int8_products(
+    x: Tensor,
+    x_scale: Tensor,
+    weights: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """`int8_product` with each of several weights; with few tokens, several in one kernel."""
+    done: list[Tensor] = []
+    for some in together(biases, scales):
+        how = int8_configuration(x.shape[0], sum(weights[i].shape[0] for i in some), x.shape[1])
+        mine = [weights[i] for i in some], [scales[i] for i in some], [biases[i] for i in some]
+        if how is not None and len(some) > 1:
+            done += eight_bit_few_tokens(x, x_scale, *mine, how, dtype)
+        else:
+            done += [int8_product(x, x_scale, *each, dtype) for each in zip(*mine, strict=True)]
+    return done

@@ -28,6 +28,8 @@ TILE_ELEMENTS = 4096
 LIGHT_ELEMENTS = 2048
 """The same where scales cost little, because they are given or powers of two, and no codes are packed. (H200:
 0.96 to 1.00 of a copy instead of 0.81 to 0.97; more work for a scale favours 4096.)"""
+FEWEST_ELEMENTS = 1024
+"""The same for few tokens, so that more programs share what little there is; 8 a thread."""
 MOST_KEPT = 4096
 """Starts that are kept: more kinds of tensors than a model has, fewer than a service with texts of all lengths."""
 
@@ -284,6 +286,8 @@ def _rectangles(rows: int, cols: int, block: Block, *, given: bool, contiguous: 
     """`given`: magnitudes are, so that a rectangle need not hold all that shares a scale. `light`: little is
     done."""
     elements = LIGHT_ELEMENTS if light else TILE_ELEMENTS
+    while elements > FEWEST_ELEMENTS and elements * 128 > rows * cols:
+        elements //= 2
     if block == PER_TENSOR and contiguous:
         rows, cols = 1, rows * cols
     if block in (PER_TENSOR, PER_ROW):

@@ -1,66 +1,132 @@
-"""Linear layers with stored weights, as `mtcore.backends.reference.linear` defines them."""
+"""Linear layers with stored weights, as `mtcore.backends.reference.linear` and `linears` define them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from mtopt_kernels.constants import known
-from mtopt_kernels.four_bit import four_bit_product, nvfp4_fp8_product
-from mtopt_kernels.fp8 import fp8_product
-from mtopt_kernels.int8 import int8_product
+from mtopt_kernels.four_bit import four_bit_products, nvfp4_fp8_products
+from mtopt_kernels.fp8 import fp8_products
+from mtopt_kernels.int8 import int8_products
 from mtopt_kernels.launch import dequantize, quantize
 from mtopt_kernels.nvfp4 import nvfp4_scaled_product
 
 
-def nvfp4_linear(
+def nvfp4_linears(
     x: Tensor,
-    words: Tensor,
-    scale_bytes: Tensor,
-    scale_2: Tensor,
+    words: Sequence[Tensor],
+    scale_bytes: Sequence[Tensor],
+    scale_2: Sequence[Tensor],
     input_amax: None,
     input_outer_amax: None,
-    bias: Tensor | None,
-    features: int,
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
     format: str,
     input_format: str,
-) -> Tensor:
-    """See `mtcore.backends.reference.linear`; the weight as `prepack_nvfp4` lays it out."""
-    return four_bit_product(x, words, scale_bytes, scale_2, bias, features)
+) -> list[Tensor]:
+    """See `mtcore.backends.reference.linears`; the weights as `prepack_nvfp4` lays them out."""
+    return four_bit_products(x, words, scale_bytes, scale_2, bias, features)
 
 
-def int4_linear(
+def int4_linears(
     x: Tensor,
-    words: Tensor,
-    scales: Tensor,
-    scale_2: None,
+    words: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    scale_2: Sequence[None],
     input_amax: None,
     input_outer_amax: None,
-    bias: Tensor | None,
-    features: int,
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
     format: str,
     input_format: str,
-) -> Tensor:
-    """See `mtcore.backends.reference.linear`; the weight as `prepack_int4` lays it out."""
-    return four_bit_product(x, words, scales, None, bias, features)
+) -> list[Tensor]:
+    """See `mtcore.backends.reference.linears`; the weights as `prepack_int4` lays them out."""
+    return four_bit_products(x, words, scales, scale_2, bias, features)
 
 
-def nvfp4_fp8_linear(
+def nvfp4_fp8_linears(
     x: Tensor,
-    words: Tensor,
-    scale_bytes: Tensor,
-    scale_2: Tensor,
+    words: Sequence[Tensor],
+    scale_bytes: Sequence[Tensor],
+    scale_2: Sequence[Tensor],
     input_amax: Tensor | None,
     input_outer_amax: None,
-    bias: Tensor | None,
-    features: int,
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
     format: str,
     input_format: str,
-) -> Tensor:
-    """See `mtcore.backends.reference.linear`; the weight as `prepack_nvfp4` lays it out, inputs in e4m3. With many
-    tokens it is rounded once more (see `nvfp4_fp8_product`)."""
+) -> list[Tensor]:
+    """See `mtcore.backends.reference.linears`; the weights as `prepack_nvfp4` lays them out, inputs in e4m3. With
+    many tokens they are rounded once more (see `nvfp4_fp8_products`)."""
     codes, x_scale, _ = quantize(x, input_amax, None, input_format)
-    return nvfp4_fp8_product(codes, x_scale, words, scale_bytes, scale_2, bias, features, x.dtype)
+    return nvfp4_fp8_products(codes, x_scale, words, scale_bytes, scale_2, bias, features, x.dtype)
+
+
+def fp8_linears(
+    x: Tensor,
+    qdata: Sequence[Tensor],
+    scale: Sequence[Tensor],
+    scale_2: Sequence[None],
+    input_amax: Tensor | None,
+    input_outer_amax: None,
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
+    format: str,
+    input_format: str,
+) -> list[Tensor]:
+    """See `mtcore.backends.reference.linears`; e4m3 for both factors."""
+    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
+    by_block = known(format).fmt.block.rows > 1
+    return fp8_products(codes, x_scale, qdata, scale, bias, x.dtype, by_block=by_block)
+
+
+def int8_linears(
+    x: Tensor,
+    qdata: Sequence[Tensor],
+    scale: Sequence[Tensor],
+    scale_2: Sequence[None],
+    input_amax: Tensor | None,
+    input_outer_amax: None,
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
+    format: str,
+    input_format: str,
+) -> list[Tensor]:
+    """See `mtcore.backends.reference.linears`; int8 for both factors."""
+    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
+    return int8_products(codes, x_scale, qdata, scale, bias, x.dtype)
+
+
+def _alone(linears: Callable[..., list[Tensor]]) -> Callable[..., Tensor]:
+    """The same for one weight."""
+
+    def linear(
+        x: Tensor,
+        qdata: Tensor,
+        scale: Tensor,
+        scale_2: Tensor | None,
+        input_amax: Tensor | None,
+        input_outer_amax: Tensor | None,
+        bias: Tensor | None,
+        features: int,
+        format: str,
+        input_format: str,
+    ) -> Tensor:
+        """See `mtcore.backends.reference.linear`."""
+        one = [qdata], [scale], [scale_2], input_amax, input_outer_amax, [bias], [features]
+        return linears(x, *one, format, input_format)[0]
+
+    return linear
+
+
+nvfp4_linear = _alone(nvfp4_linears)
+int4_linear = _alone(int4_linears)
+nvfp4_fp8_linear = _alone(nvfp4_fp8_linears)
+fp8_linear = _alone(fp8_linears)
+int8_linear = _alone(int8_linears)
 
 
 def nvfp4_scaled_linear(
@@ -78,41 +144,6 @@ def nvfp4_scaled_linear(
     """See `mtcore.backends.reference.linear`; NVFP4 for both factors."""
     codes, x_scale, x_scale_2 = quantize(x, input_amax, input_outer_amax, input_format)
     return nvfp4_scaled_product(codes, x_scale, x_scale_2, qdata, scale, scale_2, bias, x.dtype)
-
-
-def fp8_linear(
-    x: Tensor,
-    qdata: Tensor,
-    scale: Tensor,
-    scale_2: None,
-    input_amax: Tensor | None,
-    input_outer_amax: None,
-    bias: Tensor | None,
-    features: int,
-    format: str,
-    input_format: str,
-) -> Tensor:
-    """See `mtcore.backends.reference.linear`; e4m3 for both factors."""
-    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
-    by_block = known(format).fmt.block.rows > 1
-    return fp8_product(codes, x_scale, qdata, scale, bias, x.dtype, by_block=by_block)
-
-
-def int8_linear(
-    x: Tensor,
-    qdata: Tensor,
-    scale: Tensor,
-    scale_2: None,
-    input_amax: Tensor | None,
-    input_outer_amax: None,
-    bias: Tensor | None,
-    features: int,
-    format: str,
-    input_format: str,
-) -> Tensor:
-    """See `mtcore.backends.reference.linear`; int8 for both factors."""
-    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
-    return int8_product(codes, x_scale, qdata, scale, bias, x.dtype)
 
 
 def dequantized_linear(

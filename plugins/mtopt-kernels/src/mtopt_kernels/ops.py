@@ -12,6 +12,7 @@ from mtcore.backends import (
     FAKE_QUANTIZE,
     HADAMARD,
     LINEAR,
+    LINEARS,
     QUANTIZE,
     SWEEP_AMAX,
 )
@@ -60,6 +61,10 @@ _FP8_LINEAR = LINEAR.implement(NAMESPACE, _product("fp8_linear"), suffix="_fp8")
 _NVFP4_FP8_LINEAR = LINEAR.implement(NAMESPACE, _product("nvfp4_fp8_linear"), suffix="_nvfp4_fp8")
 _INT4_LINEAR = LINEAR.implement(NAMESPACE, _product("int4_linear"), suffix="_int4")
 _INT8_LINEAR = LINEAR.implement(NAMESPACE, _product("int8_linear"), suffix="_int8")
+_TOGETHER = {
+    kind: LINEARS.implement(NAMESPACE, _product(f"{kind}_linears"), suffix=f"_{kind}")
+    for kind in ("nvfp4", "nvfp4_fp8", "int4", "fp8", "int8")
+}
 _DEQUANTIZED_LINEAR = LINEAR.implement(NAMESPACE, _product("dequantized_linear"), suffix="_dequantized")
 
 
@@ -136,3 +141,28 @@ def int8_linear(*arguments: Any) -> Any:
 def dequantized_linear(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linear`."""
     return _DEQUANTIZED_LINEAR(*arguments)
+
+
+def nvfp4_linears(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linears`; the weights as `mtopt_kernels.prepack` lays them out."""
+    return _TOGETHER["nvfp4"](*arguments)
+
+
+def nvfp4_fp8_linears(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linears`; the weights as `mtopt_kernels.prepack` lays them out."""
+    return _TOGETHER["nvfp4_fp8"](*arguments)
+
+
+def int4_linears(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linears`; the weights as `mtopt_kernels.prepack` lays them out."""
+    return _TOGETHER["int4"](*arguments)
+
+
+def fp8_linears(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linears`."""
+    return _TOGETHER["fp8"](*arguments)
+
+
+def int8_linears(*arguments: Any) -> Any:
+    """See `mtcore.backends.reference.linears`."""
+    return _TOGETHER["int8"](*arguments)

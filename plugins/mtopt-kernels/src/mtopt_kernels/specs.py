@@ -45,15 +45,15 @@ def calibration_specs() -> Iterator[KernelSpec]:
 def linear_specs() -> Iterator[KernelSpec]:
     """Products with stored weights."""
     products = (
-        ("nvfp4_linear", refuses_nvfp4_linear, ops.nvfp4_linear, prepack_nvfp4),
-        ("nvfp4_scaled_linear", refuses_nvfp4_scaled_linear, ops.nvfp4_scaled_linear, None),
-        ("nvfp4_fp8_linear", refuses_nvfp4_fp8_linear, ops.nvfp4_fp8_linear, prepack_nvfp4),
-        ("int4_linear", refuses_int4_linear, ops.int4_linear, prepack_int4),
-        ("fp8_linear", refuses_fp8_linear, ops.fp8_linear, None),
-        ("int8_linear", refuses_int8_linear, ops.int8_linear, None),
+        ("nvfp4_linear", refuses_nvfp4_linear, ops.nvfp4_linear, prepack_nvfp4, ops.nvfp4_linears),
+        ("nvfp4_scaled_linear", refuses_nvfp4_scaled_linear, ops.nvfp4_scaled_linear, None, None),
+        ("nvfp4_fp8_linear", refuses_nvfp4_fp8_linear, ops.nvfp4_fp8_linear, prepack_nvfp4, ops.nvfp4_fp8_linears),
+        ("int4_linear", refuses_int4_linear, ops.int4_linear, prepack_int4, ops.int4_linears),
+        ("fp8_linear", refuses_fp8_linear, ops.fp8_linear, None, ops.fp8_linears),
+        ("int8_linear", refuses_int8_linear, ops.int8_linear, None, ops.int8_linears),
     )
-    for name, refuses, run, prepare in products:
-        yield KernelSpec(f"triton.{name}", "linear", on_gpu(refuses), run, 20, prepare)
+    for name, refuses, run, prepare, together in products:
+        yield KernelSpec(f"triton.{name}", "linear", on_gpu(refuses), run, 20, prepare, together)
     yield KernelSpec(
         "triton.dequantized_linear", "linear", on_gpu(refuses_dequantized_linear), ops.dequantized_linear, 10
     )

@@ -202,6 +202,57 @@ def test_nvfp4_weights_times_nvfp4_inputs(tokens, features, inner, with_bias):
     assert relative(y, expected) <= 2**-7 + inner * 2**-24
 
 
+TOGETHER = (
+    (NVFP4, None, linear.nvfp4_linears, linear.nvfp4_linear),
+    (INT4_B128, None, linear.int4_linears, linear.int4_linear),
+    (NVFP4_FP8, FP8, linear.nvfp4_fp8_linears, linear.nvfp4_fp8_linear),
+    (FP8, FP8, linear.fp8_linears, linear.fp8_linear),
+    (FP8_ROW, FP8_ROW, linear.fp8_linears, linear.fp8_linear),
+    (FP8_TILE, FP8_RUN, linear.fp8_linears, linear.fp8_linear),
+    (INT8_ROW, INT8_ROW, linear.int8_linears, linear.int8_linear),
+)
+
+
+@pytest.mark.parametrize(
+    ("widths", "split", "biases"),
+    [
+        ((70, 16), 1, "all"),
+        ((16, 70, 33), 2, "none"),
+        ((16, 16, 16, 70), 1, "none"),
+        ((16, 33, 16, 16, 33), 2, "one"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("fmt", "given", "together", "alone"), TOGETHER, ids=lambda value: getattr(value, "name", "")
+)
+def test_several_weights_in_one_kernel_give_the_bits_of_each_alone(
+    monkeypatch, fmt, given, together, alone, widths, split, biases
+):
+    how, few = FourBit(64, 16, split, 1, 3, 2), Few(64, 16, 128, split, 3, 4)
+    monkeypatch.setattr(four_bit, "four_bit_configuration", lambda *sizes, is_int: how)
+    monkeypatch.setattr(fp8, "fp8_configuration", lambda *sizes, by_row, by_block: few)
+    monkeypatch.setattr(int8, "int8_configuration", lambda *sizes: few)
+    inner, key = 256, format_key(fmt)
+    outers = [torch.tensor(3.0 + i) if fmt.outer is not None else None for i in range(len(widths))]
+    stored = [
+        reference.quantize(torch.randn(width, inner) * (i + 1), None, outer, key)
+        for i, (width, outer) in enumerate(zip(widths, outers, strict=True))
+    ]
+    prepare = {NVFP4: prepack_nvfp4, NVFP4_FP8: prepack_nvfp4, INT4_B128: prepack_int4}.get(fmt, lambda *both: both)
+    weights, scales = zip(*(prepare(*each[:2]) for each in stored), strict=True)
+    scale_2 = [each[2] if each[2].numel() else None for each in stored]
+    wanted = {"all": len(widths), "none": 0, "one": 1}[biases]
+    bias = [torch.randn(width) if place < wanted else None for place, width in enumerate(widths)]
+    x, amax = torch.randn(5, inner).bfloat16(), torch.full((1, 1), 3.0) if given == FP8 else None
+    last = (key, "" if given is None else format_key(given))
+    results = together(x, weights, scales, scale_2, amax, None, bias, widths, *last)
+    assert [tuple(y.shape) for y in results] == [(5, width) for width in widths]
+    for y, *one, width in zip(results, weights, scales, scale_2, bias, widths, strict=True):
+        expected = alone(x, *one[:3], amax, None, one[3], width, *last)
+        assert torch.equal(y, expected)
+    assert int(counters(x.device).abs().sum()) == 0
+
+
 def test_no_tokens_give_an_empty_result():
     qdata, scale, scale_2 = stored_nvfp4(16, 128)
     y = linear.nvfp4_linear(

@@ -8,7 +8,8 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from mtopt_kernels.device.element import INTERPRETED
 from mtopt_kernels.device.mask import where_both
-from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
+from mtopt_kernels.kernels.several import one_of, whose_tile
+from mtopt_kernels.kernels.split import bias_of, last_of, sum_of_parts, write_tile
 
 
 @triton.jit
@@ -31,17 +32,36 @@ def scaled(
 def eight_bit_linear_kernel(
     x_ptr,
     x_scale_ptr,
-    weight_ptr,
-    scale_ptr,
-    bias_ptr,
-    out_ptr,
+    weight_0_ptr,
+    weight_1_ptr,
+    weight_2_ptr,
+    weight_3_ptr,
+    scale_0_ptr,
+    scale_1_ptr,
+    scale_2_ptr,
+    scale_3_ptr,
+    bias_0_ptr,
+    bias_1_ptr,
+    bias_2_ptr,
+    bias_3_ptr,
+    out_0_ptr,
+    out_1_ptr,
+    out_2_ptr,
+    out_3_ptr,
+    features_0,
+    features_1,
+    features_2,
+    features_3,
+    second,
+    third,
+    fourth,
     partial_ptr,
     count_ptr,
     tokens,
-    features,
     inner,
     feature_tiles,
     share,
+    WEIGHTS: tl.constexpr,
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
     DEEP: tl.constexpr,
@@ -56,6 +76,8 @@ def eight_bit_linear_kernel(
 ):
     """out [tokens, features] = x [tokens, inner] · weight [features, inner]ᵀ, contiguous: INT, int8, or else e4m3.
 
+    That for each of WEIGHTS weights: of `feature_tiles`, those from `second` on are the second one's, and so on.
+
     The weight is the left operand, so that few tokens fill the narrow side of the tensor cores' tiles. Products are
     exact and added up by the tensor cores, in int32 or fp32. With scales BY_BLOCK of 1x128 and 128x128, they add up
     128 columns, DEEP, and fp32 the rest; HIGH divides 128. Each of SPLIT programs takes `share` steps of DEEP
@@ -64,7 +86,12 @@ def eight_bit_linear_kernel(
     pid = tl.program_id(0)
     part = pid % SPLIT
     tile = pid // SPLIT
-    feature = (tile % feature_tiles) * HIGH + tl.arange(0, HIGH)
+    which, first = whose_tile(tile % feature_tiles, second, third, fourth, WEIGHTS)
+    weight_ptr = one_of(which, weight_0_ptr, weight_1_ptr, weight_2_ptr, weight_3_ptr, WEIGHTS)
+    scale_ptr = one_of(which, scale_0_ptr, scale_1_ptr, scale_2_ptr, scale_3_ptr, WEIGHTS)
+    out_ptr = one_of(which, out_0_ptr, out_1_ptr, out_2_ptr, out_3_ptr, WEIGHTS)
+    features = one_of(which, features_0, features_1, features_2, features_3, WEIGHTS)
+    feature = first * HIGH + tl.arange(0, HIGH)
     token = (tile // feature_tiles) * WIDE + tl.arange(0, WIDE)
     there, here = feature < features, token < tokens
     column = tl.arange(0, DEEP)
@@ -84,7 +111,7 @@ def eight_bit_linear_kernel(
         if BY_BLOCK:
             steps = tl.cdiv(inner, DEEP)
             by_token = tl.load(x_scale_ptr + token * steps + step, mask=where_both(here, step < steps), other=0.0)
-            block = ((tile % feature_tiles) * HIGH // 128) * steps + step
+            block = (first * HIGH // 128) * steps + step
             by_both = by_token * tl.load(scale_ptr + block, mask=step < steps, other=0.0)
             acc += tl.dot(weight, x) * by_both[None, :]
         else:
@@ -98,4 +125,7 @@ def eight_bit_linear_kernel(
     if writes:
         if not BY_BLOCK:
             acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
-        write_tile(acc, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)
+        if HAS_BIAS:
+            bias_ptr = one_of(which, bias_0_ptr, bias_1_ptr, bias_2_ptr, bias_3_ptr, WEIGHTS)
+            acc += bias_of(bias_ptr, feature, features)
+        write_tile(acc, out_ptr, feature, token, features, tokens)

@@ -13,7 +13,8 @@ from mtopt_kernels.device.element import INTERPRETED
 from mtopt_kernels.device.int4 import decode_int4_tile
 from mtopt_kernels.device.mask import where_both
 from mtopt_kernels.device.nvfp4 import LIFT, decode_nvfp4_tile
-from mtopt_kernels.kernels.split import last_of, sum_of_parts, write_tile
+from mtopt_kernels.kernels.several import one_of, whose_tile
+from mtopt_kernels.kernels.split import bias_of, last_of, sum_of_parts, write_tile
 
 
 @triton.jit
@@ -29,20 +30,41 @@ def word_places(first_tile, TILES: tl.constexpr):
 @triton.jit
 def four_bit_linear_kernel(
     x_ptr,
-    words_ptr,
-    scales_ptr,
-    scale_2_ptr,
-    bias_ptr,
-    out_ptr,
+    words_0_ptr,
+    words_1_ptr,
+    words_2_ptr,
+    words_3_ptr,
+    scales_0_ptr,
+    scales_1_ptr,
+    scales_2_ptr,
+    scales_3_ptr,
+    outer_0_ptr,
+    outer_1_ptr,
+    outer_2_ptr,
+    outer_3_ptr,
+    bias_0_ptr,
+    bias_1_ptr,
+    bias_2_ptr,
+    bias_3_ptr,
+    out_0_ptr,
+    out_1_ptr,
+    out_2_ptr,
+    out_3_ptr,
+    features_0,
+    features_1,
+    features_2,
+    features_3,
+    second,
+    third,
+    fourth,
     partial_ptr,
     count_ptr,
     tokens,
-    features,
     chunks,
     x_stride,
-    row_tiles,
     feature_tiles,
     share,
+    WEIGHTS: tl.constexpr,
     HIGH: tl.constexpr,
     WIDE: tl.constexpr,
     SPLIT: tl.constexpr,
@@ -54,14 +76,20 @@ def four_bit_linear_kernel(
 ):
     """out [tokens, features] = x [tokens, 128 · chunks] times the weight, by tiles of HIGH features x WIDE tokens.
 
-    The weight is INT, INT4 with one fp32 scale for 128 columns, which multiplies their sum, or else NVFP4. Each of
-    SPLIT programs takes `share` steps of STEP chunks of a tile.
+    That for each of WEIGHTS weights: of `feature_tiles`, those from `second` on are the second one's, and so on.
+    They are INT, INT4 with one fp32 scale for 128 columns, which multiplies their sum, or else NVFP4. Each of SPLIT
+    programs takes `share` steps of STEP chunks of a tile.
     """
     TILES: tl.constexpr = HIGH // 16
     pid = tl.program_id(0)
     part = pid % SPLIT
     tile = pid // SPLIT
-    first = tile % feature_tiles
+    which, first = whose_tile(tile % feature_tiles, second, third, fourth, WEIGHTS)
+    words_ptr = one_of(which, words_0_ptr, words_1_ptr, words_2_ptr, words_3_ptr, WEIGHTS)
+    scales_ptr = one_of(which, scales_0_ptr, scales_1_ptr, scales_2_ptr, scales_3_ptr, WEIGHTS)
+    out_ptr = one_of(which, out_0_ptr, out_1_ptr, out_2_ptr, out_3_ptr, WEIGHTS)
+    features = one_of(which, features_0, features_1, features_2, features_3, WEIGHTS)
+    row_tiles = tl.cdiv(features, 16)
     token = (tile // feature_tiles) * WIDE + tl.arange(0, WIDE)
     here = token < tokens
     there = (first * TILES + tl.arange(0, TILES) < row_tiles)[:, None, None]
@@ -98,8 +126,12 @@ def four_bit_linear_kernel(
             acc = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
     if writes:
         if not INT:
-            acc *= tl.load(scale_2_ptr) * LIFT
-        write_tile(acc, out_ptr, bias_ptr, feature, token, features, tokens, HAS_BIAS)
+            outer_ptr = one_of(which, outer_0_ptr, outer_1_ptr, outer_2_ptr, outer_3_ptr, WEIGHTS)
+            acc *= tl.load(outer_ptr) * LIFT
+        if HAS_BIAS:
+            bias_ptr = one_of(which, bias_0_ptr, bias_1_ptr, bias_2_ptr, bias_3_ptr, WEIGHTS)
+            acc += bias_of(bias_ptr, feature, features)
+        write_tile(acc, out_ptr, feature, token, features, tokens)
 
 
 @triton.jit

@@ -7,10 +7,14 @@ import triton.language as tl
 
 
 @triton.jit
-def write_tile(acc, out_ptr, bias_ptr, row, col, n_rows, n_cols, HAS_BIAS: tl.constexpr):
-    """Store a finished tile [features, tokens] into the result [tokens, features], with the bias added in fp32."""
-    if HAS_BIAS:
-        acc += tl.load(bias_ptr + row, mask=row < n_rows, other=0.0).to(tl.float32)[:, None]
+def bias_of(bias_ptr, row, n_rows):
+    """What is added to a finished tile, fp32 [features, 1]."""
+    return tl.load(bias_ptr + row, mask=row < n_rows, other=0.0).to(tl.float32)[:, None]
+
+
+@triton.jit
+def write_tile(acc, out_ptr, row, col, n_rows, n_cols):
+    """Store a finished tile [features, tokens] into the result [tokens, features]."""
     mask = (row < n_rows)[:, None] & (col < n_cols)[None, :]
     places = col[None, :].to(tl.int64) * n_rows + row[:, None]
     tl.store(out_ptr + places, acc.to(out_ptr.dtype.element_ty), mask=mask)
