@@ -65,6 +65,7 @@ MODELS = """
 
 A random Llama of 8 layers, 2.0 B parameters, compressed: forwards of 512 tokens, or of 32 such
 texts at once, and one more token of a text with a static cache; in a CUDA graph, as it is or under `torch.compile`.
+"Layers alone": without computing those that read one value together.
 """
 COLUMNS = ("fake quantize, scales worked out", "fake quantize, scales given", "quantize", "dequantize")
 PREFIXES = ("fake {} dynamic", "fake {} static", "quantize {}", "dequantize {}")
@@ -176,11 +177,15 @@ def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterat
     known = ("forward", "forward of 32", "a token", "forward compiled", "a token compiled")
     titles = [title for title in known if title in rows[0]]
     cells = [
-        [row["name"][6:], f"{row['gib']:.2f} GiB"]
-        + [f"{row[title] / 1000:.2f} ms ({rows[0][title] / row[title]:.2f}x)" for title in titles]
+        [row["name"][6:], f"{row['gib']:.2f} GiB"] + [timed(row, rows[0], title) for title in titles]
         for row in rows
     ]
     yield from table(("recipe", "weights", *titles), cells)
+
+
+def timed(row: Row, base: Row, title: str) -> str:
+    """Milliseconds, and how many times as fast as the first row's."""
+    return f"{row[title] / 1000:.2f} ms ({base[title] / row[title]:.2f}x)" if title in row else ""
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
