@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mtcore.flow import export_model
     from mtcore.plugins import Registry
-    from mtcore.quantization import calibrate, load, plan_model, quantize, save, trace_model, undo
+    from mtcore.quantization import calibrate, load, plan_model, quantize, save, summary_of, trace_model, undo
 
 _HOMES = {
     "Registry": "mtcore.plugins",
@@ -23,6 +23,7 @@ _HOMES = {
     "plan_model": "mtcore.quantization",
     "quantize": "mtcore.quantization",
     "save": "mtcore.quantization",
+    "summary_of": "mtcore.quantization",
     "trace_model": "mtcore.quantization",
     "undo": "mtcore.quantization",
 }
@@ -35,6 +36,7 @@ __all__ = [
     "plan_model",
     "quantize",
     "save",
+    "summary_of",
     "trace_model",
     "undo",
 ]

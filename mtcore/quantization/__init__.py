@@ -12,7 +12,7 @@ from mtcore.quantization.api import (
     trace_model,
     undo,
 )
-from mtcore.quantization.attached import is_quantized, quantized_of
+from mtcore.quantization.attached import is_quantized, quantized_of, summary_of
 from mtcore.quantization.compress import compress, packed_kernels
 from mtcore.quantization.convert import convert
 from mtcore.quantization.journal import Journal
@@ -43,6 +43,7 @@ __all__ = [
     "quantized_of",
     "save",
     "search_model",
+    "summary_of",
     "to_artifact",
     "trace_model",
     "undo",

@@ -42,6 +42,7 @@ def quantize(
     registry: Registry | None = None,
     undoable: bool = True,
     target: str | None = None,
+    summary: bool = False,
 ) -> nn.Module:
     """Quantize a model in place: trace, plan, convert, calibrate.
 
@@ -57,6 +58,7 @@ def quantize(
             for a failure; False saves their memory, and leaves the layers to `undo` but not those values.
         target: the dialect in which the result will be exported, where one is known: it decides what layers may
             hold beside codes and scales.
+        summary: compare every layer with itself before rounding; `summary_of(model)` says what it lost.
 
     Raises:
         RecipeError, PlanError: before anything changes, all problems together.
@@ -73,7 +75,7 @@ def quantize(
     example = _example_of(forward_loop) if inputs is None else inputs
     holds = holds_nothing if target is None else look_up("dialect", target, registry.exporters).holds
     plan = plan_model(model, config, inputs=example, registry=registry, holds=holds)
-    return apply_plan(model, plan, forward_loop, registry=registry, undoable=undoable)
+    return apply_plan(model, plan, forward_loop, registry=registry, undoable=undoable, summary=summary)
 
 
 StatisticsOf = Callable[[nn.Module, Plan, Resolved], Statistics]
@@ -96,7 +98,7 @@ def apply_plan(
 
     Args:
         statistics: where they come from, if not from the data alone.
-        summary: compare every layer with itself before rounding; `quantized_of(model).summary` says what it lost.
+        summary: compare every layer with itself before rounding; `summary_of(model)` says what it lost.
         more: further batches of the same source, for experts that the data hardly reach.
         phase: entered around the gathering of statistics ("statistics") and around every step (its name).
 

@@ -60,3 +60,23 @@ def quantized_of(model: nn.Module) -> Quantized:
         )
     found: Quantized = vars(model)[_ATTRIBUTE]
     return found
+
+
+def summary_of(model: nn.Module) -> CalibrationSummary:
+    """What rounding costs each layer of a quantized model: the report that `mtopt quantize` shows.
+
+    Raises:
+        StateError: the model was not quantized, or without `summary=True`.
+
+    Example:
+        >>> from torch import nn, randn
+        >>> from mtcore.quantization import quantize
+        >>> recipe = {"quant_cfg": {"*weight_quantizer": {"num_bits": 8}}, "algorithm": "max"}
+        >>> model = quantize(nn.Sequential(nn.Linear(32, 4)), recipe, [randn(8, 32)], summary=True)
+        >>> [layer.name for layer in summary_of(model).worst()]
+        ['0']
+    """
+    summary = quantized_of(model).summary
+    if summary is None:
+        raise StateError("this model has no summary: quantize it with summary=True")
+    return summary
