@@ -22,6 +22,7 @@ our own model in bf16, for it rounds at other places.
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import importlib.metadata
 import json
@@ -42,7 +43,7 @@ from mtcore.flow import LoadedModel, export_model, load_checkpoint
 from mtcore.flow.precision import widen_on_cpu
 from mtcore.plan import Plan
 from mtcore.plugins import default_registry
-from mtcore.quantization import apply_plan, plan_model
+from mtcore.quantization import apply_plan, plan_model, quantized_of
 from mtopt_hf.as_client import compute_as_transformers, departure
 from mtopt_hf.quantizer import registered
 from mtopt_hf.reload import LogitAgreement, compare_logits, logits_of, open_as_client
@@ -141,7 +142,7 @@ def compared(loaded: LoadedModel, plan: Plan, calibration: list[Any], held_out: 
             if not refused:
                 raise
             return {"result": "refused", "why": refused[0], "opened": first_line(error)}
-        halves = in_bf16(Path(fresh) / "checkpoint", ours, held_out)
+        halves = in_bf16(Path(fresh) / "checkpoint", model, ours, held_out)
     plain = compare_logits(ours, theirs)
     compute_as_transformers(model)
     ruled = compare_logits(logits_of(model, held_out), theirs)
@@ -153,12 +154,18 @@ def compared(loaded: LoadedModel, plan: Plan, calibration: list[Any], held_out: 
     return {"result": result if near else "differs in bf16", **row}
 
 
-def in_bf16(checkpoint: Path, ours: list[Tensor], held_out: list[Any]) -> Row:
-    """Both readers of a checkpoint in bf16: the distances of their logits to `ours`, and whether they are equal."""
+def in_bf16(checkpoint: Path, model: Any, ours: list[Tensor], held_out: list[Any]) -> Row:
+    """Both readers of a checkpoint in bf16: the distances of their logits to `ours`, and whether they are equal.
+
+    Our quantizer reads no zero points; there, `model` in bf16 stands for ours.
+    """
     theirs = logits_of(open_as_client(checkpoint, torch.bfloat16), held_out)
-    with registered():
-        cls = getattr(transformers, json.loads((checkpoint / "config.json").read_text())["architectures"][0])
-        own = logits_of(cls.from_pretrained(checkpoint, dtype=torch.bfloat16).eval(), held_out)
+    if all(slot.format.symmetric for module in quantized_of(model).plan.quantized for slot in module.slots):
+        with registered():
+            cls = getattr(transformers, json.loads((checkpoint / "config.json").read_text())["architectures"][0])
+            own = logits_of(cls.from_pretrained(checkpoint, dtype=torch.bfloat16).eval(), held_out)
+    else:
+        own = logits_of(copy.deepcopy(model).bfloat16(), held_out)
     return {
         "client": distance(theirs, ours),
         "ours": distance(own, ours),
