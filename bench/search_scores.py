@@ -77,8 +77,15 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{options.choice}: {len(rises)} groups one by one {sum(rises):.4f} nats, together {together:.4f}")
     for name, foretold in scores.items():
-        pearson, spearman = (statistics.correlation(foretold, rises, method=m) for m in ("linear", "ranked"))
+        pearson = statistics.correlation(foretold, rises)
+        spearman = statistics.correlation(ranks(foretold), ranks(rises))
         print(f"{name}: correlation {pearson:.2f}, of the ranks {spearman:.2f}, sum {sum(foretold):.4f}")
+
+
+def ranks(values: Sequence[float]) -> list[int]:
+    """The place of every value among them, from the smallest on."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    return [order.index(i) for i in range(len(values))]
 
 
 @contextlib.contextmanager
