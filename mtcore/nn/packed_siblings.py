@@ -139,7 +139,7 @@ def _is_identity(quantizer: nn.Module) -> bool:
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None:
         return a is b
-    return a.device == b.device and torch.equal(a, b)
+    return a.device == b.device and not a.is_meta and torch.equal(a, b)  # on meta: not known yet
 
 
 def _state_of(x: Tensor) -> tuple[int | None, object]:

@@ -258,6 +258,17 @@ def test_inputs_that_are_quantized_otherwise_after_loading_are_not_shared(make_c
     assert CALLS == [1, 2, 1]
 
 
+def test_state_that_is_assigned_to_a_model_without_values_joins_its_layers_again(make_config):
+    model, plain, batch = made(make_config)
+    state = model.state_dict()
+    model = model.to("meta")
+    model[1].gate.siblings.layers = model[1].gate.siblings.layers[::-1]
+    model[1].gate.place, model[1].up.place = 1, 0
+    model.load_state_dict(state, assign=True)
+    assert torch.equal(model(batch), plain(batch))
+    assert CALLS[:3] == [1, 2, 1]
+
+
 def test_layers_of_different_formats_or_with_quantizers_of_their_own_are_not_joined(make_config):
     model, _, _ = made(make_config, {**RULES, "*up.weight_quantizer": "int8_row"})
     assert model[1].gate.siblings is None
