@@ -1,5 +1,6 @@
 """Conversions of what peers wrote: independent readers see the same weights, and clients read the result."""
 
+import copy
 import importlib.util
 import json
 import struct
@@ -8,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mtcore.errors import ExportError, UnknownNameError
+from mtcore.export import SourceFiles
+from mtcore.flow import export_model
 from mtcore.lint import lint, open_checkpoint
+from mtcore.quantization import quantize
 from mtopt_hf.convert.run import convert_checkpoint
 
 _SPEC = importlib.util.spec_from_file_location("convert_readers", Path(__file__).with_name("conftest.py"))
@@ -202,3 +207,58 @@ def test_companions_come_along_and_the_old_configuration_does_not(peer, registry
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "tokenizer.json" in names
     assert "hf_quant_config.json" not in names
+
+
+def exported_with_nvfp4_cache(model, folder, dialect):
+    recipe = {
+        "rules": [{"weight": "nvfp4"}, {"k": "nvfp4", "v": "nvfp4"}, {"include": "base_exclusions"}],
+        "algorithm": "max",
+    }
+    ids = torch.arange(24).view(2, 12) % 64
+    quantized = quantize(copy.deepcopy(model), recipe, [{"input_ids": ids, "use_cache": False}])
+    source = SourceFiles(config={**model.config.to_dict(), "architectures": [type(model).__name__]})
+    export_model(quantized, folder, dialect=dialect, source=source)
+    return readers.tensors_of(folder)
+
+
+@pytest.mark.parametrize(("old", "new"), [(CT, MO), (MO, CT)])
+def test_an_nvfp4_cache_has_the_scales_of_an_export_within_a_unit(tiny_llama, registry, tmp_path, old, new):
+    before = exported_with_nvfp4_cache(tiny_llama, tmp_path / "old", old)
+    expected = exported_with_nvfp4_cache(tiny_llama, tmp_path / "new", new)
+    convert(tmp_path / "old", new, tmp_path / "out", registry)
+    convert(tmp_path / "out", old, tmp_path / "back", registry)
+    for want, folder in ((expected, "out"), (before, "back")):
+        found = readers.tensors_of(tmp_path / folder)
+        names = {name for name in want if name.endswith(("k_scale", "v_scale", "k_global_scale", "v_global_scale"))}
+        assert len(names) == 2 * tiny_llama.config.num_hidden_layers
+        assert set(found) == set(want)
+        for name in names:
+            apart = found[name].reshape(-1).view(np.int32) - want[name].reshape(-1).view(np.int32)
+            assert abs(int(apart[0])) <= (1 if folder == "out" else 2), name  # a unit there and a unit back
+    says = [json.loads((tmp_path / f / "config.json").read_text())["quantization_config"] for f in ("out", "new")]
+    assert says[0]["kv_cache_scheme"] == says[1]["kv_cache_scheme"]
+
+
+def test_a_cache_in_another_format_is_refused_by_name(peer, registry, tmp_path):
+    def other(draft):
+        draft.quantization["kv_cache_scheme"] = {"num_bits": 4, "type": "int", "strategy": "tensor"}
+
+    with pytest.raises(ExportError, match="scales of a KV cache in"):
+        convert(peer("lc-fp8-kv", spoil=other), MO, tmp_path / "out", registry)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_scale_of_a_cache_that_is_none_is_refused(peer, registry, tmp_path, value):
+    def other(draft):
+        name = next(name for name in draft.tensors if name.endswith("k_scale"))
+        dtype, shape, _ = draft.tensors[name]
+        draft.tensors[name] = [dtype, shape, struct.pack("<f", value) if dtype == "F32" else bf16(value)]
+
+    with pytest.raises(ExportError, match="k_scale"):
+        convert(peer("mo-fp8-kv", spoil=other), CT, tmp_path / "out", registry)
+    assert not (tmp_path / "out").exists()
+
+
+def bf16(value):
+    return struct.pack("<f", value)[2:]

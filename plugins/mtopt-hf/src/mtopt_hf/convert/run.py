@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mtcore.errors import ExportError, ModelError, look_up
 from mtcore.export import DEFAULT_SHARD_BYTES, Exported, ExporterSpec, whole_directory, write_tensors
-from mtcore.numerics import QParams
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtopt_hf.autoawq.dialect import AWQ
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
@@ -161,9 +160,8 @@ class _Target(Mapping[str, Tensor]):
         }
         self._plain = source.plain_names()
         self._caches = dict(
-            dialect.cache_scale(attention, slot, QParams(source.cache, scale.reshape(1, 1)))
-            for (attention, slot), scale in source.cache_scales().items()
-            if source.cache is not None
+            dialect.cache_scale(attention, slot, qparams)
+            for (attention, slot), qparams in source.cache_scales().items()
         )
 
     @property

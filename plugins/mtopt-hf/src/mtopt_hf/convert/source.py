@@ -13,11 +13,13 @@ from torch import Tensor
 from mtcore.errors import ExportError, ModelError
 from mtcore.files import TensorFile
 from mtcore.formats import TensorFormat
-from mtcore.formats.catalog import FP8
+from mtcore.formats.catalog import FP8, NVFP4
 from mtcore.lint import Checkpoint, file_rules, open_checkpoint
+from mtcore.numerics import QParams
 from mtopt_hf.checkpoint.layer import LayerValues
 from mtopt_hf.convert.formats import Formats, formats_of, symmetric_twin
-from mtopt_hf.convert.read import read_layer, zero_points
+from mtopt_hf.convert.read import read_layer, reciprocal, zero_points
+from mtopt_hf.ct.spelling import cache_arguments
 from mtopt_hf.lint.config import Declared, mapping, text
 from mtopt_hf.lint.rules import scales, tensors
 from mtopt_hf.lint.view import Module, view_of
@@ -26,7 +28,9 @@ _MUST_HOLD = (
     *("tensor-missing", "dtype", "shape", "weight-shape", "weight-lost"),
     *("scale-nan", "scale-zero", "scale-infinite", "scale-empty"),
 )
-_CACHE = ("k_scale", "v_scale")
+_CACHE = ("k_scale", "v_scale", "k_global_scale", "v_global_scale")
+_SAID = ("num_bits", "type", "strategy", "group_size")
+"""What tells the scheme of a cache from others."""
 
 
 @dataclass(frozen=True)
@@ -87,19 +91,29 @@ class Source:
         }
         return [name for name in self._where if name not in coded and name.rpartition(".")[2] not in _CACHE]
 
-    def cache_scales(self) -> dict[tuple[str, str], Tensor]:
-        """Scales of keys and values by (attention module, "k" or "v"); 1 where a cache is declared without any."""
-        found: dict[tuple[str, str], Tensor] = {}
+    def cache_scales(self) -> dict[tuple[str, str], QParams]:
+        """Scales of keys and values by (attention module, "k" or "v"); 1 where a cache is declared without any.
+
+        Raises:
+            ExportError: one of them is no scale.
+        """
+        if self.cache is None:
+            return {}
+        found: dict[tuple[str, str], QParams] = {}
         for name in self._where:
             module, _, local = name.rpartition(".")
             if local in _CACHE:
                 attention = module.removesuffix(f".{local[0]}_proj")
-                found[attention, local[0]] = self.tensor(name).float().reshape(())
-        if self.cache is not None and not found:
-            projections = (name.rpartition(".")[0] for name in self._where)
-            places = {name.rpartition(".")[::2] for name in projections if name.endswith((".k_proj", ".v_proj"))}
-            return {(attention, last[0]): torch.ones(()) for attention, last in sorted(places)}
-        return found
+                stored, divides = self.tensor(name).float(), local.endswith("_global_scale")
+                if stored.numel() != 1 or not 0 < float(stored) < float("inf"):
+                    raise ExportError([f"{name}: a scale of a cache is one finite number above zero"])
+                found[attention, local[0]] = _cache_qparams(self.cache, stored, divides=divides)
+        if found:
+            return found
+        projections = (name.rpartition(".")[0] for name in self._where)
+        places = {name.rpartition(".")[::2] for name in projections if name.endswith((".k_proj", ".v_proj"))}
+        cast = _cache_qparams(self.cache, torch.ones(()), divides=False)
+        return {(attention, last[0]): cast for attention, last in sorted(places)}
 
     def _add(self, module: Module) -> None:
         try:
@@ -140,9 +154,31 @@ class Source:
             return None
         if mapping(scheme).get("num_bits") == 8 or text(scheme).upper() == "FP8":
             return FP8
+        if text(scheme).upper() == "NVFP4" or _is_nvfp4(mapping(scheme)):
+            return NVFP4
         why = f"scales of a KV cache in {scheme!r} are not converted; export the artifact anew"
         self.refused.append(("config.json", why))
         return None
+
+
+def _is_nvfp4(scheme: Mapping[str, Any]) -> bool:
+    return all(scheme.get(key) == value for key, value in cache_arguments(NVFP4).items() if key in _SAID)
+
+
+def _cache_qparams(fmt: TensorFormat, stored: Tensor, *, divides: bool) -> QParams:
+    """Scales of a cache from the one value that a file has.
+
+    Of FP8 that is the scale. Of NVFP4 it is the divisor of the outer scale in compressed-tensors; in modelopt it is
+    amax / 448, as for FP8 (see `mtopt_hf.modelopt.tensors.cache_scale`). Worked out in fp64, rounded once.
+    """
+    if fmt.outer is None:
+        return QParams(fmt, stored.reshape(1, 1))
+    outer = reciprocal(stored) if divides else _outer_of(stored, fmt)
+    return QParams(fmt, torch.ones((1, 1)).to(torch.float8_e4m3fn), outer)
+
+
+def _outer_of(stored: Tensor, fmt: TensorFormat) -> Tensor:
+    return (stored.double() * FP8.target / fmt.outer_target).float().reshape(())
 
 
 def _check(checkpoint: Checkpoint) -> None:
