@@ -197,7 +197,8 @@ def test_the_command_requantizes(kept, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["directory"] == str(tmp_path / "o")
 
 
-def test_statistics_and_a_run_block_by_block_exclude_each_other(tmp_path, capsys):
+def test_a_run_block_by_block_does_not_decide_from_statistics_alone(tmp_path, capsys):
     line = ["quantize", MODEL, "--recipe", "fp8", "--layerwise", "--statistics", "s", "-o", str(tmp_path / "o")]
-    assert run(line) == 2
-    assert "cannot be combined" in capsys.readouterr().err
+    assert run(line) == 1
+    assert "give --calib beside --statistics" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
