@@ -68,7 +68,8 @@ Where the hub itself keeps all experts in one tensor (Granite-MoE, Llama 4), the
 again. transformers alone opens those of Llama 4, which it takes apart itself; of all others the target `hf` says
 that it does not. Experts with biases and interleaved halves are written in MXFP4, as gpt-oss is published, in a
 dialect of their own (`mxfp4`, recipe `mxfp4_experts_only`), which transformers opens with our logits bit for bit;
-vLLM 0.24 [serves it](clients-gpu.md) on an H100. In other formats, or with another gate, they are refused before the run.
+vLLM 0.24 [serves it](clients-gpu.md) on an H100. In other formats, or with another gate, they are refused before
+the run.
 
 A KV cache in FP8 or NVFP4 goes into compressed-tensors and modelopt, always that of all layers. vLLM and SGLang
 run compressed-tensors' in FP8 only, and so are given NVFP4 in modelopt; transformers runs both. A cache that is
