@@ -16,7 +16,8 @@ def bias_of(bias_ptr, row, n_rows):
 def write_tile(acc, out_ptr, row, col, n_rows, n_cols):
     """Store a finished tile [features, tokens] into the result [tokens, features]."""
     mask = (row < n_rows)[:, None] & (col < n_cols)[None, :]
-    places = col[None, :].to(tl.int64) * n_rows + row[:, None]
+    # Without a sign, whose bits would wait in registers through the loop (sm_100, NVFP4, 64 tokens: 162 for 104).
+    places = col.to(tl.uint32)[None, :].to(tl.int64) * n_rows + row[:, None]
     tl.store(out_ptr + places, acc.to(out_ptr.dtype.element_ty), mask=mask)
 
 
