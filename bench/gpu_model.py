@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 import torch
+from gpu_bench import Bench
 from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
 from mtcore.nn import PackedLinear
@@ -19,12 +19,16 @@ MANY = 32
 RECIPES = ("bf16", "fp8", "nvfp4_weight_only", "nvfp4_fp8", "int4_weight_only", "int8")
 
 
-def whole_model(bench: Any) -> None:
+def whole_model(bench: Bench) -> None:
     """A random Llama of 2.0 B parameters, compressed: batches of tokens, and decoding in a CUDA graph."""
     registry = Registry.load([hooks], discover=False)
+    if unknown := set(bench.recipes) - set(RECIPES):
+        raise SystemExit(f"--recipes {' '.join(sorted(unknown))}: not among those measured, {', '.join(RECIPES)}")
     recipes = [recipe for recipe in RECIPES if recipe in (bench.recipes or RECIPES)]
+    if bench.compiled is not None:
+        recipes = recipes[bench.compiled[0] : bench.compiled[0] + 1]
     base: dict[str, float] = {}
-    for recipe in recipes if bench.timing else recipes[bench.part[0] : bench.part[0] + 1]:
+    for recipe in recipes:
         torch.manual_seed(0)
         model = random_llama()
         if recipe != "bf16":
@@ -54,7 +58,7 @@ def random_llama() -> torch.nn.Module:
 
 
 @torch.no_grad()
-def timed(bench: Any, model: torch.nn.Module, inductor: Collection[str]) -> dict[str, float]:
+def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> dict[str, float]:
     """Microseconds of forwards and of a token, by name; `inductor`: what runs compiled as well."""
     batches = [torch.randint(0, 32000, (1, BATCH), device="cuda") for _ in range(4)]
     many = torch.randint(0, 32000, (MANY, BATCH), device="cuda")
@@ -77,7 +81,7 @@ def timed(bench: Any, model: torch.nn.Module, inductor: Collection[str]) -> dict
 
 
 def noted(
-    bench: Any, model: torch.nn.Module, name: str, times: Mapping[str, float], base: Mapping[str, float]
+    bench: Bench, model: torch.nn.Module, name: str, times: Mapping[str, float], base: Mapping[str, float]
 ) -> None:
     """Print and keep what was measured, beside the times of bf16."""
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
+from gpu_bench import Bench
 from gpu_peers import tinygemm
 from torch import Tensor
 
@@ -48,7 +48,7 @@ PAIRS = (
 Calls = list[Callable[[], object]]
 
 
-def products(bench: Any) -> None:
+def products(bench: Bench) -> None:
     """Linear layers: bf16, FP8, INT8, NVFP4 and INT4."""
     for features, inner in LAYERS if bench.timing else LAYERS[:3]:
         weights = Weights(features, inner)
@@ -77,7 +77,7 @@ class Weights:
         self.tinygemm = tinygemm(self.plain[0])
 
 
-def one_product(bench: Any, tokens: int, weights: Weights) -> None:
+def one_product(bench: Bench, tokens: int, weights: Weights) -> None:
     """All ways of a product with so many tokens."""
     x = torch.randn(tokens, weights.inner, device="cuda", dtype=torch.bfloat16)
     ways = dict(ways_of(x, weights, checked=bench.timing))
@@ -165,7 +165,7 @@ def hold(actual: Tensor, exact: Tensor) -> None:
     assert error < 2 * 2**-9 + 2**-13, error
 
 
-def in_turn(bench: Any, ways: Mapping[str, Calls]) -> dict[str, float]:
+def in_turn(bench: Bench, ways: Mapping[str, Calls]) -> dict[str, float]:
     """The median time of one call of each way, in us; a replay of each in turn, from another one on each round."""
     if not bench.timing:
         return {name: bench.microseconds(calls) for name, calls in ways.items()}
@@ -195,7 +195,7 @@ def in_turn(bench: Any, ways: Mapping[str, Calls]) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def geometric_means(bench: Any) -> None:
+def geometric_means(bench: Bench) -> None:
     """Of the products: how many times faster than torch's."""
     rows = [row for row in bench.results if row["name"] == "product"]
     for name, other in PAIRS:

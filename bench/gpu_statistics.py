@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
+from gpu_bench import Bench, differing
 from torch import Tensor
 
 from mtcore.backends import format_key, reference
 from mtcore.formats import catalog
-from mtcore.testing import same_bits
 from mtopt_kernels import calibration as kernels
-
-if TYPE_CHECKING:
-    from gpu_kernels import Bench
 
 TOKENS, CHANNELS = 4096, 14336
 SIZES = (64, 256, 1024, 2048)
@@ -76,6 +72,6 @@ def gram(bench: Bench) -> None:
 
 def checked(bench: Bench, name: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
     if bench.timing:
-        wrong = sum(int((~same_bits(*pair)).sum()) for pair in pairs)
+        wrong = sum(differing(*pair) for pair in pairs)
         bench.note(f"-- {name}: {wrong} wrong values")
         bench.add(f"differing {name}", count=wrong)

@@ -7,10 +7,9 @@ it was rounded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
+from gpu_bench import Bench
 from gpu_products import LAYERS, TOKENS, in_turn
 from torch import Tensor
 
@@ -19,9 +18,6 @@ from mtcore.formats import catalog
 from mtopt_kernels import launch, linear
 from mtopt_kernels.configurations import FOUR_BIT_FUSED_TOKENS
 from mtopt_kernels.prepack import prepack_nvfp4
-
-if TYPE_CHECKING:
-    from gpu_kernels import Bench
 
 WEIGHT, INPUT = format_key(catalog.NVFP4_FP8), format_key(catalog.FP8)
 
