@@ -23,8 +23,10 @@ class PackedSiblings:
 
     In a forward of the module around them, the first that is called computes all, so that the input is quantized
     once and fewer kernels run. Each of the others takes its part if it is called with the very same tensor, as it
-    was, on the same stream; else it computes afresh. What nobody took is dropped when that forward ends, however it
-    does. Outside of it layers compute alone. Weights, scales and state stay each layer's own.
+    was, on the same stream, which records a CUDA graph then as now; else it computes afresh. What nobody took is
+    dropped when that forward ends, however it does. Outside of it layers compute alone, and so they do in what
+    is left of a forward that called its own module again, or that another thread's ended meanwhile. Weights, scales
+    and state stay each layer's own.
 
     Versions of tensors, which tell that one was changed in place, are not counted under `torch.compile` and for
     inference tensors: there the same tensor is taken for the same value, as the trace found.
@@ -143,8 +145,14 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 def _state_of(x: Tensor) -> tuple[int | None, object]:
-    """How often x was changed in place, and the stream that what is computed now runs on; None where not known."""
+    """How often x was changed in place, and where what is computed now runs; None where not known."""
     if torch.compiler.is_compiling():
         return None, None
-    stream = torch.cuda.current_stream(x.device) if x.is_cuda else None
-    return None if x.is_inference() else x._version, stream
+    return None if x.is_inference() else x._version, _place_of(x)
+
+
+def _place_of(x: Tensor) -> object:
+    """The stream, and whether it only records: what was recorded is not computed yet, or again in each replay."""
+    if not x.is_cuda:
+        return None
+    return torch.cuda.current_stream(x.device), torch.cuda.is_current_stream_capturing()

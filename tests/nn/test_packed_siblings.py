@@ -2,6 +2,8 @@
 
 import copy
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch._dynamo.backends.debugging import aot_eager
 
 from mtcore.backends import LINEAR, LINEARS, KernelSpec, reference
 from mtcore.hookspecs import hookimpl
-from mtcore.nn import PackedLinear
+from mtcore.nn import PackedLinear, packed_siblings
 from mtcore.nn.packed_siblings import MOST_WASTED
 from mtcore.plugins import Registry
 from mtcore.quantization import compress, quantize
@@ -82,10 +84,10 @@ class Gated(nn.Module):
 RULES = {"*weight_quantizer": "fp8_row", "*input_quantizer": "fp8"}
 
 
-def made(make_config, rules=RULES, **options):
-    """A compressed model around Gated, one whose layers are computed alone, and inputs."""
+def made(make_config, rules=RULES, model=None, **options):
+    """A compressed model, by default around Gated, one whose layers are computed alone, and inputs."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(32, 32), Gated())
+    model = nn.Sequential(nn.Linear(32, 32), Gated()) if model is None else model
     batch = torch.randn(6, 32)
     registry = Registry.load([Plugin()], discover=False)
     model = quantize(model, make_config(rules), [batch], registry=registry).eval()
@@ -158,6 +160,93 @@ def test_batches_of_any_shape_are_taken(make_config):
         result = model(batch)
         assert result.shape == shape
         assert torch.equal(result, plain(batch))
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("stream 1", "stream 2"),
+        (("stream 1", False), ("stream 1", True)),
+        (("stream 1", True), ("stream 1", False)),
+    ],
+    ids=["another stream", "a graph's beginning", "a graph's end"],
+)
+def test_what_another_stream_or_a_graph_computes_is_not_taken(make_config, monkeypatch, places):
+    model, plain, batch = made(make_config)
+    steps = iter(places)
+    monkeypatch.setattr(packed_siblings, "_place_of", lambda x: next(steps))
+    assert torch.equal(model(batch), plain(batch))
+    assert CALLS[:4] == [1, 2, 2, 1]
+
+
+class Again(Gated):
+    """Calls itself between the two layers, `depth` times."""
+
+    depth = 2
+
+    def forward(self, x):
+        gate = self.gate(x)
+        if self.depth:
+            self.depth -= 1
+            gate = gate + self.up(self(x + 1))[:, :1]
+            self.depth += 1
+        return self.down(gate * self.up(x))
+
+
+def test_a_module_that_calls_itself_computes_what_layers_alone_do(make_config):
+    model, plain, batch = made(make_config)
+    for each in (model, plain):
+        each[1].__class__ = Again
+    for _ in range(MOST_WASTED + 1):
+        result = model(batch)
+    assert torch.equal(result, plain(batch))
+    assert model[1].gate.siblings._held is None
+    assert not model[1].gate.siblings._open
+
+
+class Around(nn.Module):
+    """Two layers that read one value, and between them a module with two of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
+        self.inner = Gated()
+
+    def forward(self, x):
+        x = x * 2
+        return self.inner(self.first(x)) + self.second(x)
+
+
+def test_modules_inside_one_another_hold_their_own(make_config):
+    model, plain, batch = made(make_config, model=nn.Sequential(Around()))
+    around = model[0]
+    assert around.first.siblings is around.second.siblings is not around.inner.gate.siblings is not None
+    result = model(batch)
+    assert CALLS == [2, 2, 1]
+    assert torch.equal(result, plain(batch))
+
+
+class Meeting(Gated):
+    """Two threads wait for each other between its two layers."""
+
+    barrier = threading.Barrier(2, timeout=60)
+
+    def forward(self, x):
+        gate = self.gate(x)
+        self.barrier.wait()
+        return self.down(gate * self.up(x))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_threads_get_what_layers_alone_compute(make_config, same):
+    model, plain, batch = made(make_config)
+    batches = [batch, batch if same else batch + 1]
+    expected = [plain[1].down(plain[1].gate(each) * plain[1].up(each)) for each in batches]
+    model[1].__class__ = Meeting
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2 * MOST_WASTED):
+            for result, wanted in zip(pool.map(model[1], batches), expected, strict=True):
+                assert torch.equal(result, wanted)
 
 
 def test_results_share_no_memory_with_each_other(make_config):
