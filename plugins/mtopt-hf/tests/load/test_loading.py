@@ -183,6 +183,12 @@ def test_config_of_another_size_is_an_error(edit_config) -> None:
     assert "another shape than config.json says" in error_of(edit_config(intermediate_size=128))
 
 
+@pytest.mark.parametrize(("key", "value"), [("pad_token_id", 10**6), ("dtype", 7), ("hidden_act", 3)])
+def test_a_value_that_a_layer_refuses_is_one_clear_error(edit_config, key: str, value: object) -> None:
+    with pytest.raises(ModelError, match="transformers cannot"):
+        load_model(str(edit_config(**{key: value})))
+
+
 def test_damaged_tokenizer_is_named(llama_copy: Path) -> None:
     (llama_copy / "tokenizer.json").write_text("{}")
     assert "tokenizer" in error_of(llama_copy)

@@ -21,9 +21,11 @@ _log = logging.getLogger("mtcore")
 LOADING_ERRORS = (
     OSError,
     ValueError,
-    KeyError,
+    LookupError,
     TypeError,
     AttributeError,
+    AssertionError,
+    ArithmeticError,
     RuntimeError,
     ImportError,
     SafetensorError,

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer as TokenizerLoader
 
 from mtcore.errors import ModelError
 from mtcore.export import SourceFiles
-from mtopt_hf.load.construct import construct_model, open_quantized
+from mtopt_hf.load.construct import LOADING_ERRORS, construct_model, open_quantized
 from mtopt_hf.load.source import CODE_PREFIX
 from mtopt_hf.load.weight_files import check_weight_files, read_json
 
@@ -78,7 +78,7 @@ def read_config(folder: Path, *, code: bool = False) -> dict[str, Any]:
         )
     try:
         AutoConfig.from_pretrained(folder, trust_remote_code=code)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+    except (*LOADING_ERRORS, StrictDataclassError) as error:
         reason = f"transformers cannot use model_type {config['model_type']!r}: {first_line(error)}"
         if "trust_remote_code" in str(error):
             reason = (
