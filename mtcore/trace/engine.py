@@ -234,6 +234,7 @@ class LabelPlanes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _results(self, call: Call, outs: Sequence[Tensor]) -> Sequence[Shadow]:
         call.outs = outs
+        self.relations.read(operands_of(call.args, call.kwargs))
         rule = self._rules.find(call.name)
         context = self._context(call.name, call)
         if rule is None:

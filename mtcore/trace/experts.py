@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from torch import nn
 
 from mtcore.trace.arena import Arena, Role
 from mtcore.trace.channels import SEARCHABLE, BlockGroup, SymGroup
-from mtcore.trace.relations import RelationStore, unique
+from mtcore.trace.relations import Edges, RelationStore, unique
 from mtcore.trace.slices import Slices
 
 
@@ -32,19 +33,24 @@ def expert_groups(model: nn.Module, arena: Arena, store: RelationStore) -> Itera
 def choices_among_rows(arena: Arena, store: RelationStore) -> dict[str, list[Role]]:
     """Module → the parameters whose rows are the alternatives of a choice that it makes."""
     found: dict[str, list[Role]] = {}
-    nodes, _, sites = store.choices.arrays()
-    for site in unique(sites).tolist():
-        offered = set(nodes[sites == site].tolist())
-        for role in arena.roles:
-            if (
-                len(role.axes) == 1
-                and role.size > 1
-                and offered.issuperset(range(role.base, role.base + role.size))
-            ):
-                known = found.setdefault(store.sites[site].module, [])
-                if role not in known:
-                    known.append(role)
+    for module, role, count in alternatives(arena, store, store.choices):
+        if count == role.size:
+            known = found.setdefault(module, [])
+            if role not in known:
+                known.append(role)
     return found
+
+
+def alternatives(arena: Arena, store: RelationStore, marked: Edges) -> Iterator[tuple[str, Role, int]]:
+    """(module, role, count): that many neighbouring rows of a parameter are the alternatives of its choice."""
+    nodes, _, sites = marked.arrays()
+    for site in unique(sites).tolist():
+        offered = unique(nodes[sites == site])
+        for role in arena.roles:
+            first, end = np.searchsorted(offered, (role.base, role.base + role.size))
+            count = int(end - first)
+            if len(role.axes) == 1 and count > 1 and offered[end - 1] - offered[first] == count - 1:
+                yield store.sites[site].module, role, count
 
 
 def ancestors(parameter: str) -> Iterator[str]:

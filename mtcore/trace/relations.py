@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,15 +55,19 @@ class RelationStore:
     `scale` holds pairs (a, b) with sigma(a) = sigma(b), b = 0 for a pin; `sums` holds what has three or more terms.
     `ties` holds channels that exist together, `shares` those of which one serves several, `blocks` channels that
     are removed together though not aligned, `frozen` and `reduced` pairs (a, 0): channels that cannot be removed,
-    or not without changing a statistic; `choices` pairs (a, 0) of alternatives of which the largest are taken.
+    or not without changing a statistic; `choices` pairs (a, 0) of alternatives of which the largest are taken,
+    `picks` those of a maximum whose place is used. `pieces`: parameter number → first and last row of each run of
+    whole rows that was used alone.
     """
 
     def __init__(self) -> None:
         self.sites: list[Site] = []
         self._site_ids: dict[Site, int] = {}
-        self.scale, self.ties, self.shares, self.blocks, self.frozen, self.reduced, self.choices = (
-            Edges() for _ in range(7)
+        self.scale, self.ties, self.shares, self.blocks, self.frozen, self.reduced, self.choices, self.picks = (
+            Edges() for _ in range(8)
         )
+        self.pieces: dict[int, set[tuple[int, int]]] = {}
+        self._places: list[tuple[weakref.ref[Tensor], Plane, int]] = []
         self.sums: list[tuple[Ints, int]] = []
 
     def site(self, module: str, op: str) -> int:
@@ -105,6 +110,25 @@ class RelationStore:
     def choose(self, plane: Plane, site: int) -> None:
         """These channels are alternatives of a choice."""
         self._mark(self.choices, plane, site)
+
+    def place(self, where: Tensor, plane: Plane, site: int) -> None:
+        """Of these channels `where` tells the largest: alternatives of a choice as soon as anything reads it."""
+        self._places.append((weakref.ref(where), plane, site))
+
+    def read(self, operands: Iterable[Tensor]) -> None:
+        """An operation reads these tensors."""
+        if not self._places:
+            return
+        theirs = {id(operand) for operand in operands}
+        waiting = [(ref, ref(), plane, site) for ref, plane, site in self._places]
+        for _, where, plane, site in waiting:
+            if where is not None and id(where) in theirs:
+                self._mark(self.picks, plane, site)
+        self._places = [
+            (ref, plane, site)
+            for ref, where, plane, site in waiting
+            if where is not None and id(where) not in theirs
+        ]
 
     def reduce(self, plane: Plane, site: int) -> None:
         """A statistic over these channels changes with their number."""

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from mtcore.trace.arena import Arena
 from mtcore.trace.copies import Copies, copies_of
-from mtcore.trace.experts import ancestors, choices_among_rows, stacks_of
+from mtcore.trace.experts import alternatives, ancestors, stacks_of
 from mtcore.trace.relations import RelationStore
 
 
@@ -19,9 +19,11 @@ class Router:
     """A module that chooses among experts.
 
     Attributes:
-        module: dotted name of the one whose parameters have a row for every expert.
+        module: dotted name of the one whose parameters have a row for every expert, and perhaps more: for experts
+            that all tokens go through, or for a token that goes through none.
         count: of the experts.
-        experts: dotted name of the list of modules, or of a module with a stack of matrices, that has as many.
+        experts: dotted name of the list of modules, or of a module with a stack of matrices or with matrices that
+            are used in as many pieces, that has as many.
     """
 
     module: str
@@ -34,24 +36,45 @@ def routers_of(
 ) -> tuple[Router, ...]:
     """The routers of a model, those in blocks that repeat others too. `called`: modules, by their first call.
 
-    The largest of the rows of a parameter are taken (top-k, sort, argmax), and beside it, in the innermost module
-    that has any, there are as many experts, which run later: what is ranked without experts (classes, a codebook)
-    is no router's.
+    The largest of the rows of a parameter, or of some neighbouring ones, are taken (top-k, sort, argmax, a maximum
+    whose place is used), and beside it, in the innermost module that has any, there are as many experts, which run
+    later: what is ranked without experts (classes, a codebook) is no router's. Where no module has as many, one
+    alternative may stand for no expert.
     """
     turns = {name: turn for turn, name in enumerate(called)}
     found: dict[str, Router] = {}
-    for ranked in choices_among_rows(arena, store).values():
-        for role in ranked:
+    for marked in (store.choices, store.picks):
+        for _, role, ranked in alternatives(arena, store, marked):
             parameter = arena.names[role.param]
-            module = parameter.rpartition(".")[0]
-            experts = _experts_beside(model, module, role.size, turns)
-            if experts is not None:
-                router = Router(module, role.size, experts)
-                found.setdefault(module, router)
+            router = _router_of(model, parameter.rpartition(".")[0], ranked, turns, _pieces(arena, store))
+            if router is not None:
+                found.setdefault(router.module, router)
                 for home, name in copies_of(parameter, copies):
                     copy = _renamed(router, home, name)
                     found.setdefault(copy.module, copy)
     return tuple(found.values())
+
+
+def _router_of(
+    model: nn.Module, module: str, ranked: int, turns: Mapping[str, int], pieces: Mapping[str, int]
+) -> Router | None:
+    """The module as a router, if there are experts for all alternatives, or else for all but one."""
+    for count in (ranked, ranked - 1):
+        experts = _experts_beside(model, module, count, turns, pieces) if count > 1 else None
+        if experts is not None:
+            return Router(module, count, experts)
+    return None
+
+
+def _pieces(arena: Arena, store: RelationStore) -> dict[str, int]:
+    """Matrices that are used in pieces of equal height → how many there are of these."""
+    found = {}
+    for param, runs in store.pieces.items():
+        rows, heights = arena.shapes[param][0], {last + 1 - first for first, last in runs}
+        height = min(heights)
+        if len(heights) == 1 and not rows % height and not any(first % height for first, _ in runs):
+            found[arena.names[param]] = rows // height
+    return found
 
 
 def _renamed(router: Router, home: str, name: str) -> Router:
@@ -61,7 +84,9 @@ def _renamed(router: Router, home: str, name: str) -> Router:
     return replace(router, module=name + router.module.removeprefix(home), experts=experts)
 
 
-def _experts_beside(model: nn.Module, router: str, count: int, turns: Mapping[str, int]) -> str | None:
+def _experts_beside(
+    model: nn.Module, router: str, count: int, turns: Mapping[str, int], pieces: Mapping[str, int]
+) -> str | None:
     """The name of what holds `count` experts, in the innermost module around the router that has any."""
     for around in (*ancestors(f"{router}.x"), ""):
         module = model.get_submodule(around)
@@ -71,7 +96,9 @@ def _experts_beside(model: nn.Module, router: str, count: int, turns: Mapping[st
                 members = [f"{name}.{member}" if name else member for member, _ in child.named_children()]
                 if all(map(_has_parameters, child.children())) and _all_later(members, router, turns):
                     return name
-        for parameter in stacks_of(module, around, count):
+        inner = f"{around}." if around else ""
+        cut = (name for name, number in pieces.items() if number == count and name.startswith(inner))
+        for parameter in (*stacks_of(module, around, count), *cut):
             owner = parameter.rpartition(".")[0]
             around_both = not owner or f"{router}.".startswith(f"{owner}.")
             if isinstance(model.get_submodule(owner), _ConvNd):

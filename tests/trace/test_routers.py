@@ -111,3 +111,129 @@ def test_the_report_keeps_its_routers():
     report = analyze(Stack(Listed()), X)
     assert report.routers
     assert TraceReport.from_json(report.to_json()) == report
+
+
+class Masked(nn.Module):
+    """The best two in turn: the first one is masked by a scatter before the second one is looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chooser, self.parts = nn.Linear(6, 4, bias=False), Matrices(4)
+
+    def forward(self, x):
+        scores = self.chooser(x)
+        out = torch.zeros_like(x)
+        for _ in range(2):
+            _, chosen = scores.max(-1, keepdim=True)
+            share = scores.softmax(-1).gather(-1, chosen)
+            out = out + share * self.parts(x, chosen[:, 0])
+            scores = scores.scatter(-1, chosen, float("-inf"))
+        return x + out
+
+
+class Looped(nn.Module):
+    """A single best of a list of modules by sigmoid and argmax, in a loop; a learned number scales its share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chooser, self.scale = nn.Linear(6, 4), nn.Parameter(torch.ones(1))
+        self.parts = nn.ModuleList(Expert() for _ in range(4))
+
+    def forward(self, x):
+        scores = self.chooser(x).sigmoid()
+        chosen = scores.argmax(-1)
+        share = scores.gather(-1, chosen[:, None]) * self.scale
+        out = torch.zeros_like(x)
+        for number, part in enumerate(self.parts):
+            (rows,) = torch.where(chosen == number)
+            out = out.index_add(0, rows, part(x[rows]) * share[rows])
+        return x + out
+
+
+class SharedToo(nn.Module):
+    """Two rows of the router weigh experts that all tokens go through; the choice is among the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chooser, self.parts, self.shared = nn.Linear(6, 6), Matrices(4), Matrices(2)
+
+    def forward(self, x):
+        scores = self.chooser(x).sigmoid()
+        share, chosen = scores[:, :4].topk(2)
+        out = sum(share[:, i : i + 1] * self.parts(x, chosen[:, i]) for i in range(2))
+        everyone = torch.zeros(len(x), dtype=torch.long)
+        return x + out + sum(scores[:, 4 + i : 5 + i] * self.shared(x, everyone + i) for i in range(2))
+
+
+class MaybeNone(nn.Module):
+    """The last alternative is no expert: its tokens pass by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chooser, self.parts = nn.Linear(6, 5), Matrices(4)
+
+    def forward(self, x):
+        share, chosen = self.chooser(x).softmax(-1).topk(1)
+        none = chosen == 4
+        return x + share.masked_fill(none, 0) * self.parts(x, chosen.masked_fill(none, 0)[:, 0])
+
+
+class Flat(nn.Module):
+    """Matrices of all experts one below the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = (nn.Parameter(torch.randn(4 * 8, 6)) for _ in range(2))
+
+    def forward(self, x, chosen, share):
+        out = torch.zeros_like(x)
+        for number in range(4):
+            rows, place = torch.where(chosen == number)
+            wide, narrow = (w.view(4, 8, 6)[number] for w in (self.wide, self.narrow))
+            out = out.index_add(0, rows, (x[rows] @ wide.T).relu() @ narrow * share[rows, place, None])
+        return out
+
+
+class Below(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.chooser, self.parts = nn.Linear(6, 4), Flat()
+
+    def forward(self, x):
+        share, chosen = self.chooser(x).softmax(-1).topk(2)
+        return x + self.parts(x, chosen, share)
+
+
+@pytest.mark.parametrize("mixture", [Masked, Looped, SharedToo, MaybeNone, Below])
+@pytest.mark.parametrize("weightless", [False, True])
+def test_a_router_is_known_by_the_use_of_its_choice(mixture, weightless):
+    found = analyze(Stack(mixture(), mixture()), X, weightless=weightless)
+    assert found.routers == tuple(Router(f"blocks.{i}.chooser", 4, f"blocks.{i}.parts") for i in range(2))
+
+
+def test_a_maximum_whose_place_nobody_reads_chooses_nothing():
+    class Largest(nn.Module):
+        """The largest of its numbers scales what as many layers make of x afterwards."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.numbers, self.layers = nn.Linear(6, 4), nn.ModuleList(Expert() for _ in range(4))
+
+        def forward(self, x):
+            largest, _ = self.numbers(x).max(-1, keepdim=True)
+            for layer in self.layers:
+                x = x + largest * layer(x)
+            return x
+
+    assert analyze(Largest(), torch.randn(16, 6)).routers == ()
+
+
+def test_a_matrix_that_is_used_whole_or_in_unequal_pieces_holds_no_experts():
+    class Unequal(Below):
+        def forward(self, x):
+            share, chosen = self.chooser(x).softmax(-1).topk(2)
+            wide, narrow = self.parts.wide, self.parts.narrow
+            both = (x @ wide[:8].T, x @ wide[8:20].T, x @ wide[20:].T)
+            return x + torch.cat(both, -1) @ narrow * share.sum() * chosen.sum()
+
+    assert analyze(Unequal(), torch.randn(16, 6)).routers == ()

@@ -12,8 +12,10 @@ from torch import Tensor
 from mtcore.trace.arena import Arena, Axes
 from mtcore.trace.planes import (
     NOTHING,
+    ParamView,
     Shadow,
     broadcast,
+    distinct,
     first,
     negate,
     repeats,
@@ -81,8 +83,19 @@ class RuleContext(Contraction):
         if shadow.view is None:
             return shadow
         self._offsets.setdefault(shadow.view.param, set()).add(offset)
+        self._note_piece(shadow.view)
         planes = self.arena.planes(shadow.view, layout)
         return Shadow(planes, planes)
+
+    def _note_piece(self, view: ParamView) -> None:
+        """Whole rows of a matrix that are used without the others."""
+        shape = self.arena.shapes[view.param]
+        if len(shape) != 2 or not 0 < view.coords[0].numel() < shape[0] * shape[1]:
+            return
+        rows = distinct(view.coords[0])
+        first, last = int(rows.min()), int(rows.max())
+        if view.coords[0].numel() == (last + 1 - first) * shape[1]:
+            self.relations.pieces.setdefault(view.param, set()).add((first, last))
 
     # -- demands ---------------------------------------------------------------------------------
 

@@ -81,6 +81,10 @@ def extreme(context: RuleContext, call: Call) -> list[Shadow]:
         context.opaque(x)
         return []
     axes, keepdim = _axes(call)
+    if len(call.outs) > 1:
+        for plane in x.dim:
+            if not repeats(plane, axes[0]):
+                context.relations.place(call.outs[1], plane, context.site)
     return [context.reduce(x, axes, keepdim=keepdim, statistic=True)]
 
 
