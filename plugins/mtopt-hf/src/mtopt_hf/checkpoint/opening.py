@@ -117,5 +117,5 @@ def _first_values(model: nn.Module) -> Iterator[Stop]:
                 why = f"a {type(module).__name__} gives a first value to the weight of a layer that is packed"
                 yield Stop(name, why, decoded=True)
                 return
-        except (RuntimeError, NotImplementedError):
+        except RuntimeError:
             continue  # values that an empty model does not have

@@ -12,6 +12,7 @@ from mtopt_hf.lint.view import Module, view_of
 from mtopt_hf.served import DECODED_AT_ONCE
 
 W4A8_SIZE = 256
+"""That vLLM's kernel for experts with 4-bit weights and FP8 inputs wants multiples of."""
 
 
 def blocks(checkpoint: Checkpoint) -> Iterator[Hit]:
