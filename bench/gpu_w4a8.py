@@ -39,10 +39,8 @@ def one_product(
 ) -> None:
     """With so many tokens, and a calibrated magnitude of the input."""
     features, inner = plain[0].shape
-    x, amax = (
-        torch.randn(tokens, inner, device="cuda", dtype=torch.bfloat16),
-        torch.full((1, 1), 4.0, device="cuda"),
-    )
+    x = torch.randn(tokens, inner, device="cuda", dtype=torch.bfloat16)
+    amax = torch.full((1, 1), 4.0, device="cuda")
 
     def layer(weight: tuple[Tensor, ...]) -> Tensor:
         return linear.nvfp4_fp8_linear(x, *weight, amax, None, None, features, WEIGHT, INPUT)
