@@ -95,16 +95,17 @@ def scaled_inputs(folds: Sequence[FoldGroup], columns: Mapping[str, int]) -> Ite
                 break
 
 
-def fold(model: nn.Module, edits: ParameterEdits, where: ScaledInput, scales: Tensor) -> None:
+def fold(modules: Mapping[str, nn.Module], edits: ParameterEdits, where: ScaledInput, scales: Tensor) -> None:
     """Divide the consumers' inputs by `scales` and multiply their columns, without changing the model's outputs.
 
     Args:
+        modules: of the model, by name.
         scales: positive, fp32 [channels].
     """
     factor = scales if where.columns_divided else 1.0 / scales
     for sides, by in ((where.group.up, 1.0 / factor), (where.group.down, factor)):
         for side in sides:
-            scale_slices(model, edits, side, by)
+            scale_slices(_parameter(modules, side), edits, side, by)
 
 
 def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None:
@@ -114,7 +115,7 @@ def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None
     between the producers and the consumers, and inputs of layers that are scaled in part) the statistics are
     forgotten.
     """
-    fold(run.model, run.edits, where, scales)
+    fold(run.modules, run.edits, where, scales)
     statistics = run.statistics
     statistics.divide({(name, "input"): by for name, by in where.by_consumer(scales).items()})
     producers, readers = where.group.up, where.group.down
@@ -123,10 +124,10 @@ def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None
     other = {
         side.parameter.rpartition(".")[0]
         for side in readers
-        if (dims := run.model.get_parameter(side.parameter).dim()) > 2 or (dims == 2 and 1 in side.axes)
+        if (dims := _parameter(run.modules, side).dim()) > 2 or (dims == 2 and 1 in side.axes)
     } - set(where.consumers)
     # Behind a norm lie only its readers. Behind a matrix may lie anything: attention, activation functions.
-    between = any(run.model.get_parameter(side.parameter).dim() > 1 for side in producers)
+    between = any(_parameter(run.modules, side).dim() > 1 for side in producers)
     statistics.forget(
         [
             (module, slot)
@@ -136,9 +137,8 @@ def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None
     )
 
 
-def scale_slices(model: nn.Module, edits: ParameterEdits, side: Slices, by: Tensor) -> None:
-    """(w + offset) · by - offset for the slices of one parameter; `by` is fp32 [channels]."""
-    parameter = model.get_parameter(side.parameter)
+def scale_slices(parameter: nn.Parameter, edits: ParameterEdits, side: Slices, by: Tensor) -> None:
+    """(w + offset) · by - offset for the slices `side` of a parameter; `by` is fp32 [channels]."""
     sizes = [parameter.shape[axis] for axis in side.axes]
     indices = side.places
     if is_range(indices, math.prod(sizes)) and is_range(side.channel_numbers, len(by)):
@@ -175,6 +175,11 @@ def is_range(numbers: Tensor, size: int) -> bool:
     """
     every = whole_range(size)
     return numbers is every or (len(numbers) == size and np.array_equal(numbers.numpy(), every.numpy()))
+
+
+def _parameter(modules: Mapping[str, nn.Module], side: Slices) -> nn.Parameter:
+    module, _, own = side.parameter.rpartition(".")
+    return modules[module].get_parameter(own)  # from the root it would walk down name by name
 
 
 def _along(flat: Tensor, axes: tuple[int, ...], sizes: list[int], dims: int) -> Tensor:

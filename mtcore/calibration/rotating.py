@@ -74,9 +74,9 @@ def absorb_norms(model: nn.Module, edits: ParameterEdits, stream: SymGroup, fold
         by_channel[side.channel_numbers.to(used.device)] = used
         if bool((by_channel == 0).any()):
             continue
-        scale_slices(model, edits, side, 1.0 / by_channel)
+        scale_slices(weight, edits, side, 1.0 / by_channel)
         for part in group.down:
-            scale_slices(model, edits, part, by_channel)
+            scale_slices(model.get_parameter(part.parameter), edits, part, by_channel)
         absorbed.add(side.parameter)
     return absorbed
 

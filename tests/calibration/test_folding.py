@@ -11,6 +11,7 @@ from mtcore.calibration import CalibrationRun, as_forward_loop
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.folding import ScaledInput, fold, fold_inputs, scaled_inputs
 from mtcore.calibration.statistics import AMAX
+from mtcore.nn.walk import modules_by_name
 from mtcore.plan import make_plan
 from mtcore.quantization.convert import convert
 from mtcore.recipe.setting import QuantizeConfig
@@ -39,7 +40,7 @@ def test_outputs_stay_while_inputs_and_weights_are_scaled(folded, batch):
     before, weight = model(batch), model[0].gate.weight.clone()
     for place in places.values():
         scales = torch.linspace(0.25, 4.0, place.group.size)
-        fold(model, edits, place, scales)
+        fold(modules_by_name(model), edits, place, scales)
     assert torch.allclose(model(batch), before, atol=1e-4)
     columns = places["0.gate", "0.up"].by_consumer(torch.linspace(0.25, 4.0, 32))["0.gate"]
     assert torch.allclose(model[0].gate.weight, weight * columns)
@@ -63,7 +64,7 @@ def test_an_offset_is_part_of_what_is_scaled():
         "g", 2, (Slices("norm.weight", (0,), (0, 1), (1, 0), 1.0),), (Slices("layer.weight", (1,), (0, 1), (1, 0)),)
     )
     (place,) = scaled_inputs([group], {"layer": 2})
-    fold(model, ParameterEdits(), place, torch.tensor([2.0, 4.0]))
+    fold(modules_by_name(model), ParameterEdits(), place, torch.tensor([2.0, 4.0]))
     assert norm.weight.tolist() == [1.5 / 4 - 1, 0.75 / 2 - 1]
     assert layer.weight[0].tolist() == [4.0, 2.0]
 
@@ -106,7 +107,7 @@ def test_slices_over_two_axes_in_any_order_are_scaled_where_they_lie():
     group = FoldGroup("g", 2, (side,), (side,))
     place = ScaledInput(group, {}, columns_divided=True)
     other = FoldGroup("g", 2, (side,), ())
-    fold(model, ParameterEdits(), replace(place, group=other), torch.tensor([2.0, 4.0]))
+    fold(modules_by_name(model), ParameterEdits(), replace(place, group=other), torch.tensor([2.0, 4.0]))
     wanted = torch.ones(2, 3, 4)
     wanted[0, :, 0], wanted[1, :, 2] = 1.5 / 2 - 0.5, 1.5 / 4 - 0.5
     assert torch.equal(model.w.data, wanted)
