@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from mtcore.backends import KernelChoice
-from mtcore.nn.packed_siblings import PackedSiblings
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.tensor_quantizer import TensorQuantizer
 from mtcore.numerics import QTensor
+
+
+class Siblings(Protocol):
+    """What computes layers that read one value together; see `PackedSiblings`."""
+
+    def part(self, place: int, x: Tensor) -> Tensor | None:
+        """The product [tokens, out features] of the layer at `place` with x; None where it must compute alone."""
+
+    def compare(self) -> None:
+        """Look again whether the layers' inputs are quantized alike, after buffers were loaded."""
 
 
 class PackedLinear(nn.Module):
@@ -55,7 +64,7 @@ class PackedLinear(nn.Module):
         self.input_quantizer = layer.input_quantizer if fused is None else nn.Identity()
         self.output_quantizer = layer.output_quantizer
         self.kernel = kernel
-        self.siblings: PackedSiblings | None = None
+        self.siblings: Siblings | None = None
         self.place = 0
         self.train(layer.training)
 

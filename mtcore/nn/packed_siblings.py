@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from mtcore.nn.packed_linear import PackedLinear
+from mtcore.nn.packed_linear import PackedLinear
 
 _log = logging.getLogger("mtcore")
 
