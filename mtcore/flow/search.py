@@ -26,7 +26,7 @@ from mtcore.flow.served import served
 from mtcore.flow.statistics import hash_code, kept_trace, open_store
 from mtcore.flow.torchrun import several_processes
 from mtcore.flow.under_way import RunUnderWay
-from mtcore.opt import AS_IT_IS, ScoreBook, Searcher, Solution, model_bits
+from mtcore.opt import ScoreBook, Searcher, Solution, rest_bits
 from mtcore.plan import Plan
 from mtcore.plugins import Registry
 from mtcore.quantization.api import Config, plan_model, raise_errors, trace_model
@@ -129,8 +129,8 @@ def search_checkpoint(
     scores, decisions = book.totals.means(made.decisions), made.decisions
     if names:
         decisions = served(decisions, made.plans, names, UnifiedExporter(run.registry.exporters), loaded.files)
-    rest = model_bits(loaded.model) - sum(decision.bits[AS_IT_IS] for decision in decisions)
-    return CheckpointSearch(Searcher(decisions, scores, rest), made, score, names, loaded)
+    searcher = Searcher(decisions, scores, rest_bits(loaded.model, decisions))
+    return CheckpointSearch(searcher, made, score, names, loaded)
 
 
 def _store(run: RunUnderWay, directory: Path, model: nn.Module, batches: Sequence[Any] | None) -> StatisticsStore:

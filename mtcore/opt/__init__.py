@@ -2,8 +2,7 @@
 
 from mtcore.opt.book import ScoreBook
 from mtcore.opt.builtin import builtin_searchers
-from mtcore.opt.cost import model_bits
-from mtcore.opt.decisions import AS_IT_IS, Decision, find_decisions
+from mtcore.opt.decisions import AS_IT_IS, Decision, find_decisions, rest_bits
 from mtcore.opt.recipe import check_agreement, recipe_text
 from mtcore.opt.scoring import Loss, Scorer, Scores
 from mtcore.opt.searcher import BudgetError, Searcher, Solution
@@ -26,6 +25,6 @@ __all__ = [
     "builtin_searchers",
     "check_agreement",
     "find_decisions",
-    "model_bits",
     "recipe_text",
+    "rest_bits",
 ]

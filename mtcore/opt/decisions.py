@@ -9,7 +9,7 @@ from functools import cached_property
 from torch import nn
 
 from mtcore.nn import QuantModuleSpec
-from mtcore.opt.cost import by_name, own_bits, planned_weights, quantized_bits
+from mtcore.opt.cost import by_name, model_bits, own_bits, planned_weights, quantized_bits
 from mtcore.plan import ModulePlan, Plan, fold_names, skeleton
 from mtcore.plan.groups import siblings
 from mtcore.trace import SharedInputGroup, TraceReport
@@ -90,6 +90,11 @@ def find_decisions(
                 bits[choice] = coded + 8 * sum(planned[choice][name].branch_bytes for name in modules)
         made.append(Decision(tuple(modules), elements, bits, refused))
     return tuple(made)
+
+
+def rest_bits(model: nn.Module, decisions: Sequence[Decision]) -> int:
+    """Bits of all in a model, as it is, that no decision is about."""
+    return model_bits(model) - sum(decision.bits[AS_IT_IS] for decision in decisions)
 
 
 def _bits(model: nn.Module, planned: ModulePlan, parameter: str, specs: Mapping[str, QuantModuleSpec]) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 from mtcore.calibration import calibration_mode
 from mtcore.calibration.spec import Batches
 from mtcore.errors import CalibrationError, look_up
-from mtcore.opt import AS_IT_IS, Loss, Scorer, Searcher, Solution, Totals, model_bits
+from mtcore.opt import Loss, Scorer, Searcher, Solution, Totals, rest_bits
 from mtcore.plugins import Registry, default_registry
 from mtcore.quantization.api import Config, trace_model
 from mtcore.quantization.choices import Choices, load_choices
@@ -69,5 +69,5 @@ def search_model(
         totals = Totals()
         for batch in data:
             totals.add(scorer.scores(batch))
-    rest = model_bits(model) - sum(decision.bits[AS_IT_IS] for decision in made.decisions)
-    return ModelSearch(Searcher(made.decisions, totals.means(made.decisions), rest), made, score)
+    searcher = Searcher(made.decisions, totals.means(made.decisions), rest_bits(model, made.decisions))
+    return ModelSearch(searcher, made, score)
