@@ -39,14 +39,17 @@ def routers_of(
     The largest of the rows of a parameter, or of some neighbouring ones, are taken (top-k, sort, argmax, a maximum
     whose place is used), and beside it, in the innermost module that has any, there are as many experts, which run
     later: what is ranked without experts (classes, a codebook) is no router's. Where no module has as many, one
-    alternative may stand for no expert.
+    alternative may stand for no expert. Layers lie in a list of modules too: such a list is taken for experts only
+    where it has as many, and of a maximum never.
     """
     turns = {name: turn for turn, name in enumerate(called)}
+    pieces = _pieces(arena, store)
     found: dict[str, Router] = {}
     for marked in (store.choices, store.picks):
         for _, role, ranked in alternatives(arena, store, marked):
             parameter = arena.names[role.param]
-            router = _router_of(model, parameter.rpartition(".")[0], ranked, turns, _pieces(arena, store))
+            module = parameter.rpartition(".")[0]
+            router = _router_of(model, module, ranked, turns, pieces, lists=marked is store.choices)
             if router is not None:
                 found.setdefault(router.module, router)
                 for home, name in copies_of(parameter, copies):
@@ -56,13 +59,15 @@ def routers_of(
 
 
 def _router_of(
-    model: nn.Module, module: str, ranked: int, turns: Mapping[str, int], pieces: Mapping[str, int]
+    model: nn.Module, module: str, ranked: int, turns: Mapping[str, int], pieces: Mapping[str, int], *, lists: bool
 ) -> Router | None:
     """The module as a router, if there are experts for all alternatives, or else for all but one."""
     for count in (ranked, ranked - 1):
-        experts = _experts_beside(model, module, count, turns, pieces) if count > 1 else None
-        if experts is not None:
-            return Router(module, count, experts)
+        if count > 1:
+            in_lists = lists and count == ranked
+            experts = _experts_beside(model, module, count, turns, pieces, lists=in_lists)
+            if experts is not None:
+                return Router(module, count, experts)
     return None
 
 
@@ -85,14 +90,14 @@ def _renamed(router: Router, home: str, name: str) -> Router:
 
 
 def _experts_beside(
-    model: nn.Module, router: str, count: int, turns: Mapping[str, int], pieces: Mapping[str, int]
+    model: nn.Module, router: str, count: int, turns: Mapping[str, int], pieces: Mapping[str, int], *, lists: bool
 ) -> str | None:
     """The name of what holds `count` experts, in the innermost module around the router that has any."""
     for around in (*ancestors(f"{router}.x"), ""):
         module = model.get_submodule(around)
         inside: Iterable[tuple[str, nn.Module]] = module.named_modules(prefix=around)
         for name, child in inside:
-            if isinstance(child, nn.ModuleList | nn.ModuleDict) and len(child) == count:
+            if lists and isinstance(child, nn.ModuleList | nn.ModuleDict) and len(child) == count:
                 members = [f"{name}.{member}" if name else member for member, _ in child.named_children()]
                 if all(map(_has_parameters, child.children())) and _all_later(members, router, turns):
                     return name

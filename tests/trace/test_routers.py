@@ -211,19 +211,42 @@ def test_a_router_is_known_by_the_use_of_its_choice(mixture, weightless):
     assert found.routers == tuple(Router(f"blocks.{i}.chooser", 4, f"blocks.{i}.parts") for i in range(2))
 
 
-def test_a_maximum_whose_place_nobody_reads_chooses_nothing():
-    class Largest(nn.Module):
-        """The largest of its numbers scales what as many layers make of x afterwards."""
+class Labelled(nn.Module):
+    """The best of its classes, whose place is looked up in a table, and as many layers afterwards."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.numbers, self.layers = nn.Linear(6, 4), nn.ModuleList(Expert() for _ in range(4))
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.head, self.table = nn.Linear(6, classes), nn.Embedding(classes, 6)
+        self.layers = nn.ModuleList(Expert() for _ in range(4))
+
+    def forward(self, x):
+        x = x + self.table(self._label(self.head(x)))
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+    def _label(self, scores):
+        return scores.max(-1)[1]
+
+
+class Argued(Labelled):
+    def _label(self, scores):
+        return scores.argmax(-1)
+
+
+@pytest.mark.parametrize("labelled", [lambda: Labelled(4), lambda: Argued(5)])
+def test_layers_after_a_label_are_no_experts(labelled):
+    assert analyze(labelled(), torch.randn(16, 6)).routers == ()
+
+
+def test_a_maximum_whose_place_nobody_reads_chooses_nothing():
+    class Largest(Stacked):
+        """The largest of its numbers scales what all matrices make of x afterwards."""
 
         def forward(self, x):
-            largest, _ = self.numbers(x).max(-1, keepdim=True)
-            for layer in self.layers:
-                x = x + largest * layer(x)
-            return x
+            largest, _ = self.chooser(x).max(-1, keepdim=True)
+            everyone = torch.zeros(len(x), dtype=torch.long)
+            return x + sum(largest * self.parts(x, everyone + i) for i in range(4))
 
     assert analyze(Largest(), torch.randn(16, 6)).routers == ()
 
