@@ -73,4 +73,4 @@ def _split(names: list[str], sizes: Mapping[str, int], limit: int) -> Iterator[l
 
 def _save(tensors: Mapping[str, Tensor], names: list[str], file: Path) -> None:
     if not file.exists():
-        save_tensors(file, names, tensors, _METADATA)
+        save_tensors(file, names, tensors, _METADATA, cached=False)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mtcore.errors import StateError
 from mtcore.files.ahead import HELD_BYTES, made_ahead
 from mtcore.files.pages import drop_fetched, drop_pages, fetch_pages
-from mtcore.files.whole import begin_flush, whole_file
-
-FLUSH_BYTES = 16 << 20
-"""Bytes after which the disk begins with them."""
+from mtcore.files.pieces import Bytes, PieceWriter, in_pieces
+from mtcore.files.whole import whole_file
 
 _NAMES = {
     torch.float64: "F64",
@@ -64,6 +62,8 @@ def save_tensors(
     names: Iterable[str],
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str] | None = None,
+    *,
+    cached: bool = True,
 ) -> None:
     """Write some tensors of a mapping as a safetensors file that appears whole.
 
@@ -71,6 +71,9 @@ def save_tensors(
     at once: a mapping that makes or reads its tensors when asked holds three of them and `HELD_BYTES`, or a single
     larger one. One that is no `TensorSource` is asked for its shape as well. The same tensors give the same bytes.
     One on the meta device becomes a hole, so that the file has its size and takes no place on the disk.
+
+    Args:
+        cached: whether the file is read soon; see `in_pieces`.
 
     Raises:
         OSError: the disk is full, say.
@@ -100,27 +103,27 @@ def save_tensors(
             error.add_note(f"while {name} was made for {path}")
             raise
 
-    with whole_file(path) as file, made_ahead(sizes, values, held_bytes=HELD_BYTES) as made:
-        file.write(struct.pack("<Q", len(header)) + header)
-        _write_all(file, made, sizes)
+    with whole_file(path) as file:
+        with (
+            in_pieces(file, cached=cached) as pieces,
+            made_ahead(sizes, values, held_bytes=HELD_BYTES) as made,
+        ):
+            pieces.write(np.frombuffer(struct.pack("<Q", len(header)) + header, np.uint8))
+            _write_all(pieces, made, sizes)
         file.truncate(8 + len(header) + end)
 
 
-def _write_all(file: IO[bytes], made: Iterator[tuple[Tensor, bool]], sizes: Sequence[int]) -> None:
+def _write_all(pieces: PieceWriter, made: Iterator[tuple[Tensor, bool]], sizes: Sequence[int]) -> None:
     """Write tensors, of which it is known whether they lie in a file; those on the meta device become holes."""
-    flushed = 0
     for size in sizes:
         tensor, fetched = next(made)
         if tensor.is_meta:
-            file.seek(size, os.SEEK_CUR)
+            pieces.skip(size)
         else:
-            file.write(memoryview(_bytes(tensor)))
+            pieces.write(_bytes(tensor))
         if fetched:
             drop_fetched(tensor)
         del tensor
-        if file.tell() - flushed >= FLUSH_BYTES:
-            begin_flush(file, flushed, file.tell())
-            flushed = file.tell()
 
 
 class TensorFile(Mapping[str, Tensor]):
@@ -163,5 +166,6 @@ class TensorFile(Mapping[str, Tensor]):
         return len(self._entries)
 
 
-def _bytes(tensor: Tensor) -> Any:
-    return tensor.reshape(-1).view(torch.uint8).numpy()
+def _bytes(tensor: Tensor) -> Bytes:
+    found: Bytes = tensor.reshape(-1).view(torch.uint8).numpy()
+    return found

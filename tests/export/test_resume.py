@@ -26,11 +26,11 @@ from mtcore.plugins import Registry
 
 left, save = [int(sys.argv[3])], shards.save_tensors
 
-def save_or_die(*args):
+def save_or_die(*args, **options):
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
     left[0] -= 1
-    save(*args)
+    save(*args, **options)
 
 shards.save_tensors = save_or_die
 export_artifact(sys.argv[1], ["artifact"], Path(sys.argv[2]), max_shard_bytes=int(sys.argv[4]),

@@ -86,7 +86,7 @@ def test_an_error_while_a_tensor_is_made_names_it_and_leaves_nothing(tmp_path):
 
 
 def test_a_file_larger_than_what_is_flushed_at_once_has_the_bytes_of_the_library(tmp_path, monkeypatch):
-    monkeypatch.setattr("mtcore.files.tensors.FLUSH_BYTES", 1000)
+    monkeypatch.setattr("mtcore.files.pieces.PIECE_BYTES", 8192)
     tensors = {f"{number:02}": torch.full((400,), number, dtype=torch.uint8) for number in range(20)}
     save_tensors(tmp_path / "ours", tensors, tensors)
     safetensors.torch.save_file(tensors, tmp_path / "theirs")

@@ -3,6 +3,7 @@
 import builtins
 import errno
 import io
+import os
 import random
 import re
 
@@ -24,6 +25,8 @@ class Disk:
         self._open = io.open
         monkeypatch.setattr(io, "open", self.open)
         monkeypatch.setattr(builtins, "open", self.open)
+        self._put = os.pwrite
+        monkeypatch.setattr(os, "pwrite", self.put)
 
     def open(self, file, mode="r", *args, **kwargs):
         opened = self._open(file, mode, *args, **kwargs)
@@ -31,6 +34,11 @@ class Disk:
             write = opened.write
             opened = _Counted(opened, lambda data: self.write(write, data))
         return opened
+
+    def put(self, descriptor, data, start):
+        if not os.readlink(f"/proc/self/fd/{descriptor}").startswith(self.folder):
+            return self._put(descriptor, data, start)
+        return self.write(lambda part: self._put(descriptor, part, start), data)
 
     def write(self, write, data):
         size = len(memoryview(data).cast("B")) if not isinstance(data, str) else len(data.encode())
