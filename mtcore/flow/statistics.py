@@ -34,6 +34,7 @@ from mtcore.calibration.statistics.gather import all_at_once
 from mtcore.calibration.statistics.known import Gather, exercised
 from mtcore.errors import CalibrationError, StateError
 from mtcore.flow.hashes import hash_batches, hash_model
+from mtcore.flow.pace import Pace
 from mtcore.formats.catalog import NVFP4
 from mtcore.plan import Plan
 from mtcore.trace import TraceReport
@@ -71,6 +72,8 @@ def open_store(
         return store
     store = StatisticsStore.open(directory, {**key, "data": hash_batches(batches)})
     store.products, store.writes = products, writes
+    if writes:
+        store.tidy()
     return store
 
 
@@ -103,7 +106,8 @@ def stored_statistics(
 ) -> Statistics:
     """The statistics of a store for a converted model; what is missing there is gathered from the data and kept.
 
-    An exception in the data keeps what whole batches told; the next run of the same data goes on after them.
+    What whole batches told is kept now and then (see `Pace`), and after an exception in the data; the next run of the
+    same data goes on after them.
 
     Args:
         batches: None where no data shall run.
@@ -121,9 +125,14 @@ def stored_statistics(
         return Statistics(None, known, advice)
 
     def run(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
+        if current_ranks() is not None:  # what one of them has gathered alone is of no use to the next run
+            return of_changed(wanted)
         return _gather(model, plan, wanted, store, batches, on_batch)
 
-    return _kept(model, plan, steps, store, known, run)
+    def of_changed(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
+        return gather(model, as_forward_loop(batches, on_batch=on_batch), wanted, plan.shared_inputs)
+
+    return _kept(model, plan, steps, store, known, run, of_changed)
 
 
 def part_statistics(
@@ -150,7 +159,7 @@ def part_statistics(
     def run(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
         return gather(model, forward_loop, wanted, part.shared_inputs, root)
 
-    statistics = _kept(model, part, steps, store, known, run, within)
+    statistics = _kept(model, part, steps, store, known, run, run, within)
     if not part.quantized:  # nobody asks, yet other recipes may
         statistics.need({}, _extra(model, store, within))
     return statistics
@@ -163,13 +172,19 @@ def _kept(
     store: StatisticsStore,
     known: Mapping[Site, TensorStatistics],
     run: Gather,
+    of_changed: Gather,
     within: Callable[[str], bool] = lambda name: True,
 ) -> Statistics:
-    """Statistics that keep in a store what they gather, and more than was asked for."""
+    """Statistics that keep in a store what they gather, and more than was asked for.
+
+    Args:
+        run: gathers of the model as it was loaded.
+        of_changed: gathers of the model with folds, and keeps nothing.
+    """
 
     def run_and_keep(wanted: Wanted) -> Mapping[Site, TensorStatistics]:
         if statistics.folded:  # then the values are not those of the weights that the store is of
-            return run(wanted)
+            return of_changed(wanted)
         found = run(_with_extra(model, wanted, store, within))
         sound = all_at_once([exercised(site, of_site) for site, of_site in found.items()])
         ranks = current_ranks()
@@ -194,26 +209,29 @@ def _gather(
     batches: Sequence[Any],
     on_batch: Callable[[Any], None],
 ) -> Mapping[Site, TensorStatistics]:
-    if current_ranks() is not None:  # what one of them has gathered alone is of no use to the next run
-        return gather(model, as_forward_loop(batches, on_batch=on_batch), wanted, plan.shared_inputs)
     before = store.unfinished(wanted)
     known = {} if before is None else {s: k.to(_device(model, s)) for s, k in before.known.items()}
     gathering = Gathering(model, wanted, plan.shared_inputs, known)
     gathering.batches, gathering.marking = 0 if before is None else before.batches, True
     for batch in batches[: gathering.batches]:
         on_batch(batch)
+    pace = Pace()
+
+    def keep(found: dict[Site, TensorStatistics] | None) -> None:
+        if found is not None:
+            store.keep_unfinished(Unfinished(dict(wanted), gathering.batches, found))
+
     try:
         with gathering.running():
             for batch in batches[gathering.batches :]:
                 forward_batch(model, batch)
                 on_batch(batch)
+                pace.perhaps(lambda: keep(gathering.so_far()), gathering.nbytes)
         if not batches:
             raise CalibrationError("the calibration data held no batch")
         return gathering.results()
     except BaseException:
-        marked = gathering.marked()
-        if marked is not None:
-            store.keep_unfinished(Unfinished(dict(wanted), gathering.batches, marked))
+        keep(gathering.marked())
         raise
 
 

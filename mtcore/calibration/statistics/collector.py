@@ -49,7 +49,7 @@ class Collector:
             self._moments = known.total, known.squares
         self._counts = None if known is None else known.counts
         self._block_counts = {} if known is None else dict(known.block_counts)
-        self._gram = None if known is None else known.gram
+        self._gram = None if known is None or known.gram is None else known.gram.clone()  # it grows in place
         self._mark: dict[str, object] = {}
         self._stride = 1 if known is None else known.stride
         self._sample: list[tuple[int, Tensor]] = []
@@ -91,6 +91,13 @@ class Collector:
         """The largest magnitudes so far, fp32 [cols]; None where nothing came."""
         join([self])
         return self._amax
+
+    @property
+    def nbytes(self) -> int:
+        """Of the large parts: rows, products, and what every column has."""
+        of_columns = (self._amax, self._gram, *(self._moments or ()))
+        parts = [*(rows for _, rows in self._sample), *(tensor for tensor in of_columns if tensor is not None)]
+        return sum(part.numel() * part.element_size() for part in parts)
 
     def result(self) -> TensorStatistics | None:
         """What was gathered so far; None where nothing came."""

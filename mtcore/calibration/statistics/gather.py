@@ -137,17 +137,27 @@ class Gathering:
             CalibrationError: a value is not finite; by the first such site in the order of the forward.
         """
         self._check_finite()
-        gathered = {leader: collector.result() for leader, collector in self._collectors.items()}
-        found = {site: gathered[leader] for site, leader in self._leaders.items()}
-        return {site: statistics for site, statistics in found.items() if statistics is not None}
+        return self._of_all({leader: collector.result() for leader, collector in self._collectors.items()})
 
     def marked(self) -> dict[Site, TensorStatistics] | None:
         """What whole batches told, after an exception inside a batch; None if that is nothing sound."""
-        gathered = {leader: collector.marked() for leader, collector in self._collectors.items()}
-        sound = all(statistics is None or _finite(statistics.amax) for statistics in gathered.values())
-        grams = any(collector.needs.gram for collector in self._collectors.values())
-        if not self.batches or not sound or grams:
+        if any(collector.needs.gram for collector in self._collectors.values()):
             return None
+        return self._sound_ones({leader: collector.marked() for leader, collector in self._collectors.items()})
+
+    def so_far(self) -> dict[Site, TensorStatistics] | None:
+        """What all batches told until now, between two of them; None if that is nothing sound."""
+        return self._sound_ones({leader: collector.result() for leader, collector in self._collectors.items()})
+
+    def nbytes(self) -> int:
+        """About the bytes of what was gathered."""
+        return sum(collector.nbytes for collector in self._collectors.values())
+
+    def _sound_ones(self, gathered: Mapping[Site, TensorStatistics | None]) -> dict[Site, TensorStatistics] | None:
+        sound = all(statistics is None or _finite(statistics.amax) for statistics in gathered.values())
+        return self._of_all(gathered) if self.batches and sound else None
+
+    def _of_all(self, gathered: Mapping[Site, TensorStatistics | None]) -> dict[Site, TensorStatistics]:
         found = {site: gathered[leader] for site, leader in self._leaders.items()}
         return {site: statistics for site, statistics in found.items() if statistics is not None}
 

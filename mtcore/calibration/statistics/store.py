@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -117,14 +117,34 @@ class StatisticsStore:
         found = _read(self.directory / _PARTIAL)
         if found is None or found["key"] != self.key:
             return None
-        asked = {
-            _site(item["site"]): Needs(**{**item["needs"], "blocks": tuple(item["needs"]["blocks"])})
-            for item in found["wanted"]
-        }
+        asked = _wanted(found)
         if asked != dict(wanted):
             return None
         (part,) = _parts_of(self.directory, found)
         return Unfinished(asked, found["batches"], _load(self.directory, part))
+
+    def tidy(self) -> None:
+        """Remove what a kill left that nobody will read: files without a manifest, and work that was done after all.
+
+        Raises:
+            StateError: the directory cannot be written.
+        """
+        if not self.directory.exists():
+            return
+        found = _read(self.directory / _PARTIAL)
+        parts = [] if found is None else _parts_of(self.directory, found)
+        with self._writing():
+            self._keep_only(_MANIFEST, [part["file"] for part in self._parts])
+            if found is not None and found["key"] == self.key and self._done(found, parts):
+                self._remove(_PARTIAL)
+            else:
+                self._keep_only(_PARTIAL, [part["file"] for part in parts])
+
+    def _done(self, found: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether all that an unfinished run had reached is known."""
+        wanted = _wanted(found)
+        reached = [_site(item["site"]) for part in parts for item in part["sites"]]
+        return all(site in self.known and self.known[site].covers(wanted[site]) for site in reached)
 
     def trace(self) -> str | None:
         """The trace that was kept with the statistics, as JSON."""
@@ -161,14 +181,17 @@ class StatisticsStore:
         """The manifest; files that it does not name are removed."""
         write_json(self.directory / name, {"version": VERSION, "key": self.key, **content})
         named = {part["file"] for part in content["parts"]}
-        for old in self.directory.glob(f"{Path(name).stem}-*.safetensors"):
-            if old.name not in named:
-                old.unlink()
+        self._keep_only(name, named)
 
     def _remove(self, name: str) -> None:
         (self.directory / name).unlink(missing_ok=True)
-        for old in self.directory.glob(f"{Path(name).stem}-*.safetensors"):
-            old.unlink()
+        self._keep_only(name, ())
+
+    def _keep_only(self, name: str, named: Collection[str]) -> None:
+        """Remove the files of a manifest that it does not name, those that a kill left half written, too."""
+        for file in self.directory.glob(f"{Path(name).stem}-*.safetensors*"):
+            if file.name not in named:
+                file.unlink()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -191,6 +214,13 @@ def _tensors(statistics: TensorStatistics) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor
     for width, counts in statistics.block_counts.items():
         yield f"block_counts.{width}", counts
+
+
+def _wanted(unfinished: Mapping[str, Any]) -> dict[Site, Needs]:
+    return {
+        _site(item["site"]): Needs(**{**item["needs"], "blocks": tuple(item["needs"]["blocks"])})
+        for item in unfinished["wanted"]
+    }
 
 
 def _read(path: Path) -> dict[str, Any] | None:

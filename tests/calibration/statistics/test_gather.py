@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mtcore.calibration import as_forward_loop
-from mtcore.calibration.statistics import AMAX, Gathering, Needs, gather
+from mtcore.calibration.statistics import AMAX, Gathering, Needs, StatisticsStore, Unfinished, gather
 from mtcore.errors import CalibrationError
 from mtcore.plan import make_plan
 from mtcore.quantization.convert import convert
@@ -95,3 +95,39 @@ def test_an_exception_inside_the_model_names_the_last_layer_that_was_reached(cas
     with pytest.raises(ValueError, match="a bug") as caught:
         gather(model, as_forward_loop([batch]), INPUTS, plan.shared_inputs)
     assert caught.value.__notes__ == ["calibration stopped in batch 1, after 1.gate.input"]
+
+
+@pytest.mark.parametrize("stop", [1, 3, 17])
+def test_what_was_kept_between_two_batches_is_gone_on_from_with_the_same_bits(case, stop, tmp_path):
+    model, plan = case
+    batches = [torch.randn(6, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(20)]
+    wanted = dict.fromkeys(INPUTS, Needs(moments=True, histogram=True, blocks=(16,), sample=32, gram=True))
+
+    def run(batches, known=None):
+        gathering = Gathering(model, wanted, plan.shared_inputs, known)
+        with gathering.running():
+            for batch in batches:
+                model(batch)
+        return gathering
+
+    store = StatisticsStore.open(tmp_path, {"weights": "w"})
+    kept = run(batches[:stop])
+    store.keep_unfinished(Unfinished(wanted, stop, kept.so_far()))
+    assert kept.nbytes() > 6 * 32 * 4
+    found = run(batches[stop:], store.unfinished(wanted).known).results()
+    store.add(found)
+    other = StatisticsStore.open(tmp_path / "unbroken", {"weights": "w"})
+    other.add(run(batches).results())
+    files = [{file.name: file.read_bytes() for file in folder.glob("*.*")} for folder in (tmp_path, other.directory)]
+    assert files[0] == files[1]
+
+
+def test_before_the_first_batch_and_after_nan_there_is_nothing_to_keep(case, batch):
+    model, plan = case
+    gathering = Gathering(model, INPUTS, plan.shared_inputs)
+    assert gathering.so_far() is None
+    with gathering.running():
+        model(batch)
+        assert gathering.so_far().keys() == INPUTS.keys()
+        model(batch.clone().fill_(torch.nan))
+        assert gathering.so_far() is None

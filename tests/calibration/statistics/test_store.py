@@ -187,3 +187,32 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(folder, known):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "the disk is full" in str(raised.value)
     assert_same(StatisticsStore.open(folder, KEY).known, known)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_a_kill_left_half_written_is_removed_and_what_is_of_use_stays(folder, known):
+    store, wanted = StatisticsStore.open(folder, KEY), dict.fromkeys(known, ALL)
+    more = {("more", "input"): statistics_of(torch.ones(2, 4))}
+    store.keep_unfinished(Unfinished(wanted | dict.fromkeys(more, ALL), 3, known | more))
+    whole = content(folder)
+    for name in ("unfinished-1.safetensors.partial", "unfinished-2.safetensors", "statistics-3.safetensors"):
+        (folder / name).write_bytes(b"half")
+    StatisticsStore.open(folder, KEY).tidy()
+    assert content(folder) == whole
+
+
+def test_unfinished_work_that_was_finished_after_all_is_removed(folder, known):
+    whole = content(folder)
+    store = StatisticsStore.open(folder, KEY)
+    # as after a kill between the manifest of the whole and the removal of the unfinished
+    store.keep_unfinished(Unfinished({HERE: ALL, THERE: ALL}, 3, {site: known[site] for site in (HERE, THERE)}))
+    StatisticsStore.open(folder, KEY).tidy()
+    assert content(folder) == whole
+
+
+def test_there_is_nothing_to_tidy_in_a_directory_that_does_not_exist(tmp_path):
+    StatisticsStore.open(tmp_path / "none", KEY).tidy()
+    assert not (tmp_path / "none").exists()
