@@ -2,9 +2,9 @@
 
     python bench/keeping.py --batches 128
 
-Gathers the statistics of random tokens, without products Σ x xᵀ and with them, at the pace of
-mtcore/flow/pace.py. Prints, and writes with --json, how often they were kept, how large they are, what part of the time
-that took, and the longest time between two keepings, which is what a kill loses at most.
+Gathers the statistics of random tokens, without products Σ x xᵀ and with them, at the pace of mtcore/flow/pace.py.
+Prints, and writes with --json, how often they were kept, how large they are, what part of the time that took, and
+the longest time between two keepings, which is what a kill loses at most.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def measure(count: int, products: bool) -> dict[str, Any]:
         )
         seconds = time.perf_counter() - begun
     inside = sum(end - begun for begun, end in spans)
-    waits = [after[0] - before[1] for before, after in zip(spans, spans[1:], strict=False)]
+    waits = [after[0] - before[1] for before, after in pairwise(spans)]
     return {
         "machine": machine(),
         "threads": torch.get_num_threads(),

@@ -106,8 +106,8 @@ def stored_statistics(
 ) -> Statistics:
     """The statistics of a store for a converted model; what is missing there is gathered from the data and kept.
 
-    What whole batches told is kept now and then (see `Pace`), and after an exception in the data; the next run of the
-    same data goes on after them.
+    What whole batches told is kept now and then (see `Pace`), and after an exception in the data; the next run of
+    the same data goes on after them.
 
     Args:
         batches: None where no data shall run.

@@ -124,7 +124,7 @@ class StatisticsStore:
         return Unfinished(asked, found["batches"], _load(self.directory, part))
 
     def tidy(self) -> None:
-        """Remove what a kill left that nobody will read: files without a manifest, and work that was done after all.
+        """Remove what a kill left and nobody will read: files without a manifest, and work that was done later.
 
         Raises:
             StateError: the directory cannot be written.

@@ -118,8 +118,8 @@ def test_what_was_kept_between_two_batches_is_gone_on_from_with_the_same_bits(ca
     store.add(found)
     other = StatisticsStore.open(tmp_path / "unbroken", {"weights": "w"})
     other.add(run(batches).results())
-    files = [{file.name: file.read_bytes() for file in folder.glob("*.*")} for folder in (tmp_path, other.directory)]
-    assert files[0] == files[1]
+    one, two = ({f.name: f.read_bytes() for f in s.directory.glob("*.*")} for s in (store, other))
+    assert one == two
 
 
 def test_before_the_first_batch_and_after_nan_there_is_nothing_to_keep(case, batch):
