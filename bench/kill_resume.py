@@ -118,7 +118,7 @@ def measure(job: str, kills: int, folder: Path) -> dict[str, Any]:
     out = folder / "out"
     while sum(met.values()) < kills:
         process = start(out)
-        process.join(length * moments.random() ** 2)
+        process.join(length * moments.random() ** moments.choice((1, 2)))
         process.kill()
         process.join()
         if process.exitcode == -signal.SIGKILL:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mtcore.flow import CheckpointSearch
+    from mtcore.flow.refused import Refusal
 
 
 def draw_solution(console: Console, found: CheckpointSearch, solution: Solution, out: Path | None) -> None:
@@ -47,6 +48,12 @@ def draw_budgets(console: Console, rows: Mapping[str, Solution]) -> None:
             for name, row in rows.items()
         ]
         print_table(console, ("budget", "bits a weight", "size", "cost", "weights"), lines)
+
+
+def draw_refusals(console: Console, refusals: Sequence[Refusal]) -> None:
+    """One line a target that refuses the mixture: what, why, and what to do."""
+    for refusal in refusals:
+        console.print(f"No recipe was written: {refusal}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _shares(solution: Solution) -> str:

@@ -19,6 +19,7 @@ from mtcore.flow.data_options import DataOptions
 from mtcore.flow.destinations import check_names
 from mtcore.flow.hashes import hash_model, hash_plan
 from mtcore.flow.loaded import LoadedModel, with_more_inputs
+from mtcore.flow.refused import Refusal, find_refusal
 from mtcore.flow.rehearsal import Rehearsal, rehearse
 from mtcore.flow.report import Reporter
 from mtcore.flow.scoring import find_scores
@@ -61,11 +62,24 @@ class CheckpointSearch:
         Raises:
             PlanError: the recipe cannot be carried out.
         """
-        recipe, registry = yaml.safe_load(self.recipe(solution)), self.choices.registry
-        trace = self.choices.trace
-        plan = plan_model(self.loaded.model, recipe, registry=registry, trace=trace, prove_folds=False)
+        plan = self._plan(solution)
         raise_errors(plan)
-        return rehearse(self.loaded, plan, self.targets, registry)
+        return rehearse(self.loaded, plan, self.targets, self.choices.registry)
+
+    def refusals(self, solution: Solution, rehearsals: Iterable[Rehearsal]) -> tuple[Refusal, ...]:
+        """Of each target that refuses the solution, as its rehearsal says: which decisions, and what to do."""
+        refusing = [rehearsal.target.name for rehearsal in rehearsals if rehearsal.problems]
+        if not refusing:
+            return ()
+        plan, registry = self._plan(solution), self.choices.registry
+        single = {choice: self._plan(self.searcher.uniform(choice)) for choice in self.choices.plans}
+        return tuple(find_refusal(name, solution, plan, single, self.loaded, registry) for name in refusing)
+
+    def _plan(self, solution: Solution) -> Plan:
+        recipe, choices = yaml.safe_load(self.recipe(solution)), self.choices
+        return plan_model(
+            self.loaded.model, recipe, registry=choices.registry, trace=choices.trace, prove_folds=False
+        )
 
 
 def search_checkpoint(

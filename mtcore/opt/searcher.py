@@ -131,8 +131,9 @@ class Searcher:
                 if bits is not None
                 else (f"{size:,} bytes", f"{least.size_bytes:,} bytes")
             )
+            named = ", ".join(self.choices[1:]) or "no choice left"
             raise BudgetError(
-                f"{asked} cannot be reached with {', '.join(self.choices[1:])}: the least is {reached}"
+                f"{asked} cannot be reached with {named}: the least is {reached}"
                 f"{_why_least(least)}; raise the budget, or add a smaller choice"
             )
         return self.of(list(d.bits)[pick] for d, pick in zip(self.decisions, picked, strict=True))

@@ -119,7 +119,8 @@ def _answer(
     budget = bits is not None or size is not None
     solution = searcher.solve(bits=bits, size=size) if budget else None
     rehearsals = found.rehearse(solution) if solution is not None and found.targets else ()
-    failed = any(rehearsal.problems for rehearsal in rehearsals)
+    refusals = () if solution is None else found.refusals(solution, rehearsals)
+    failed = bool(refusals)
     if solution is not None and out is not None and not failed:
         from mtcore.files.whole import whole_file
 
@@ -128,13 +129,14 @@ def _answer(
         current_settings().written = out
 
     def draw(console: Console) -> None:
-        from mtcore.cli.search_view import draw_budgets, draw_solution
+        from mtcore.cli.search_view import draw_budgets, draw_refusals, draw_solution
         from mtcore.cli.target_view import draw_rehearsals
 
         draw_budgets(console, rows)
         if solution is not None:
             draw_solution(console, found, solution, None if failed else out)
         draw_rehearsals(console, rehearsals)
+        draw_refusals(console, refusals)
 
     answer = {
         "score": found.score,
@@ -142,6 +144,7 @@ def _answer(
         "solution": None if solution is None else solution.to_json(),
         "budgets": {name: row.to_json() for name, row in rows.items()},
         "targets": [rehearsal.to_json() for rehearsal in rehearsals],
+        "refusals": [refusal.to_json() for refusal in refusals],
     }
     return Answer(answer, draw, exit_code=FAILED if failed else 0)
 

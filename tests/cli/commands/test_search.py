@@ -1,10 +1,12 @@
 """`mtopt search`: a recipe in a file, a table of budgets, plain data, and refusals that say what to do."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
 
+from mtcore.hookspecs import hookimpl
 from mtcore.plugins import Registry
 from mtcore.testing.toy_blocks import SOURCE, ToyBlocksPlugin, ToyShape, write_toy_blocks
 
@@ -77,6 +79,30 @@ def test_a_target_is_rehearsed_and_becomes_that_of_the_recipe(search, tmp_path):
     assert outcome.code == 0, outcome.err
     assert "toy: " in outcome.out
     assert yaml.safe_load((tmp_path / "mixed.yaml").read_text())["targets"] == ["toy"]
+
+
+def test_a_mixture_that_a_target_refuses_is_no_recipe_and_says_what_to_do(search, tmp_path, monkeypatch):
+    class OneForAll(ToyBlocksPlugin):
+        @hookimpl
+        def mtcore_exporters(self):
+            (toy,) = super().mtcore_exporters()
+
+            def check(plan):
+                formats = {slot.format.name for module in plan.quantized for slot in module.slots}
+                return ["one format for all"] if len(formats) > 1 else []
+
+            return [replace(toy, check=check)]
+
+    registry = Registry.load([OneForAll()], discover=False)
+    monkeypatch.setattr("mtcore.plugins.default_registry", lambda: registry)
+    outcome = search("--bits", 6, "--to", "toy", "-o", tmp_path / "mixed.yaml")
+    assert outcome.code != 0
+    assert not (tmp_path / "mixed.yaml").exists()
+    said = " ".join(outcome.out.split())
+    assert "No recipe was written: toy refuses together layers." in said
+    assert "one format for all; search with --choices nvfp4 or --choices fp8, which it serves alone" in said
+    (refusal,) = json.loads(search("--bits", 6, "--to", "toy", "--json", data=()).out)["refusals"]
+    assert sorted(refusal["together"].values()) == ["fp8", "nvfp4"]
 
 
 def test_without_a_directory_scores_lie_beside_the_recipe(mtopt, source, tmp_path):
