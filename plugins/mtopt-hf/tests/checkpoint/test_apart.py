@@ -12,8 +12,12 @@ from transformers import (
     GptOssForCausalLM,
     GraniteMoeConfig,
     GraniteMoeForCausalLM,
+    Inkling2ForCausalLM,
+    Inkling2TextConfig,
     Llama4ForCausalLM,
     Llama4TextConfig,
+    MiniMaxM3VLForCausalLM,
+    MiniMaxM3VLTextConfig,
 )
 
 import mtcore
@@ -40,9 +44,16 @@ MODELS = {
     "llama4": (Llama4ForCausalLM, Llama4TextConfig, {
         "num_experts_per_tok": 1, "head_dim": 32, "intermediate_size_mlp": 256, "interleave_moe_layer_step": 1,
     }),
+    "minimax-m3": (MiniMaxM3VLForCausalLM, MiniMaxM3VLTextConfig, {
+        "num_experts_per_tok": 2, "head_dim": 32, "shared_intermediate_size": 256, "mlp_layer_types": ["sparse"],
+        "layer_types": ["full_attention"],
+    }),
     "gpt-oss": (GptOssForCausalLM, GptOssConfig, {"num_experts_per_tok": 2, "head_dim": 32}),
 }  # fmt: skip
-WHERE = {"granite": "model.layers.0.block_sparse_moe.experts", "llama4": "model.layers.0.feed_forward.experts"}
+WHERE = {
+    "granite": "model.layers.0.block_sparse_moe.experts", "llama4": "model.layers.0.feed_forward.experts",
+    "minimax-m3": "model.layers.0.mlp.experts",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +145,28 @@ def test_our_quantizer_merges_them_again(kind, recipe, exported, ids, tmp_path):
     assert before.keys() == after.keys()
 
 
+def test_a_stack_that_the_hub_interleaves_is_written_in_halves_beside_the_others(ids, registry, tmp_path):
+    torch.manual_seed(0)
+    sizes = {key: size for key, size in SIZES.items() if key not in ("intermediate_size", "num_local_experts")}
+    config = Inkling2TextConfig(
+        **sizes, moe_intermediate_size=64, n_routed_experts=3, num_experts_per_tok=2, head_dim=32, d_rel=8,
+        swa_num_attention_heads=4, swa_num_key_value_heads=2, swa_head_dim=32, layer_types=["hybrid"],
+    )  # fmt: skip
+    model = Inkling2ForCausalLM(config).eval()
+    recipe = {"include": ["fp8"], "rules": [{"modules": ["*conv*"], "skip": True}], "max_unquantized": 1.0}
+    quantized = mtcore.quantize(model, recipe, [{"input_ids": ids}])
+    export_model(quantized, tmp_path / "out", source=source_of(model), registry=registry)
+    names = load_file(tmp_path / "out" / "model.safetensors")
+    assert "model.llm.layers.0.mlp.experts.2.up_proj.weight_scale" in names
+    with registered():
+        opened = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    with torch.inference_mode():
+        assert torch.equal(opened(ids).logits, quantized(ids).logits)
+    rules = registry.lint_rules.values()
+    report = lint(open_checkpoint(tmp_path / "out"), [registry.clients["transformers"]], rules)
+    assert "experts-together" in {one.rule for one in report.findings}
+
+
 def planned(kind, registry, ids, recipe="fp8"):
     model = model_of(kind)
     return plan_model(model, recipe, inputs={"input_ids": ids}, registry=registry), source_of(model)
@@ -215,14 +248,30 @@ def test_halves_are_named_after_what_the_gate_does_with_them():
 @pytest.mark.parametrize(
     "gate",
     [
+        lambda both: (
+            nn.functional.silu(both.chunk(2, -1)[0].clamp(max=7)) * (both.chunk(2, -1)[1].clamp(-7, 7) + 1)
+        ),
+        lambda both: both.chunk(2, -1)[0].sigmoid() * 30 * (both.chunk(2, -1)[1] / 30).tanh(),
+        lambda both: both.chunk(2, -1)[0].relu().square() * both.chunk(2, -1)[1],
+    ],
+    ids=["clamped", "capped", "squared"],
+)
+def test_gates_that_do_more_than_activate_and_multiply_are_two_halves(gate):
+    assert taken_apart(Experts(gate), "x", pair())[0] == Piece("x.0.gate_proj", 0, (0, 8))
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
         lambda both: silu_first(torch.cat([both[:, ::2], both[:, 1::2]], -1)),
         lambda both: silu_first(torch.cat(both.chunk(2, -1)[::-1], -1)),
-        lambda both: silu_first(both + 1),
+        lambda both: silu_first(both) + 1,
+        lambda both: both.chunk(2, -1)[0].exp() * both.chunk(2, -1)[1].sigmoid(),
         lambda both: silu_first(both).cumsum(-1),
         lambda both: both.chunk(2, -1)[0] * both.chunk(2, -1)[1],
         lambda both: both.view(3, -1),
     ],
-    ids=["interleaved", "ups first", "shifted", "mixed", "no activation", "another shape"],
+    ids=["interleaved", "ups first", "never nothing", "both vanish", "mixed", "no activation", "another shape"],
 )
 def test_gates_that_are_no_two_halves_are_told(gate):
     assert "not two halves" in taken_apart(Experts(gate), "x", pair())

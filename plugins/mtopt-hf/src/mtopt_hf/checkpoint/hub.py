@@ -123,8 +123,9 @@ def _of_experts(skeleton: Any, pair: Pair, *, stacked: bool) -> HubView | str:
     apart: dict[str, bool] = {}
     if pieces == STACKED_THERE:
         experts = skeleton.get_submodule(pair.module.name)
-        # in the file the module is named as in memory, unless the hub names all around the stack otherwise
-        pieces = taken_apart(experts, prefix if leaf == pair.parameter else pair.module.name, pair)
+        # in the file the module is named as on the hub, if the stack lies in the same one there
+        same = leaf == pair.parameter or prefix.rpartition(".")[2] == pair.module.name.rpartition(".")[2]
+        pieces = taken_apart(experts, prefix if same else pair.module.name, pair)
         if isinstance(pieces, str):
             return f"on the hub its experts are one tensor, and {pieces}. {_TAKEN}; exclude it"
         apart = {pair.module.name: opened_by_transformers(experts, skeleton.config)}

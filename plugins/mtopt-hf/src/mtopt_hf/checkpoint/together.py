@@ -19,17 +19,17 @@ def kept_together(config: Mapping[str, Any], module: str) -> bool:
 
     Args:
         config: content of config.json.
-        module: name of the experts, in memory.
+        module: name of the experts, in memory or on the hub.
 
     Raises:
         Exception: whatever transformers raises for a configuration that it cannot build.
     """
-    skeleton, experts = _found(config, module)
+    skeleton, name, experts = _found(config, module)
     if experts is None:
         return False
-    stacks = [(name, tensor) for name, tensor in experts.named_parameters(recurse=False) if tensor.dim() == 3]
-    for name, tensor in stacks:
-        found = reverted(skeleton, {f"{module}.{name}": torch.empty_like(tensor[:2], device="meta")})
+    stacks = [(leaf, tensor) for leaf, tensor in experts.named_parameters(recurse=False) if tensor.dim() == 3]
+    for leaf, tensor in stacks:
+        found = reverted(skeleton, {f"{name}.{leaf}": torch.empty_like(tensor[:2], device="meta")})
         if any(one.dim() != 3 for one in found.values()):
             return False
     return bool(stacks) and not opened_by_transformers(experts, skeleton.config)
@@ -40,7 +40,7 @@ def layers_of_their_own(config: Mapping[str, Any], module: str) -> bool:
 
     They are then decoded as all other layers are. Arguments and errors as above.
     """
-    skeleton, experts = _found(config, module)
+    skeleton, _, experts = _found(config, module)
     if experts is None:
         return False
     return isinstance(experts, torch.nn.ModuleList) or opened_by_transformers(experts, skeleton.config)
@@ -48,10 +48,19 @@ def layers_of_their_own(config: Mapping[str, Any], module: str) -> bool:
 
 def is_linear(config: Mapping[str, Any], module: str) -> bool:
     """Whether transformers holds a linear layer under this name. Arguments and errors as above."""
-    return isinstance(_found(config, module)[1], torch.nn.Linear)
+    return isinstance(_found(config, module)[2], torch.nn.Linear)
 
 
-def _found(config: Mapping[str, Any], module: str) -> tuple[Any, torch.nn.Module | None]:
-    """The empty model, and the module in it."""
+def _found(config: Mapping[str, Any], module: str) -> tuple[Any, str, torch.nn.Module | None]:
+    """The empty model, and the module in it with its name there; stacks are found by their names on the hub too."""
     skeleton = skeleton_of({key: value for key, value in config.items() if key != "quantization_config"})
-    return skeleton, dict(skeleton.named_modules()).get(module) if skeleton is not None else None
+    modules = dict(skeleton.named_modules()) if skeleton is not None else {}
+    if module in modules:
+        return skeleton, module, modules[module]
+    for name, candidate in modules.items():
+        stacks = [n for n, p in candidate.named_parameters(recurse=False) if p.dim() == 3]
+        if stacks and name.rpartition(".")[2] == module.rpartition(".")[2]:
+            (hub, *_) = reverted(skeleton, {f"{name}.{stacks[0]}": torch.empty(2, 2, 2, device="meta")})
+            if hub.rpartition(".")[0] == module:
+                return skeleton, name, candidate
+    return skeleton, module, None
