@@ -89,7 +89,7 @@ class _Looking:
 
     def _hook(self, decision: Decision, site: str) -> Callable[..., Any]:
         def look(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-            exact = next(t for t in tensors_in(output) if t.is_floating_point())
+            exact = _values(output)
             if not exact.numel():
                 return None
             if not self.scorer.spec.gradients:
@@ -128,8 +128,7 @@ class _Looking:
             if choice == AS_IT_IS:
                 continue
             output = self.scorer.twins[choice].get_submodule(site)(*args, **kwargs)
-            rounded = next(t for t in tensors_in(output) if t.is_floating_point())
-            look = Look(exact.detach(), rounded, gradient, self.samples)
+            look = Look(exact.detach(), _values(output), gradient, self.samples)
             scores.setdefault(choice, []).append(self.scorer.spec.score(look))
 
     def totals(self) -> Scores:
@@ -146,6 +145,11 @@ class _Looking:
                         "for NaN and infinities"
                     )
         return totals
+
+
+def _values(output: Any) -> Tensor:
+    """What a layer computed: the first tensor of numbers in its output."""
+    return next(tensor for tensor in tensors_in(output) if tensor.is_floating_point())
 
 
 @contextmanager
