@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from mtcore.calibration.quantizers import is_of_expert
 from mtcore.calibration.statistics import Needs, Site, Statistics, TensorStatistics
 from mtcore.nn import ExpertsQuantModule
 from mtcore.nn.quant_experts import EXPERT_ROWS
@@ -155,9 +156,8 @@ def from_siblings(model: nn.Module, site: Site, known: Mapping[Site, TensorStati
 
 def _family(lists: Container[str], site: Site) -> tuple[str, ...] | None:
     """What a value has in common with those of the experts beside its own; None where it is of no expert."""
-    parameter, stacked, _ = site[1].partition(".")
-    if stacked:  # what one matrix of a stack is multiplied with: "down_proj.3"
-        return site[0], parameter
+    if is_of_expert(site):
+        return site[0], site[1].partition(".")[0]
     place = place_in_list(lists, site[0])
     return None if place is None else (place[0], place[2], site[1])
 

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtcore.calibration.quantizers import WeightKey
 from mtcore.calibration.ranks import Ranks
 from mtcore.errors import CalibrationError
 from mtcore.nn import ExpertsQuantModule, QuantModule
-
-WeightKey = tuple[str, str]
-"""(module name, weight slot): the weight of a linear layer, or the matrix of one expert of a stack."""
 
 
 @dataclass

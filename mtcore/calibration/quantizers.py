@@ -16,6 +16,9 @@ from mtcore.plan import Plan
 Quantizers = Mapping[tuple[str, str], TensorQuantizer]
 """By (module name, slot)."""
 
+WeightKey = tuple[str, str]
+"""(module name, weight slot): the weight of a linear layer, or the matrix of one expert of a stack."""
+
 
 class Converted(Protocol):
     """A model with its plan, as a `CalibrationRun` is one."""
@@ -61,10 +64,10 @@ def linear_layers(model: nn.Module, quantizers: Quantizers) -> dict[str, QuantMo
     return found
 
 
-def expert_layers(model: nn.Module, quantizers: Quantizers) -> dict[tuple[str, str], ExpertsQuantModule]:
+def expert_layers(model: nn.Module, quantizers: Quantizers) -> dict[WeightKey, ExpertsQuantModule]:
     """The stacks whose weights are quantized, by (module name, `<parameter>.<expert>`)."""
     modules = modules_by_name(model)
-    found: dict[tuple[str, str], ExpertsQuantModule] = {}
+    found: dict[WeightKey, ExpertsQuantModule] = {}
     for (name, slot), quantizer in quantizers.items():
         module = modules[name]
         if quantizer.is_weight and isinstance(module, ExpertsQuantModule):
@@ -72,38 +75,43 @@ def expert_layers(model: nn.Module, quantizers: Quantizers) -> dict[tuple[str, s
     return found
 
 
-def matrix_layers(model: nn.Module, quantizers: Quantizers) -> dict[tuple[str, str], QuantModule]:
+def matrix_layers(model: nn.Module, quantizers: Quantizers) -> dict[WeightKey, QuantModule]:
     """The modules behind every quantized matrix, by weight quantizer: of linear layers, then of stacked experts."""
     linear = linear_layers(model, quantizers)
-    found: dict[tuple[str, str], QuantModule] = {(name, "weight"): layer for name, layer in linear.items()}
+    found: dict[WeightKey, QuantModule] = {(name, "weight"): layer for name, layer in linear.items()}
     return found | expert_layers(model, quantizers)
 
 
-def factor_site(key: tuple[str, str]) -> tuple[str, str]:
+def factor_site(key: WeightKey) -> tuple[str, str]:
     """Where statistics of what a matrix is multiplied with are found: the layer's input, or the expert's own."""
-    return key if "." in key[1] else (key[0], "input")
+    return key if is_of_expert(key) else (key[0], "input")
 
 
-def weight_place(model: nn.Module, key: tuple[str, str]) -> tuple[nn.Parameter, int | None]:
+def is_of_expert(key: tuple[str, str]) -> bool:
+    """Whether a weight, or what it is multiplied with, is of one expert of a stack: ("experts", "down_proj.3")."""
+    return "." in key[1]
+
+
+def weight_place(model: nn.Module, key: WeightKey) -> tuple[nn.Parameter, int | None]:
     """The parameter behind a weight quantizer, and the number of its matrix in it where it is a stack."""
     parameter, _, expert = key[1].partition(".")
     return weight_of(model, (key[0], parameter)), int(expert) if expert else None
 
 
-def weight_name(key: tuple[str, str]) -> str:
+def weight_name(key: WeightKey) -> str:
     """How people are told of a weight: by its layer, or "experts.down_proj[3]"."""
     parameter, _, expert = key[1].partition(".")
     return f"{key[0]}.{parameter}[{expert}]" if expert else key[0]
 
 
-def weight_of(model: nn.Module, key: tuple[str, str]) -> nn.Parameter:
+def weight_of(model: nn.Module, key: WeightKey) -> nn.Parameter:
     """The parameter behind a weight quantizer."""
     parameter = model.get_submodule(key[0])._parameters[key[1]]
     assert parameter is not None, f"{'.'.join(key)} has no value"
     return parameter
 
 
-def weight_tensor(model: nn.Module, key: tuple[str, str]) -> Tensor:
+def weight_tensor(model: nn.Module, key: WeightKey) -> Tensor:
     """The tensor behind a weight quantizer: a parameter, or one expert's part of a stacked one, as a view.
 
     A sharded parameter is gathered from all ranks.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtcore.backends import BLOCK_AMAX, SWEEP_AMAX, format_key, kernel_for
 from mtcore.calibration.math import best_amax, quadratic, scaled_amax, squares, swept_amax
-from mtcore.calibration.quantizers import Quantizers, weight_tensor
+from mtcore.calibration.quantizers import Quantizers, WeightKey, weight_tensor
 from mtcore.errors import CalibrationError
 from mtcore.formats import PER_TENSOR, Float32Element, TensorFormat
 from mtcore.numerics.scale_search import CODES_ABOVE, CODES_BELOW, BlockError
@@ -86,7 +86,7 @@ def search_amax(weight: Tensor, fmt: TensorFormat, amax: Tensor, outer: Tensor |
 
 
 def fix_amax(
-    model: nn.Module, quantizers: Quantizers, key: tuple[str, str], how: ScaleChoice, hessian: Tensor | None = None
+    model: nn.Module, quantizers: Quantizers, key: WeightKey, how: ScaleChoice, hessian: Tensor | None = None
 ) -> None:
     """Give a weight, or an expert's matrix, magnitudes that stay when its values move, where it has none yet."""
     quantizer = quantizers[key]

@@ -18,7 +18,6 @@ from mtcore.calibration.loop import calibration_mode
 from mtcore.calibration.products import (
     AllSeen,
     InputProducts,
-    WeightKey,
     products_across,
     seen_inputs,
     shared_inputs,
@@ -26,6 +25,7 @@ from mtcore.calibration.products import (
 )
 from mtcore.calibration.quantizers import (
     Quantizers,
+    WeightKey,
     disabled,
     matrix_layers,
     weight_name,

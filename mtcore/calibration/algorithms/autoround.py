@@ -32,9 +32,9 @@ from mtcore.calibration.math import (
     scaled_step,
     signed_step,
 )
-from mtcore.calibration.products import WeightKey
 from mtcore.calibration.quantizers import (
     Quantizers,
+    WeightKey,
     disabled,
     matrix_layers,
     planned_quantizers,

@@ -22,9 +22,9 @@ from mtcore.calibration.math import (
     scaled_amax,
 )
 from mtcore.calibration.math.awq import Rounding, ScaleChoice
-from mtcore.calibration.products import WeightKey
 from mtcore.calibration.quantizers import (
     Quantizers,
+    WeightKey,
     factor_site,
     linear_layers,
     matrix_layers,

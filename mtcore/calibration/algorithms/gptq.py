@@ -11,9 +11,10 @@ from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
 from mtcore.calibration.math import corrected_weight, descend, gptq
 from mtcore.calibration.math.replay import Replay
-from mtcore.calibration.products import InputProducts, WeightKey
+from mtcore.calibration.products import InputProducts
 from mtcore.calibration.quantizers import (
     Quantizers,
+    WeightKey,
     factor_site,
     matrix_layers,
     planned_quantizers,

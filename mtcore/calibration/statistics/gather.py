@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtcore.calibration.loop import ForwardLoop, calibration_mode
-from mtcore.calibration.quantizers import disabled
+from mtcore.calibration.quantizers import disabled, is_of_expert
 from mtcore.calibration.ranks import current_ranks
 from mtcore.calibration.statistics.across import across_ranks
 from mtcore.calibration.statistics.collector import Collector, add_up, join
@@ -94,7 +94,7 @@ class Gathering:
                 module = modules[site[0]]
                 if module in plain:
                     continue
-                if isinstance(module, ExpertsQuantModule) and _of_expert(site):
+                if isinstance(module, ExpertsQuantModule) and is_of_expert(site):
                     module.observer = self._see_experts(site[0])
                     stacks.append(module)
                     continue
@@ -228,11 +228,6 @@ class _Observer:
 
     def update(self, matrix: Tensor) -> None:
         self._gathering.see(self._site, matrix)
-
-
-def _of_expert(site: Site) -> bool:
-    """Whether the value is what one matrix of a stack is multiplied with: ("mlp.experts", "down_proj.3")."""
-    return "." in site[1]
 
 
 @dataclass(frozen=True)
