@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.calibration.edits import ParameterEdits
+from mtcore.calibration.matrices import Columns, apart, channels_by_matrix
+from mtcore.calibration.quantizers import WeightKey, factor_site
 from mtcore.calibration.spec import CalibrationRun
+from mtcore.calibration.statistics import Site
+from mtcore.nn import ExpertsQuantModule
+from mtcore.nn.spec import input_slot
 from mtcore.trace import FoldGroup, Slices
 from mtcore.trace.slices import whole_range
 
@@ -21,21 +26,21 @@ _AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class ScaledInput:
-    """Quantized linear layers whose input columns are the channels of a fold group.
+    """Quantized matrices, of linear layers and of stacked experts, whose columns are the channels of a fold group.
 
     Attributes:
         group: the fold; its scale s goes to the producers as s and to these columns as 1 / s, or the other way.
-        consumers: layer name → for every column, the number of its channel, int64 [cols].
+        consumers: by weight quantizer, for every column of the matrix the number of its channel, int64 [cols].
         columns_divided: whether the consumers' columns are on the group's `down` side.
         carried: whether the other side of the fold is a `pre_quant_scale` on the consumers themselves.
     """
 
     group: FoldGroup
-    consumers: Mapping[str, Tensor]
+    consumers: Mapping[WeightKey, Tensor]
     columns_divided: bool
     carried: bool = False
 
-    def channels_of(self, sizes: Mapping[str, Tensor]) -> Tensor:
+    def channels_of(self, sizes: Mapping[WeightKey, Tensor]) -> Tensor:
         """The largest of the columns' sizes for every channel, fp32 [channels]; sizes are by consumer, [cols]."""
         first = next(iter(sizes.values()))
         found = torch.zeros(self.group.size, device=first.device)
@@ -47,7 +52,7 @@ class ScaledInput:
                 found.scatter_reduce_(0, channels.to(size.device), size.float(), "amax")
         return found
 
-    def root_sums(self, squares: Mapping[str, Tensor]) -> Tensor:
+    def root_sums(self, squares: Mapping[WeightKey, Tensor]) -> Tensor:
         """The root of the sum of the columns' squares for every channel, fp32 [channels], as in `channels_of`."""
         first = next(iter(squares.values()))
         found = torch.zeros(self.group.size, device=first.device)
@@ -55,10 +60,10 @@ class ScaledInput:
             found.index_add_(0, self.consumers[name].to(square.device), square.float())
         return found.sqrt()
 
-    def by_consumer(self, scales: Tensor) -> dict[str, Tensor]:
+    def by_consumer(self, scales: Tensor) -> dict[WeightKey, Tensor]:
         """The scales of every consumer's columns, [cols], from those of the channels; alike ones are one tensor."""
         known: list[tuple[Tensor, Tensor]] = []
-        found: dict[str, Tensor] = {}
+        found: dict[WeightKey, Tensor] = {}
         for name, channels in self.consumers.items():
             same = next(
                 (columns for other, columns in known if channels is other or torch.equal(channels, other)), None
@@ -70,28 +75,27 @@ class ScaledInput:
         return found
 
 
-def scaled_inputs(folds: Sequence[FoldGroup], columns: Mapping[str, int]) -> Iterator[ScaledInput]:
-    """The folds that reach all columns of at least one of some linear layers, in the order of `folds`.
+def scaled_inputs(folds: Sequence[FoldGroup], columns: Mapping[WeightKey, Columns]) -> Iterator[ScaledInput]:
+    """The folds that reach all columns of at least one of some matrices, in the order of `folds`.
 
-    A layer that is reached by several is taken by the first.
+    A matrix that is reached by several is taken by the first. A fold of a stack whose experts have channels of
+    their own is one for each of them, as it would be for a list of layers.
 
     Args:
-        columns: of the layers' weights, by the layer's name.
+        columns: of linear layers and stacked experts, see `planned_columns`.
     """
-    taken: set[str] = set()
+    taken: set[WeightKey] = set()
     for group in folds:
         for divided, sides in ((True, group.down), (False, group.up)):
-            consumers = {}
-            for side in sides:
-                layer, _, parameter = side.parameter.rpartition(".")
-                if layer not in columns or parameter != "weight" or side.axes != (1,) or layer in taken:
-                    continue
-                channels = _by_column(side, columns[layer])
-                if channels is not None:
-                    consumers[layer] = channels
+            consumers = {
+                key: channels
+                for side in sides
+                for key, channels in channels_by_matrix(side, columns)
+                if key not in taken
+            }
             if consumers:
                 taken.update(consumers)
-                yield ScaledInput(group, consumers, divided)
+                yield from (ScaledInput(part, own, divided) for part, own in apart(group, consumers))
                 break
 
 
@@ -117,24 +121,38 @@ def fold_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None
     """
     fold(run.modules, run.edits, where, scales)
     statistics = run.statistics
-    statistics.divide({(name, "input"): by for name, by in where.by_consumer(scales).items()})
+    divided = {factor_site(key): by for key, by in where.by_consumer(scales).items()}
+    statistics.divide(divided)
     producers, readers = where.group.up, where.group.down
     if not where.columns_divided:
         producers, readers = readers, producers
-    other = {
-        side.parameter.rpartition(".")[0]
-        for side in readers
-        if (dims := _parameter(run.modules, side).dim()) > 2 or (dims == 2 and 1 in side.axes)
-    } - set(where.consumers)
+    modules: set[str] = set()
+    sites: set[Site] = set()
+    for side in readers:
+        name, _, parameter = side.parameter.rpartition(".")
+        shape = _parameter(run.modules, side).shape
+        if (name, parameter) in where.consumers or len(shape) < 2 or (len(shape) == 2 and 1 not in side.axes):
+            continue
+        module = run.modules[name]
+        if isinstance(module, ExpertsQuantModule) and parameter in module.slots:
+            sites |= {(name, input_slot(parameter)), *((name, f"{parameter}.{e}") for e in rows_of(side, shape))}
+        else:
+            modules.add(name)
     # Behind a norm lie only its readers. Behind a matrix may lie anything: attention, activation functions.
     between = any(_parameter(run.modules, side).dim() > 1 for side in producers)
     statistics.forget(
         [
-            (module, slot)
-            for module, slot in statistics
-            if module in other or (between and not (slot == "input" and isinstance(run.modules[module], nn.Linear)))
+            site
+            for site in statistics
+            if site not in divided
+            and (site[0] in modules or site in sites or (between and not _is_factor(run.modules[site[0]], site[1])))
         ]
     )
+
+
+def _is_factor(module: nn.Module, slot: str) -> bool:
+    """Whether a value is what matrices are multiplied with, so that a fold which changes it reads it."""
+    return isinstance(module, ExpertsQuantModule) or (slot == "input" and isinstance(module, nn.Linear))
 
 
 def scale_slices(parameter: nn.Parameter, edits: ParameterEdits, side: Slices, by: Tensor) -> None:
@@ -154,15 +172,18 @@ def scale_slices(parameter: nn.Parameter, edits: ParameterEdits, side: Slices, b
         touched = _along(inside, side.axes, sizes, parameter.dim()).to(parameter.device)
     target = edits.writable(parameter)
     step = max(1, _AT_ONCE // max(1, target[:1].numel())) if target.dim() else 1
-    for start in range(0, len(target), step):
-        part = target[start : start + step]
-        by_part = factors if len(factors) == 1 else factors[start : start + step]
+    rows = rows_of(side, parameter.shape) if len(factors) > 1 else range(len(target))
+    last = rows[-1] + 1 if rows else 0
+    for start in range(rows[0] if rows else 0, last, step):
+        end = min(start + step, last)
+        part = target[start:end]
+        by_part = factors if len(factors) == 1 else factors[start:end]
         if not side.offset:
             part.mul_(by_part)  # in fp32, rounded once; no second copy where the device can do without
             continue
         scaled = (part.float() + side.offset) * by_part - side.offset
         if touched is not None:
-            scaled = torch.where(touched if len(touched) == 1 else touched[start : start + step], scaled, part)
+            scaled = torch.where(touched if len(touched) == 1 else touched[start:end], scaled, part)
         part.copy_(scaled)
 
 
@@ -177,6 +198,14 @@ def is_range(numbers: Tensor, size: int) -> bool:
     return numbers is every or (len(numbers) == size and np.array_equal(numbers.numpy(), every.numpy()))
 
 
+def rows_of(side: Slices, shape: Sequence[int]) -> Sequence[int]:
+    """The rows of a parameter of this shape (the experts of a stack) that have slices, in order."""
+    if side.axes[0] != 0 or not len(side.places):
+        return range(shape[0])
+    found: list[int] = np.unique(side.places.numpy() // math.prod(shape[axis] for axis in side.axes[1:])).tolist()
+    return found
+
+
 def _parameter(modules: Mapping[str, nn.Module], side: Slices) -> nn.Parameter:
     module, _, own = side.parameter.rpartition(".")
     return modules[module].get_parameter(own)  # from the root it would walk down name by name
@@ -187,12 +216,3 @@ def _along(flat: Tensor, axes: tuple[int, ...], sizes: list[int], dims: int) -> 
     order = sorted(range(len(axes)), key=axes.__getitem__)
     shaped = flat.view(sizes).permute(order)
     return shaped.reshape([sizes[axes.index(axis)] if axis in axes else 1 for axis in range(dims)])
-
-
-def _by_column(side: Slices, cols: int) -> Tensor | None:
-    """The channel of every column, or None where some column has none."""
-    if is_range(side.places, cols):
-        return side.channel_numbers
-    channels = np.full(cols, -1)  # torch would wake all its threads for this
-    channels[side.places.numpy()] = side.channel_numbers.numpy()
-    return None if (channels < 0).any() else torch.from_numpy(channels)

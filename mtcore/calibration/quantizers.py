@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mtcore.nn import ExpertsQuantModule, QuantModule, TensorQuantizer
 from mtcore.nn.sharded import whole
+from mtcore.nn.spec import input_slot
 from mtcore.nn.walk import modules_by_name
 from mtcore.plan import Plan
 
@@ -90,6 +91,12 @@ def factor_site(key: WeightKey) -> tuple[str, str]:
 def is_of_expert(key: tuple[str, str]) -> bool:
     """Whether a weight, or what it is multiplied with, is of one expert of a stack: ("experts", "down_proj.3")."""
     return "." in key[1]
+
+
+def input_of(key: WeightKey) -> tuple[str, str]:
+    """The slot of what a matrix is multiplied with: the layer's input, or the one that experts of a stack share."""
+    parameter, _, expert = key[1].partition(".")
+    return key[0], input_slot(parameter) if expert else "input"
 
 
 def weight_place(model: nn.Module, key: WeightKey) -> tuple[nn.Parameter, int | None]:

@@ -10,6 +10,7 @@ import mtcore
 from mtcore.calibration import CalibrationRun, as_forward_loop
 from mtcore.calibration.edits import ParameterEdits
 from mtcore.calibration.folding import ScaledInput, fold, fold_inputs, scaled_inputs
+from mtcore.calibration.matrices import Columns, planned_columns
 from mtcore.calibration.statistics import AMAX
 from mtcore.nn.walk import modules_by_name
 from mtcore.plan import make_plan
@@ -23,8 +24,8 @@ def folded(model, batch, specs, make_config):
     """The converted toy model, its edits, and where scales can be folded, by consumers."""
     plan = make_plan(model, make_config({"*weight_quantizer": "int4_b32"}), specs, analyze(model, batch))
     converted, _ = convert(model, plan, specs)
-    columns = {planned.name: dict(planned.shapes)["weight"][1] for planned in plan.quantized}
-    return converted, ParameterEdits(), {tuple(w.consumers): w for w in scaled_inputs(plan.folds, columns)}
+    found = list(scaled_inputs(plan.folds, planned_columns(plan)))
+    return converted, ParameterEdits(), {tuple(name for name, _ in where.consumers): where for where in found}
 
 
 def test_a_norm_reaches_both_readers_of_its_value(folded):
@@ -42,7 +43,7 @@ def test_outputs_stay_while_inputs_and_weights_are_scaled(folded, batch):
         scales = torch.linspace(0.25, 4.0, place.group.size)
         fold(modules_by_name(model), edits, place, scales)
     assert torch.allclose(model(batch), before, atol=1e-4)
-    columns = places["0.gate", "0.up"].by_consumer(torch.linspace(0.25, 4.0, 32))["0.gate"]
+    columns = places["0.gate", "0.up"].by_consumer(torch.linspace(0.25, 4.0, 32))["0.gate", "weight"]
     assert torch.allclose(model[0].gate.weight, weight * columns)
     edits.undo()
     assert torch.equal(model(batch), before)
@@ -51,8 +52,8 @@ def test_outputs_stay_while_inputs_and_weights_are_scaled(folded, batch):
 def test_sizes_of_channels_are_the_largest_of_their_columns(folded):
     place = folded[2]["0.gate", "0.up"]
     gate, up = torch.arange(32.0), torch.full((32,), 7.5)
-    channels = place.channels_of({"0.gate": gate, "0.up": up})
-    assert torch.equal(place.by_consumer(channels)["0.up"], torch.maximum(gate, up))
+    channels = place.channels_of({("0.gate", "weight"): gate, ("0.up", "weight"): up})
+    assert torch.equal(place.by_consumer(channels)["0.up", "weight"], torch.maximum(gate, up))
 
 
 def test_an_offset_is_part_of_what_is_scaled():
@@ -63,7 +64,7 @@ def test_an_offset_is_part_of_what_is_scaled():
     group = FoldGroup(
         "g", 2, (Slices("norm.weight", (0,), (0, 1), (1, 0), 1.0),), (Slices("layer.weight", (1,), (0, 1), (1, 0)),)
     )
-    (place,) = scaled_inputs([group], {"layer": 2})
+    (place,) = scaled_inputs([group], {("layer", "weight"): Columns(2)})
     fold(modules_by_name(model), ParameterEdits(), place, torch.tensor([2.0, 4.0]))
     assert norm.weight.tolist() == [1.5 / 4 - 1, 0.75 / 2 - 1]
     assert layer.weight[0].tolist() == [4.0, 2.0]
@@ -73,7 +74,7 @@ def test_a_layer_only_some_of_whose_columns_are_reached_is_left_out():
     layer = nn.Module()
     layer.weight = nn.Parameter(torch.ones(3, 2))
     group = FoldGroup("g", 1, (), (Slices("layer.weight", (1,), (0,), (0,)),))
-    assert list(scaled_inputs([group], {"layer": 2})) == []
+    assert list(scaled_inputs([group], {("layer", "weight"): Columns(2)})) == []
 
 
 def test_folding_tells_the_statistics_and_forgets_what_it_cannot_work_out(folded, batch):
@@ -86,12 +87,12 @@ def test_folding_tells_the_statistics_and_forgets_what_it_cannot_work_out(folded
     norm, every = places["0.gate", "0.up"], tuple(range(48))
     group = FoldGroup("g", 48, (Slices("0.up.weight", (0,), every, every),),
                       (Slices("0.down.weight", (1,), every, every),))  # fmt: skip
-    (middle,) = scaled_inputs([group], {"0.down": 48})
+    (middle,) = scaled_inputs([group], {("0.down", "weight"): Columns(48)})
     scales = torch.linspace(0.25, 4.0, norm.group.size)
     fold_inputs(run, norm, scales)
     assert set(run.statistics) == set(before)
     for site in (("0.gate", "input"), ("0.up", "input")):
-        assert torch.equal(run.statistics[site].amax, before[site] / norm.by_consumer(scales)[site[0]])
+        assert torch.equal(run.statistics[site].amax, before[site] / norm.by_consumer(scales)[site[0], "weight"])
     fold_inputs(run, middle, torch.full((middle.group.size,), 2.0))
     assert (
         "0.up",

@@ -51,8 +51,8 @@ def test_scales_that_a_later_step_sets_anew_are_told():
 def test_weights_that_a_step_does_not_treat_are_named_in_the_plan():
     told = findings(Stacked(), "gptq", "warning")
     assert told == []
-    for treating in ({"method": "gptq", "sequential": "none"}, "autoround", {"method": "awq", "variant": "clip"}):
+    for treating in ({"method": "gptq", "sequential": "none"}, "autoround", "smoothquant", "awq"):
         assert not any("experts get the scales" in line for line in findings(Stacked(), treating, "warning"))
-    told = findings(Stacked(), "awq", "warning")
-    assert "awq treats linear layers; experts get the scales of max" in told
+    told = findings(Stacked(), "svdquant", "warning")
+    assert "svdquant treats linear layers; experts get the scales of max" in told
     assert findings(Stacked(), "mse", "warning") == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.carried import inputs_to_scale, scale_inputs, with_carried_scales
+from mtcore.calibration.carried import inputs_to_scale, scale_inputs, sites_to_scale, with_carried_scales
 from mtcore.calibration.folding import ScaledInput
 from mtcore.calibration.math import (
     best_amax,
@@ -26,15 +25,15 @@ from mtcore.calibration.quantizers import (
     Quantizers,
     WeightKey,
     factor_site,
-    linear_layers,
+    input_of,
     matrix_layers,
     planned_quantizers,
     weight_tensor,
 )
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
-from mtcore.calibration.statistics import Needs, Site, Statistics, joined
+from mtcore.calibration.statistics import Needs, Site, joined
 from mtcore.formats import PER_TENSOR
-from mtcore.nn import QuantModule, TensorQuantizer
+from mtcore.nn import TensorQuantizer
 from mtcore.numerics import block_amax, column_amax
 from mtcore.plan import Holds, Plan
 
@@ -51,8 +50,7 @@ class AwqOptions(BaseModel):
     sample: tokens on which candidates are judged; so many rows of the inputs are kept in memory.
     rows: of every weight on which candidates are judged, evenly spaced; the rows of a weight lose alike.
     variant: "lite" chooses the channel scales; "clip" leaves them and shrinks the range of each block of a weight,
-        where that costs the layer's outputs less; "full" does the one, then the other. Matrices of stacked experts
-        are clipped, but have no channel scales of their own.
+        where that costs the layer's outputs less; "full" does the one, then the other.
     judge: whether the rounding of weights, of inputs, or of "both" is judged. "inputs" suits a later step that
         rounds weights well by itself, such as gptq.
     least: the smallest share of a block's range that "clip" tries, in steps of 0.05.
@@ -74,11 +72,11 @@ def needs_data(plan: Plan) -> bool:
 
 
 def wanted(run: CalibrationRun, options: AwqOptions) -> dict[Site, Needs]:
-    """Sizes and a sample of what linear layers read, and the magnitudes that `max` wants."""
-    layers = linear_layers(run.model, dict(planned_quantizers(run)))
+    """Sizes and a sample of what matrices are multiplied with, and the magnitudes that `max` wants."""
     scaled, clipped = options.variant != "clip", options.variant != "lite"
     needs = Needs(moments=scaled, sample=options.sample if scaled else 0)
-    sizes = {(name, "input"): needs for name in layers}
+    sites = sites_to_scale(run, matrix_layers(run.model, dict(planned_quantizers(run)))) if scaled else ()
+    sizes = dict.fromkeys(sites, needs)
     return joined((sizes, _products(run) if clipped else {}, max_algorithm.wanted(run, MaxOptions())))
 
 
@@ -95,11 +93,11 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
         CalibrationError: no data, or data that is not finite.
     """
     quantizers = dict(planned_quantizers(run))
-    layers = linear_layers(run.model, quantizers)
+    layers = matrix_layers(run.model, quantizers)
     run.statistics.need(wanted(run, options))
     reached = 0
     for where in inputs_to_scale(run, layers) if options.variant != "clip" else ():
-        choice = _choose(where, layers, quantizers, run.statistics, options)
+        choice = _choose(run, where, quantizers, options)
         LOG.info(
             "awq: %s: alpha %.2f, error %.4g of %.4g",
             where.group,
@@ -110,11 +108,11 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
         scale_inputs(run, where, choice.scales)
         reached += len(where.consumers)
     if options.variant != "clip":
-        run.note(f"awq: scaled the inputs of {reached} of {len(layers)} linear layers")
+        run.note(f"awq: scaled the inputs of {reached} of {len(layers)} weights")
     run_max(run, MaxOptions())
     if options.variant != "lite":
         run.statistics.need(_products(run))  # folds may have changed what experts read
-        for key in matrix_layers(run.model, quantizers):
+        for key in layers:
             _clip(run, quantizers[key], key, options)
 
 
@@ -130,27 +128,21 @@ def _clip(run: CalibrationRun, quantizer: TensorQuantizer, key: WeightKey, optio
     quantizer.set_amax(best_amax(matrix, fmt, candidates, quadratic(fmt.block, gram), outer), outer)
 
 
-def _choose(
-    where: ScaledInput,
-    layers: Mapping[str, QuantModule],
-    quantizers: Quantizers,
-    statistics: Statistics,
-    options: AwqOptions,
-) -> ScaleChoice:
+def _choose(run: CalibrationRun, where: ScaledInput, quantizers: Quantizers, options: AwqOptions) -> ScaleChoice:
     """Try the published scales of AWQ and of SmoothQuant, with every exponent of the grid."""
-    names = list(where.consumers)
-    weights = {name: layers[name].get_parameter("weight").detach() for name in names}
-    mean = where.channels_of({name: statistics[name, "input"].mean for name in names})
-    amax = where.channels_of({name: statistics[name, "input"].amax for name in names})
-    size = where.channels_of({name: column_amax(weights[name]) for name in names})
+    inputs = {key: run.statistics[factor_site(key)] for key in where.consumers}
+    weights = {key: quantizers[key].view.to_matrix(weight_tensor(run.model, key).detach()) for key in inputs}
+    mean = where.channels_of({key: found.mean for key, found in inputs.items()})
+    amax = where.channels_of({key: found.amax for key, found in inputs.items()})
+    size = where.channels_of({key: column_amax(matrix) for key, matrix in weights.items()})
     alphas, scales = scale_candidates(mean, amax, size, options.grid)
     errors = torch.zeros(len(scales), device=scales.device)
-    for name in names:
-        weight = _spread(weights[name], options.rows).float()
-        round_inputs = _rounding(quantizers, (name, "input"), options.judge != "weights")
-        round_weights = _rounding(quantizers, (name, "weight"), options.judge != "inputs") or (lambda x: x)
-        sample = statistics[name, "input"].rows(options.sample)
-        columns = scales[:, where.consumers[name].to(scales.device)]
+    for key, found in inputs.items():
+        weight = _spread(weights[key], options.rows).float().contiguous()
+        round_inputs = _rounding(quantizers, input_of(key), options.judge != "weights")
+        round_weights = _rounding(quantizers, key, options.judge != "inputs") or (lambda x: x)
+        sample = found.rows(options.sample)
+        columns = scales[:, where.consumers[key].to(scales.device)]
         largest = weight.numel() if round_inputs is None else max(weight.numel(), sample.numel())
         together = max(1, _AT_ONCE // largest)
         parts = [
@@ -197,5 +189,5 @@ AWQ = AlgorithmSpec(
     plan=planned,
     cost="one run of the data, and 40 roundings of rows of every weight; to clip, also Σ x xᵀ of every input",
     linear_only=True,
-    experts=lambda options: options.variant != "lite",
+    experts=lambda options: True,
 )

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.carried import inputs_to_scale, scale_inputs, with_carried_scales
+from mtcore.calibration.carried import inputs_to_scale, scale_inputs, sites_to_scale, with_carried_scales
 from mtcore.calibration.math import smoothing_scales
-from mtcore.calibration.quantizers import linear_layers, planned_quantizers
+from mtcore.calibration.quantizers import factor_site, matrix_layers, planned_quantizers, weight_tensor
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, joined
 from mtcore.calibration.statistics.gather import all_at_once
@@ -41,40 +41,42 @@ def needs_data(plan: Plan) -> bool:
 
 
 def wanted(run: CalibrationRun, options: SmoothQuantOptions) -> dict[Site, Needs]:
-    """The sizes of every column of what linear layers read, and those that `max` wants."""
-    layers = linear_layers(run.model, dict(planned_quantizers(run)))
-    needs = Needs(moments=options.size == "rms")
-    return joined(({(name, "input"): needs for name in layers}, max_algorithm.wanted(run, MaxOptions())))
+    """The sizes of every column of what matrices are multiplied with, and those that `max` wants."""
+    layers = matrix_layers(run.model, dict(planned_quantizers(run)))
+    sizes = dict.fromkeys(sites_to_scale(run, layers), Needs(moments=options.size == "rms"))
+    return joined((sizes, max_algorithm.wanted(run, MaxOptions())))
 
 
 def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
     """Smooth every input that a fold reaches or whose layer keeps its scales, then set every amax as `max` does.
 
-    The others stay as they are; the plan names them, and the log says how many.
+    A stacked expert is smoothed as a linear layer. The others stay as they are; the plan names them, and the log
+    says how many.
 
     Raises:
         CalibrationError: no data, or data that is not finite.
     """
     quantizers = dict(planned_quantizers(run))
-    layers = linear_layers(run.model, quantizers)
+    layers = matrix_layers(run.model, quantizers)
     run.statistics.need(wanted(run, options))
     reached = 0
     largest: list[Tensor] = []
     for where in inputs_to_scale(run, layers):
-        names = list(where.consumers)
-        weights = {name: layers[name].get_parameter("weight").detach() for name in names}
+        inputs = {key: run.statistics[factor_site(key)] for key in where.consumers}
+        weights = {key: quantizers[key].view.to_matrix(weight_tensor(run.model, key).detach()) for key in inputs}
         if options.size == "amax":
-            activation = where.channels_of({name: run.statistics[name, "input"].amax for name in names})
-            weight = where.channels_of({name: column_amax(weights[name]) for name in names})
+            activation = where.channels_of({key: found.amax for key, found in inputs.items()})
+            weight = where.channels_of({key: column_amax(matrix) for key, matrix in weights.items()})
         else:
-            activation = where.channels_of({name: run.statistics[name, "input"].rms for name in names})
-            weight = where.root_sums({name: weights[name].float().square().sum(0) for name in names})
+            activation = where.channels_of({key: found.rms for key, found in inputs.items()})
+            squares = {key: matrix.float().square().contiguous().sum(0) for key, matrix in weights.items()}
+            weight = where.root_sums(squares)
         scale_inputs(run, where, smoothing_scales(activation, weight, options.alpha, check=False))
         largest.append(weight.amax())  # the statistics have looked at the activations
         reached += len(where.consumers)
     if not all(all_at_once(largest, torch.isfinite)):
-        raise CalibrationError("smoothquant: weights of linear layers hold NaN or infinite values")
-    run.note(f"smoothquant: smoothed the inputs of {reached} of {len(layers)} linear layers")
+        raise CalibrationError("smoothquant: weights of linear layers or experts hold NaN or infinite values")
+    run.note(f"smoothquant: smoothed the inputs of {reached} of {len(layers)} weights")
     run_max(run, MaxOptions())
 
 
@@ -94,4 +96,5 @@ SMOOTHQUANT = AlgorithmSpec(
     plan=planned,
     cost="one run of the data",
     linear_only=True,
+    experts=lambda options: True,
 )

@@ -96,5 +96,7 @@ def test_smoothquant_refuses_weights_that_are_not_finite(calibrate, uneven, data
     with torch.no_grad():
         uneven[1].gate.weight[0, 0] = torch.inf
     only = {"1.gate.weight_quantizer": "int8_row", "1.gate.input_quantizer": "int8_row"}  # and nothing behind it
-    with pytest.raises(CalibrationError, match="smoothquant: weights of linear layers hold NaN or infinite values"):
+    with pytest.raises(
+        CalibrationError, match="smoothquant: weights of linear layers or experts hold NaN or infinite values"
+    ):
         calibrate(only, [AlgorithmStep("smoothquant")], data)

@@ -232,8 +232,8 @@ def test_an_expert_without_tokens_is_named_where_the_recipe_has_no_word_for_it(m
 
 @pytest.mark.parametrize(
     ("algorithm", "left"),
-    [("local_hessian", False), ("autoround", False), ("{method: awq, variant: clip}", False), ("awq", True),
-     ("smoothquant", True), ("svdquant", True)],
+    [("local_hessian", False), ("autoround", False), ("{method: awq, variant: clip}", False), ("awq", False),
+     ("smoothquant", False), ("svdquant", True)],
 )  # fmt: skip
 def test_the_plan_names_stacked_experts_that_an_algorithm_leaves_and_those_alone(algorithm, left, data):
     registry = Registry.load(discover=False)
