@@ -65,11 +65,13 @@ REST = """
 Beside linear layers, stacked experts are written one by one under the hub's names, each with scales of its own.
 Where the hub itself keeps all experts in one tensor (Granite-MoE, Llama 4), they are written as `gate_proj`,
 `up_proj` and `down_proj` of each one, as vLLM 0.32 and llm-compressor have them; `mtopt_hf.quantizer` merges them
-again. transformers alone opens those of Llama 4, which it takes apart itself; of all others the target `hf` says
-that it does not. Experts with biases and interleaved halves are written in MXFP4, as gpt-oss is published, in a
-dialect of their own (`mxfp4`, recipe `mxfp4_experts_only`), which transformers opens with our logits bit for bit;
-vLLM 0.24 [serves it](clients-gpu.md) on an H100. In other formats, or with another gate, they are refused before
-the run.
+again. Which half is the gate is found by running it: a very negative gate lets nothing through, also where halves
+are clamped or capped first (MiniMax-M3, Inkling2). transformers alone opens those of Llama 4, which it takes apart
+itself; of all others the target `hf` says that it does not. Experts with biases and interleaved halves are written
+in MXFP4, as gpt-oss is published, in a dialect of their own (`mxfp4`, recipe `mxfp4_experts_only`), which
+transformers opens with our logits bit for bit; vLLM 0.24 [serves it](clients-gpu.md) on an H100. In other formats
+they are refused before the run, and so are stacks with other parameters, such as the parallel experts of JetMoE and
+Inkling's shared experts; the message has the rule that leaves them out.
 
 A KV cache in FP8 or NVFP4 goes into compressed-tensors and modelopt, always that of all layers. vLLM and SGLang
 run compressed-tensors' in FP8 only, and so are given NVFP4 in modelopt; transformers runs both. A cache that is
