@@ -66,7 +66,7 @@ def section(spec: AlgorithmSpec) -> Iterator[str]:
     """One algorithm: what it does, and its options."""
     yield from ("", f"({spec.name})=", f"## {spec.name}", "", f"{spec.summary[0].upper()}{spec.summary[1:]}.")
     if spec.linear_only:
-        layers = "linear layers and stacked experts" if spec.experts is not None else "linear layers"
+        layers = "linear layers and stacked experts" if spec.experts else "linear layers"
         yield f"For {layers}; weights of others get what `max` gives, and the plan names them."
     options = options_help(spec.options)
     if options:

@@ -108,8 +108,7 @@ class AlgorithmSpec:
         cost: what it takes, in one line, for listings: runs of the data, searches, memory.
         linear_only: whether it treats the weights of linear layers alone, so that all others (stacked experts,
             convolutions, embeddings) get what `max` gives them; the plan of a recipe names these.
-        experts: whether, with these options, it treats stacked experts too, though else `linear_only`. None: it
-            does not.
+        experts: whether it treats stacked experts too, though else `linear_only`.
         plan: what it adds to a plan, from the plan with its proven folds, the options, and what the target can
             hold beside codes: scales that stay on layers (`ModulePlan.pre_quant_scale`), low-rank branches
             (`ModulePlan.low_rank`), and findings that say so. None: nothing.
@@ -126,7 +125,7 @@ class AlgorithmSpec:
     plan: Callable[[Plan, Any, Holds], Plan] | None = None
     cost: str = ""
     linear_only: bool = False
-    experts: Callable[[Any], bool] | None = None
+    experts: bool = False
 
 
 Batches = Iterable[Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pydantic import BaseModel
 from torch import nn
 
 from mtcore.calibration import AlgorithmSpec, resolve_algorithms
@@ -39,7 +38,7 @@ def with_steps(plan: Plan, registry: Registry, holds: Holds) -> Plan:
                 f"{spec.name} sets all scales anew, so that {ranged} before it has no effect; put {ranged} after it"
             )
             plan = replace(plan, findings=(*plan.findings, Finding("warning", "algorithm", anew)))
-        plan = replace(plan, findings=(*plan.findings, *_not_treated(plan, spec, options, registry)))
+        plan = replace(plan, findings=(*plan.findings, *_not_treated(plan, spec, registry)))
         ranged = spec.name if spec.plan is None and not (spec.folds or spec.sequential or spec is MAX) else ranged
     return plan
 
@@ -57,22 +56,21 @@ def _undone(plan: Plan, spec: AlgorithmSpec) -> str:
     return ""
 
 
-def _not_treated(plan: Plan, spec: AlgorithmSpec, options: BaseModel, registry: Registry) -> Iterator[Finding]:
+def _not_treated(plan: Plan, spec: AlgorithmSpec, registry: Registry) -> Iterator[Finding]:
     """The weights that an algorithm for linear layers leaves to `max`."""
-    experts = spec.experts is not None and spec.experts(options)
     left = [
         f"{module.name}.{slot.slot}".lstrip(".")
         for module in (plan.quantized if spec.linear_only else ())
-        if module.spec is not None and not _treats(registry.quant_modules[module.spec], experts)
+        if module.spec is not None and not _treats(spec, registry.quant_modules[module.spec])
         for slot in module.slots
         if slot.slot in dict(module.shapes)
     ]
     if left:
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-        treated = "linear layers and stacked experts" if experts else "linear layers"
+        treated = "linear layers and stacked experts" if spec.experts else "linear layers"
         message = f"{spec.name} treats {treated}; {', '.join(left[:3])}{more} get the scales of max"
         yield Finding("warning", "algorithm", message)
 
 
-def _treats(spec: QuantModuleSpec, experts: bool) -> bool:
-    return issubclass(spec.original, nn.Linear) or (experts and spec.found_by == "stacked")
+def _treats(algorithm: AlgorithmSpec, layer: QuantModuleSpec) -> bool:
+    return issubclass(layer.original, nn.Linear) or (algorithm.experts and layer.found_by == "stacked")

@@ -316,5 +316,5 @@ AUTOROUND = AlgorithmSpec(
     sequential=True,
     cost="training: steps forwards and backwards of every block (or of the model) and its memory; the slowest",
     linear_only=True,
-    experts=lambda options: True,
+    experts=True,
 )

@@ -96,5 +96,5 @@ SMOOTHQUANT = AlgorithmSpec(
     plan=planned,
     cost="one run of the data",
     linear_only=True,
-    experts=lambda options: True,
+    experts=True,
 )

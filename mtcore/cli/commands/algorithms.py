@@ -45,7 +45,7 @@ def _show(spec: AlgorithmSpec) -> Answer:
         from mtcore.cli.views import print_facts, print_table
 
         console.print(f"[bold]{spec.name}[/]  {spec.summary}")
-        treated = "linear layers and stacked experts" if spec.experts is not None else "linear layers"
+        treated = "linear layers and stacked experts" if spec.experts else "linear layers"
         layers = f"{treated}; others get what max gives" if spec.linear_only else "all"
         print_facts(console, {"costs": spec.cost or "not said", "layers": layers})
         options = options_help(spec.options)
