@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,6 @@ from mtcore.formats import catalog
 from mtopt_kernels import launch, linear
 from mtopt_kernels.configurations import fp8_gemm_configuration
 from mtopt_kernels.eight_bit import eight_bit_gemm
-from mtopt_kernels.four_bit import four_bit_product
 from mtopt_kernels.fp8 import fp8_product, fp8_way
 from mtopt_kernels.int8 import int8_product
 from mtopt_kernels.prepack import prepack_int4, prepack_nvfp4
@@ -104,6 +104,13 @@ def ways_of(x: Tensor, weights: Weights, *, checked: bool) -> Iterator[tuple[str
     tiles = one.expand(features // 128, inner // 128).contiguous()
     by_run, by_tile = runs.t().contiguous().t(), tiles.t()
     fast = {"out_dtype": bf16, "use_fast_accum": True}
+
+    def nvfp4(w: tuple[Tensor, ...]) -> Tensor:
+        return linear.nvfp4_linear(x, *w, None, None, None, features, KEYS["nvfp4"], "")
+
+    def int4(w: tuple[Tensor, ...]) -> Tensor:
+        return linear.int4_linear(x, *w, None, None, None, features, KEYS["int4"], "")
+
     if checked:
         # Results are rounded to bf16, and for many tokens a weight is too: 2^-9 each; FP8 tensor cores add up with
         # 14 bits or more: 2^-13. As in test_gpu.py.
@@ -113,8 +120,8 @@ def ways_of(x: Tensor, weights: Weights, *, checked: bool) -> Iterator[tuple[str
         hold(fp8_product(codes, runs, weights.fp8[0], tiles, None, bf16, by_block=True), exact)
         exact = whole.double() @ weights.int8[0].double().T * 0.25
         hold(int8_product(whole, rows, weights.int8[0], columns, None, bf16), exact)
-        hold(four_bit_product(x, *weights.nvfp4[0], None, features), x.double() @ weights.nvfp4_values.double().T)
-        hold(four_bit_product(x, *weights.int4[0], None, features), x.double() @ weights.int4_values.double().T)
+        hold(nvfp4(weights.nvfp4[0]), x.double() @ weights.nvfp4_values.double().T)
+        hold(int4(weights.int4[0]), x.double() @ weights.int4_values.double().T)
         del exact
 
     def cublas(w: Tensor) -> Tensor:
@@ -143,8 +150,8 @@ def ways_of(x: Tensor, weights: Weights, *, checked: bool) -> Iterator[tuple[str
     )
     yield "fp8 with quantize", [lambda w=w: layer(w, one, one, "fp8") for w in weights.fp8]
     yield "row with quantize", [lambda w=w: layer(w, columns, None, "row") for w in weights.fp8]
-    yield "nvfp4", [lambda w=w: four_bit_product(x, *w, None, features) for w in weights.nvfp4]
-    yield "int4", [lambda w=w: four_bit_product(x, *w, None, features) for w in weights.int4]
+    yield "nvfp4", [partial(nvfp4, w) for w in weights.nvfp4]
+    yield "int4", [partial(int4, w) for w in weights.int4]
     if tokens > 16:  # torch's takes no fewer, and leaves the scales to its caller
         yield "int8 torch", [lambda w=w: torch._int_mm(whole, w.t()) for w in weights.int8]
     yield "int8 ours", [lambda w=w: int8_product(whole, rows, w, columns, None, bf16) for w in weights.int8]

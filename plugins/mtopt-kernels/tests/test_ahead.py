@@ -132,7 +132,7 @@ def four_bit_launches(scales, scale_2):
     bias = torch.empty(features, dtype=torch.bfloat16)
     for tokens in (1, 16, 64, 256):
         x = torch.empty(tokens, COLS, dtype=torch.bfloat16)
-        yield from launches_of(four_bit.four_bit_product, x, words, scales, scale_2, bias, features)
+        yield from launches_of(four_bit.four_bit_products, x, [words], [scales], [scale_2], [bias], [features])
     yield from launches_of(four_bit.four_bit_unpack, words, scales, scale_2, features, torch.bfloat16)
 
 

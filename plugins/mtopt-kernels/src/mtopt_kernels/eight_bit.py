@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from mtopt_kernels.configurations import Few, Gemm
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
 from mtopt_kernels.kernels.eight_bit_linear import eight_bit_linear_kernel
-from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of
+from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of, together
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import processors, start
 
@@ -128,3 +128,32 @@ def eight_bit_few_tokens(
         early=EARLY,
     )
     return outs
+
+
+def eight_bit_products(
+    x: Tensor,
+    x_scale: Tensor,
+    weights: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    dtype: torch.dtype,
+    few: Callable[[int], Few | None],
+    alone: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    *,
+    by_block: bool = False,
+) -> list[Tensor]:
+    """The products with each of several weights; with few tokens, several in one kernel.
+
+    Args:
+        few: the configuration for so many features in all; None where the kernel for few tokens is not the one.
+        alone: the product with one weight, from its codes, scales and bias.
+    """
+    done: list[Tensor] = []
+    for some in together(biases, scales):
+        mine = [weights[i] for i in some], [scales[i] for i in some], [biases[i] for i in some]
+        how = few(sum(weight.shape[0] for weight in mine[0]))
+        if how is not None and len(some) > 1:
+            done += eight_bit_few_tokens(x, x_scale, *mine, how, dtype, by_block=by_block)
+        else:
+            done += [alone(*each) for each in zip(*mine, strict=True)]
+    return done

@@ -21,13 +21,6 @@ UNPACK_TILES = 4
 EARLY = True
 
 
-def four_bit_product(
-    x: Tensor, words: Tensor, scales: Tensor, scale_2: Tensor | None, bias: Tensor | None, features: int
-) -> Tensor:
-    """x [tokens, inner] · weightᵀ with a bias; the weight as `prepack_nvfp4` or `prepack_int4` lays it out."""
-    return four_bit_products(x, [words], [scales], [scale_2], [bias], [features])[0]
-
-
 def four_bit_products(
     x: Tensor,
     words: Sequence[Tensor],
@@ -36,7 +29,11 @@ def four_bit_products(
     biases: Sequence[Tensor | None],
     features: Sequence[int],
 ) -> list[Tensor]:
-    """That with each of several weights; with few tokens, several in one kernel."""
+    """x [tokens, inner] · weightᵀ with a bias, for each of several weights; with few tokens, several in one kernel.
+
+    Args:
+        words, scales, scale_2: the weights, as `prepack_nvfp4` or `prepack_int4` lays them out.
+    """
     if x.shape[0] > FOUR_BIT_FUSED_TOKENS or x.dtype != torch.bfloat16:
         each = zip(words, scales, scale_2, biases, features, strict=True)
         return [F.linear(x, four_bit_unpack(w, s, o, width, x.dtype), b) for w, s, o, b, width in each]

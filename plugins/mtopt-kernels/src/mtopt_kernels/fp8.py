@@ -15,8 +15,7 @@ from mtopt_kernels.configurations import (
     fp8_gemm_configuration,
     fp8_much_work,
 )
-from mtopt_kernels.eight_bit import eight_bit_few_tokens, eight_bit_gemm
-from mtopt_kernels.parts import together
+from mtopt_kernels.eight_bit import eight_bit_few_tokens, eight_bit_gemm, eight_bit_products
 
 BLOCK = 128
 
@@ -75,16 +74,14 @@ def fp8_products(
     """`fp8_product` with each of several weights; with few tokens, several in one kernel."""
     tokens, inner = x.shape
     by_row = not by_block and (x_scale.numel() > 1 or scales[0].numel() > 1)
-    done: list[Tensor] = []
-    for some in together(biases, scales):
-        width = sum(weights[i].shape[0] for i in some)
-        how = fp8_configuration(tokens, width, inner, by_row=by_row, by_block=by_block)
-        mine = [weights[i] for i in some], [scales[i] for i in some], [biases[i] for i in some]
-        if how is not None and len(some) > 1:
-            done += eight_bit_few_tokens(x, x_scale, *mine, how, dtype, by_block=by_block)
-        else:
-            done += [fp8_product(x, x_scale, *each, dtype, by_block=by_block) for each in zip(*mine, strict=True)]
-    return done
+
+    def few(features: int) -> Few | None:
+        return fp8_configuration(tokens, features, inner, by_row=by_row, by_block=by_block)
+
+    def alone(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+        return fp8_product(x, x_scale, weight, scale, bias, dtype, by_block=by_block)
+
+    return eight_bit_products(x, x_scale, weights, scales, biases, dtype, few, alone, by_block=by_block)
 
 
 def fp8_way(tokens: int, features: int, inner: int, dtype: torch.dtype, by: str) -> str:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from mtopt_kernels.configurations import Few, int8_configuration, int8_gemm_configuration
-from mtopt_kernels.eight_bit import eight_bit_few_tokens, eight_bit_gemm
-from mtopt_kernels.parts import together
+from mtopt_kernels.eight_bit import eight_bit_few_tokens, eight_bit_gemm, eight_bit_products
 
 
 def int8_product(
@@ -40,12 +39,12 @@ def int8_products(
     dtype: torch.dtype,
 ) -> list[Tensor]:
     """`int8_product` with each of several weights; with few tokens, several in one kernel."""
-    done: list[Tensor] = []
-    for some in together(biases, scales):
-        how = int8_configuration(x.shape[0], sum(weights[i].shape[0] for i in some), x.shape[1])
-        mine = [weights[i] for i in some], [scales[i] for i in some], [biases[i] for i in some]
-        if how is not None and len(some) > 1:
-            done += eight_bit_few_tokens(x, x_scale, *mine, how, dtype)
-        else:
-            done += [int8_product(x, x_scale, *each, dtype) for each in zip(*mine, strict=True)]
-    return done
+    tokens, inner = x.shape
+
+    def few(features: int) -> Few | None:
+        return int8_configuration(tokens, features, inner)
+
+    def alone(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+        return int8_product(x, x_scale, weight, scale, bias, dtype)
+
+    return eight_bit_products(x, x_scale, weights, scales, biases, dtype, few, alone)
