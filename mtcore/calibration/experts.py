@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from mtcore.calibration.quantizers import is_of_expert
+from mtcore.calibration.quantizers import is_of_expert, stack_of
 from mtcore.calibration.statistics import Needs, Site, Statistics, TensorStatistics
 from mtcore.nn import ExpertsQuantModule
 from mtcore.nn.quant_experts import EXPERT_ROWS
@@ -157,7 +157,7 @@ def from_siblings(model: nn.Module, site: Site, known: Mapping[Site, TensorStati
 def _family(lists: Container[str], site: Site) -> tuple[str, ...] | None:
     """What a value has in common with those of the experts beside its own; None where it is of no expert."""
     if is_of_expert(site):
-        return site[0], site[1].partition(".")[0]
+        return stack_of(site)
     place = place_in_list(lists, site[0])
     return None if place is None else (place[0], place[2], site[1])
 

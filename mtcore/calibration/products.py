@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mtcore.calibration.quantizers import WeightKey
+from mtcore.calibration.quantizers import WeightKey, factor_site, matrix_layers, planned_quantizers, stack_of
 from mtcore.calibration.ranks import Ranks
+from mtcore.calibration.spec import CalibrationRun
+from mtcore.calibration.statistics import Needs, Site
 from mtcore.errors import CalibrationError
 from mtcore.nn import ExpertsQuantModule, QuantModule
 
@@ -57,6 +59,12 @@ class InputProducts:
             raise CalibrationError(
                 f"{name}: its inputs hold NaN or infinite values; check the data and the model's dtype"
             )
+
+
+def wanted_products(run: CalibrationRun) -> dict[Site, Needs]:
+    """Σ x xᵀ of what every quantized matrix is multiplied with, of linear layers and of stacked experts."""
+    layers = matrix_layers(run.model, dict(planned_quantizers(run)))
+    return dict.fromkeys(map(factor_site, layers), Needs(gram=True))
 
 
 def products_across(
@@ -179,8 +187,3 @@ def shared_inputs(
         for handle in handles:
             handle.remove()
     return [tuple(keys) for _, keys in readers]
-
-
-def stack_of(key: WeightKey) -> tuple[str, str]:
-    """The parameter that holds a weight: (module name, parameter)."""
-    return key[0], key[1].partition(".")[0]

@@ -93,6 +93,11 @@ def is_of_expert(key: tuple[str, str]) -> bool:
     return "." in key[1]
 
 
+def stack_of(key: tuple[str, str]) -> tuple[str, str]:
+    """The parameter that holds a weight: (module name, parameter)."""
+    return key[0], key[1].partition(".")[0]
+
+
 def input_of(key: WeightKey) -> tuple[str, str]:
     """The slot of what a matrix is multiplied with: the layer's input, or the one that experts of a stack share."""
     parameter, _, expert = key[1].partition(".")

@@ -21,13 +21,13 @@ from mtcore.calibration.products import (
     products_across,
     seen_inputs,
     shared_inputs,
-    stack_of,
 )
 from mtcore.calibration.quantizers import (
     Quantizers,
     WeightKey,
     disabled,
     matrix_layers,
+    stack_of,
     weight_name,
     weight_tensor,
 )

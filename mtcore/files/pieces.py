@@ -19,9 +19,8 @@ from mtcore.files.whole import begin_flush
 PIECE_BYTES = 2 << 20
 """One buffer. From 2 to 16 MiB the disk is equally quick; a small one stays in the caches."""
 
-_BLOCK = (
-    4096  # what offsets, sizes and addresses are multiples of, past the cache; open(2) of Linux: the disk's block
-)
+_BLOCK = 4096
+"""What offsets, sizes and addresses are multiples of, past the cache; open(2) of Linux: the disk's block."""
 _DIRECT: int = getattr(os, "O_DIRECT", 0)  # which other systems do not have
 
 Bytes = NDArray[np.uint8]

@@ -70,10 +70,7 @@ def estimate(model: nn.Module, plan: Plan, output_bytes: int, data: DataOptions 
         if len(shape) > 1 and "Embedding" not in module.type
     )
     static = any(
-        slot.mode != "dynamic" and slot.amax is None
-        for module in plan.quantized
-        for slot in module.slots
-        if slot.slot == "input"
+        slot.scales_from_data for module in plan.quantized for slot in module.slots if slot.slot == "input"
     )
     searching = tuple(step.method for step in plan.algorithm if step.method != "max")
     tokens = data.samples * data.length if static or searching else 0

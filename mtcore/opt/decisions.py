@@ -11,7 +11,7 @@ from torch import nn
 from mtcore.nn import QuantModuleSpec
 from mtcore.opt.cost import by_name, model_bits, own_bits, planned_weights, quantized_bits
 from mtcore.plan import ModulePlan, Plan, fold_names, skeleton
-from mtcore.plan.groups import siblings
+from mtcore.plan.groups import lists_of, siblings
 from mtcore.trace import SharedInputGroup, TraceReport
 
 AS_IT_IS = "as it is"
@@ -122,8 +122,7 @@ def _refusal(
 
 def _together(model: nn.Module, names: Sequence[str], trace: TraceReport) -> Iterator[Sequence[str]]:
     """Names that belong to one decision; sets may overlap."""
-    lists = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.ModuleDict)}
-    known = set(names)
+    lists, known = lists_of(model), set(names)
     for reader in trace.shared_inputs:
         present = [name for name in reader.modules if name in known]
         yield from siblings(present, lists)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from torch import nn
+
 from mtcore.plan.plan import ModulePlan, ScaleGroup
 from mtcore.trace import SharedInputGroup
 
@@ -38,6 +40,11 @@ def scale_groups(
                     for name in members:
                         by_name[name] = _join(by_name[name], slot, group.name)
     return tuple(by_name[module.name] for module in modules), tuple(groups)
+
+
+def lists_of(model: nn.Module) -> set[str]:
+    """Dotted names of the lists and dicts of modules in a model, whose members are no `siblings`."""
+    return {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.ModuleDict)}
 
 
 def siblings(names: Sequence[str], lists: Collection[str] = (), around: str = "") -> Iterator[Sequence[str]]:

@@ -10,7 +10,7 @@ from torch import nn
 from mtcore.nn import QuantModuleSpec
 from mtcore.plan.coverage import coverage_findings, measure_coverage
 from mtcore.plan.found import found_modules
-from mtcore.plan.groups import scale_groups
+from mtcore.plan.groups import lists_of, scale_groups
 from mtcore.plan.one_module import plan_module
 from mtcore.plan.parents import children_read, without_orphans
 from mtcore.plan.plan import Finding, ModulePlan, Plan
@@ -63,8 +63,7 @@ def make_plan(
     modules, left = without_orphans(modules, read_by_parents)
     findings.extend(left)
     shared = trace.shared_inputs if trace is not None else ()
-    lists = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.ModuleDict)}
-    grouped, groups = scale_groups(modules, shared, lists)
+    grouped, groups = scale_groups(modules, shared, lists_of(model))
     coverage = measure_coverage(model, grouped)
     if trace is None:
         findings.append(Finding("warning", "trace", f"no scales are shared: {untraced}"))

@@ -34,6 +34,11 @@ class SlotPlan:
     group: str | None = None
     amax: float | None = None
 
+    @property
+    def scales_from_data(self) -> bool:
+        """Whether an activation here has a scale, at least in part, that is fixed beforehand, and by data."""
+        return self.mode != "dynamic" and self.amax is None
+
 
 @dataclass(frozen=True)
 class ModulePlan:

@@ -11,7 +11,7 @@ from torch import nn
 
 from mtcore.backends import LINEAR, KernelChoice, KernelSpec, Use, choose_kernel
 from mtcore.nn import LowRankLinear, PackedLinear, PackedSiblings, QuantLinear, TensorQuantizer, joinable
-from mtcore.plan.groups import siblings
+from mtcore.plan.groups import lists_of, siblings
 from mtcore.plugins import Registry, default_registry
 from mtcore.quantization.attached import detach, quantized_of
 from mtcore.trace import SharedInputGroup
@@ -87,7 +87,7 @@ def compress(model: nn.Module, *, registry: Registry | None = None, together: bo
 
 def _join(model: nn.Module, shared: Iterable[SharedInputGroup]) -> list[PackedSiblings]:
     """Let layers inside one module be computed together where one kernel can; each layer joins once."""
-    lists = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList | nn.ModuleDict)}
+    lists = lists_of(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
     groups = []
     for reader in shared:

@@ -21,6 +21,7 @@ from mtcore.calibration.math import (
     scaled_amax,
 )
 from mtcore.calibration.math.awq import Rounding, ScaleChoice
+from mtcore.calibration.products import wanted_products
 from mtcore.calibration.quantizers import (
     Quantizers,
     WeightKey,
@@ -77,13 +78,7 @@ def wanted(run: CalibrationRun, options: AwqOptions) -> dict[Site, Needs]:
     needs = Needs(moments=scaled, sample=options.sample if scaled else 0)
     sites = sites_to_scale(run, matrix_layers(run.model, dict(planned_quantizers(run)))) if scaled else ()
     sizes = dict.fromkeys(sites, needs)
-    return joined((sizes, _products(run) if clipped else {}, max_algorithm.wanted(run, MaxOptions())))
-
-
-def _products(run: CalibrationRun) -> dict[Site, Needs]:
-    """Those of what every matrix is multiplied with, to clip."""
-    layers = matrix_layers(run.model, dict(planned_quantizers(run)))
-    return dict.fromkeys(map(factor_site, layers), Needs(gram=True))
+    return joined((sizes, wanted_products(run) if clipped else {}, max_algorithm.wanted(run, MaxOptions())))
 
 
 def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
@@ -111,7 +106,7 @@ def run_awq(run: CalibrationRun, options: AwqOptions) -> None:
         run.note(f"awq: scaled the inputs of {reached} of {len(layers)} weights")
     run_max(run, MaxOptions())
     if options.variant != "lite":
-        run.statistics.need(_products(run))  # folds may have changed what experts read
+        run.statistics.need(wanted_products(run))  # folds may have changed what experts read
         for key in layers:
             _clip(run, quantizers[key], key, options)
 

@@ -11,7 +11,7 @@ from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
 from mtcore.calibration.math import corrected_weight, descend, gptq
 from mtcore.calibration.math.replay import Replay
-from mtcore.calibration.products import InputProducts
+from mtcore.calibration.products import InputProducts, wanted_products
 from mtcore.calibration.quantizers import (
     Quantizers,
     WeightKey,
@@ -103,9 +103,7 @@ def wanted(run: CalibrationRun, options: GptqOptions) -> dict[Site, Needs] | Non
     it goes by blocks."""
     if options.sequential != "none":
         return None
-    layers = matrix_layers(run.model, dict(planned_quantizers(run)))
-    products = dict.fromkeys(map(factor_site, layers), Needs(gram=True))
-    return joined([products, max_algorithm.wanted(run, MaxOptions())])
+    return joined([wanted_products(run), max_algorithm.wanted(run, MaxOptions())])
 
 
 def _readers_of_one_value(run: CalibrationRun, quantizers: Quantizers) -> list[tuple[WeightKey, ...]]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
+from mtcore.calibration.products import wanted_products
 from mtcore.calibration.quantizers import factor_site, matrix_layers, planned_quantizers
 from mtcore.calibration.scales import fix_amax, refuse_transformed
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
@@ -35,9 +36,7 @@ def needs_data(plan: Plan) -> bool:
 
 def wanted(run: CalibrationRun, options: LocalHessianOptions) -> dict[Site, Needs]:
     """The products of what linear layers read and each stacked expert, and the magnitudes that `max` wants."""
-    layers = matrix_layers(run.model, dict(planned_quantizers(run)))
-    products = dict.fromkeys(map(factor_site, layers), Needs(gram=True))
-    return joined([products, max_algorithm.wanted(run, MaxOptions())])
+    return joined([wanted_products(run), max_algorithm.wanted(run, MaxOptions())])
 
 
 def run_local_hessian(run: CalibrationRun, options: LocalHessianOptions) -> None:

@@ -43,7 +43,7 @@ class MaxOptions(BaseModel):
 def needs_data(plan: Plan) -> bool:
     """Whether any activation of the plan has a scale that is fixed beforehand, and by data."""
     return any(
-        slot.mode != "dynamic" and slot.amax is None
+        slot.scales_from_data
         for module in plan.quantized
         for slot in module.slots
         if slot.slot not in dict(module.shapes)
