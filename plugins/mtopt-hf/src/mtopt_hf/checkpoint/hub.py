@@ -164,8 +164,11 @@ def _renamed(
 
 
 def skeleton_of(config: Mapping[str, Any]) -> Any:
-    """The model of this configuration without storage, or None where transformers has nothing to revert."""
-    return _built(json.dumps(dict(config)))
+    """The model of this configuration without storage, or None where transformers has nothing to revert.
+
+    How a checkpoint is quantized plays no part.
+    """
+    return _built(json.dumps({key: value for key, value in config.items() if key != "quantization_config"}))
 
 
 @lru_cache(maxsize=1)  # a plan asks for the same one several times, and only reads it

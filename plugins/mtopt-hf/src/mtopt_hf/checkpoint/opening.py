@@ -46,7 +46,7 @@ def stops_of(config: Mapping[str, Any], names: Collection[str]) -> list[Stop]:
     Raises:
         Exception: whatever transformers raises for a configuration that it cannot build.
     """
-    skeleton = skeleton_of({key: value for key, value in config.items() if key != "quantization_config"})
+    skeleton = skeleton_of(config)
     if skeleton is None:
         return []
     from transformers.conversion_mapping import get_model_conversion_mapping

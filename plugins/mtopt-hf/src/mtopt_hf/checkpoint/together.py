@@ -53,7 +53,7 @@ def is_linear(config: Mapping[str, Any], module: str) -> bool:
 
 def _found(config: Mapping[str, Any], module: str) -> tuple[Any, str, torch.nn.Module | None]:
     """The empty model, and the module in it with its name there; stacks are found by their names on the hub too."""
-    skeleton = skeleton_of({key: value for key, value in config.items() if key != "quantization_config"})
+    skeleton = skeleton_of(config)
     modules = dict(skeleton.named_modules()) if skeleton is not None else {}
     if module in modules:
         return skeleton, module, modules[module]

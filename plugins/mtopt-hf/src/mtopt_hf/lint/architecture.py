@@ -1,20 +1,21 @@
-"""Questions about an architecture that only transformers can answer; no, where it cannot build it."""
+"""Questions about an architecture that only transformers can answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def holds(question: Callable[[Mapping[str, Any], str], bool], config: Mapping[str, Any], module: str) -> bool:
-    """What a question of `mtopt_hf.checkpoint.together` says of a module.
+def asked(question: Callable[..., T], *arguments: object, otherwise: T) -> T:
+    """What a question of `mtopt_hf.checkpoint` says; `otherwise` where transformers cannot build the architecture.
 
     Args:
         question: which is imported where it is asked, for it imports torch and transformers.
-        config: content of config.json.
-        module: its name, in memory.
+        arguments: content of config.json, and what else the question takes.
     """
     try:
-        return question(config, module)
+        return question(*arguments)
     except Exception:  # noqa: BLE001  a configuration that transformers cannot build: from_pretrained says why itself
-        return False
+        return otherwise

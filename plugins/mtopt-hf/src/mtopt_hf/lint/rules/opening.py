@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mtcore.lint import Checkpoint, Hit, RuleSpec
+from mtopt_hf.lint.architecture import asked
 from mtopt_hf.lint.names import expert_of
 from mtopt_hf.lint.view import view_of
 from mtopt_hf.served import DECODED_AT_ONCE
@@ -17,10 +18,7 @@ def stopped(checkpoint: Checkpoint) -> Iterator[Hit]:
         return
     from mtopt_hf.checkpoint.opening import stops_of
 
-    try:
-        stops = stops_of(checkpoint.config, checkpoint.tensors)
-    except Exception:  # noqa: BLE001  a configuration that transformers cannot build: from_pretrained says why itself
-        return
+    stops = asked(stops_of, checkpoint.config, checkpoint.tensors, otherwise=[])
     stop = next((one for one in stops if expert_of(one.where.rpartition(".")[0]) is None), None)
     if stop is not None:
         other = "open it by way of mtopt_hf.quantizer, or take another client"

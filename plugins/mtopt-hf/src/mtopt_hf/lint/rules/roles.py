@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec
-from mtopt_hf.lint.architecture import holds
+from mtopt_hf.lint.architecture import asked
 from mtopt_hf.lint.config import mapping, matches, whole
 from mtopt_hf.lint.names import expert_of, is_embedding, is_head, is_router
 from mtopt_hf.lint.view import view_of
@@ -30,7 +30,7 @@ def _linear(checkpoint: Checkpoint, name: str) -> bool:
     """Whether the architecture, where transformers has it, holds a linear layer under an embedding-like name."""
     from mtopt_hf.checkpoint.together import is_linear
 
-    return holds(is_linear, checkpoint.config, name)
+    return asked(is_linear, checkpoint.config, name, otherwise=False)
 
 
 def head(checkpoint: Checkpoint) -> Iterator[Hit]:

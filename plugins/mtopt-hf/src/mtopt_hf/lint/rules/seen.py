@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mtcore.lint import Checkpoint, Hit, RuleSpec
-from mtopt_hf.lint.architecture import holds
+from mtopt_hf.lint.architecture import asked
 from mtopt_hf.lint.config import Group, whole
 from mtopt_hf.lint.names import expert_of
 from mtopt_hf.lint.view import Module, view_of
@@ -104,7 +104,7 @@ def experts_decoded(checkpoint: Checkpoint) -> Iterator[Hit]:
     from mtopt_hf.checkpoint.together import layers_of_their_own
 
     place = expert_of(experts[0].name)
-    if place is not None and holds(layers_of_their_own, checkpoint.config, place[0]):
+    if place is not None and asked(layers_of_their_own, checkpoint.config, place[0], otherwise=False):
         return
     group = _of_experts(view.says.groups)
     by = f"it decodes all experts as {group.name} says, {group.scheme.kind}"
@@ -137,7 +137,7 @@ def experts_together(checkpoint: Checkpoint) -> Iterator[Hit]:
 
     modules = dict.fromkeys(found[0] for name in view.modules if (found := expert_of(name)) is not None)
     for module in modules:
-        if holds(kept_together, checkpoint.config, module):
+        if asked(kept_together, checkpoint.config, module, otherwise=False):
             why = "it looks for these experts in one tensor, not one by one, and goes on with random values"
             yield Hit(module, why, "open it by way of mtopt_hf.quantizer, or take another client")
         return  # the experts of other layers are like those of the first
