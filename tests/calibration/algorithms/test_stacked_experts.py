@@ -81,10 +81,10 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, experts):
+    def __init__(self, experts, block=Block):
         super().__init__()
         torch.manual_seed(0)
-        self.layers = nn.ModuleList(Block(experts) for _ in range(2))
+        self.layers = nn.ModuleList(block(experts) for _ in range(2))
 
     def forward(self, x):
         for layer in self.layers:
@@ -92,11 +92,16 @@ class Model(nn.Module):
         return x
 
 
-@pytest.fixture
-def data():
+def mixed_tokens():
+    """Three batches of tokens whose channels depend on each other."""
     generator = torch.Generator().manual_seed(5)
     mixing = torch.randn(HIDDEN, HIDDEN, generator=generator) / 6 + torch.eye(HIDDEN)
     return [torch.randn(64, HIDDEN, generator=generator) @ mixing for _ in range(3)]
+
+
+@pytest.fixture
+def data():
+    return mixed_tokens()
 
 
 def recipe(weight, activation=None, method="gptq", **options):
@@ -117,6 +122,17 @@ def experts_of(model):
                     quantizer = getattr(layer.experts, f"{name}_weight_quantizer")[expert]
                 transposed = isinstance(layer.experts, Transposed)
                 yield weight.mT if transposed else weight, quantizer.quantize(weight)
+
+
+def error_after(kind, algorithm, data):
+    """The squared error of the quantized model's outputs; without its quantizers it is as it was, bit for bit."""
+    wanted = [Model(kind)(x) for x in data]
+    model = Model(kind)
+    quantized = mtcore.quantize(model, {**recipe("int4_b32"), "algorithm": algorithm}, data)
+    found = sum(float((quantized(x) - y).square().sum()) for x, y in zip(data, wanted, strict=True))
+    mtcore.undo(quantized)
+    assert all(torch.equal(model(x), y) for x, y in zip(data, wanted, strict=True))
+    return found
 
 
 def same(one, other):
@@ -150,17 +166,7 @@ def test_codes_and_scales_are_those_of_the_same_experts_as_a_list(how, data):
 @torch.no_grad()
 @pytest.mark.parametrize("kind", [Stacked, Transposed])
 def test_the_models_outputs_are_closer_than_with_max_and_undo_puts_all_back(kind, data):
-    wanted = [Model(kind)(x) for x in data]
-
-    def error(algorithm):
-        model = Model(kind)
-        quantized = mtcore.quantize(model, {**recipe("int4_b32"), "algorithm": algorithm}, data)
-        found = sum(float((quantized(x) - y).square().sum()) for x, y in zip(data, wanted, strict=True))
-        mtcore.undo(quantized)
-        assert all(torch.equal(model(x), y) for x, y in zip(data, wanted, strict=True))
-        return found
-
-    assert error("gptq") < error("max")
+    assert error_after(kind, "gptq", data) < error_after(kind, "max", data)
 
 
 @torch.no_grad()
@@ -209,17 +215,7 @@ def test_experts_in_turn_are_rounded_as_all_at_once(data, monkeypatch):
 )
 @pytest.mark.parametrize("kind", [Stacked, Transposed])
 def test_outputs_lose_less_than_with_max_in_either_layout(kind, algorithm, data):
-    wanted = [Model(kind)(x) for x in data]
-
-    def error(algorithm):
-        model = Model(kind)
-        quantized = mtcore.quantize(model, {**recipe("int4_b32"), "algorithm": algorithm}, data)
-        found = sum(float((quantized(x) - y).square().sum()) for x, y in zip(data, wanted, strict=True))
-        mtcore.undo(quantized)
-        assert all(torch.equal(model(x), y) for x, y in zip(data, wanted, strict=True))
-        return found
-
-    assert error(algorithm) < error({"method": "max"})
+    assert error_after(kind, algorithm, data) < error_after(kind, "max", data)
 
 
 @pytest.mark.parametrize("method", ["local_hessian", "awq"])

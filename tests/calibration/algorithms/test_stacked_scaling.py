@@ -1,5 +1,7 @@
 """`smoothquant` and `awq` scale stacked experts through folds as the same experts in a list of layers."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torch import nn
 
 import mtcore
 from mtcore.errors import CalibrationError
+from tests.calibration.algorithms import test_stacked_experts
 from tests.calibration.algorithms.test_stacked_experts import (
     EXPERTS,
     HIDDEN,
@@ -15,6 +18,7 @@ from tests.calibration.algorithms.test_stacked_experts import (
     Stacked,
     Transposed,
     experts_of,
+    mixed_tokens,
     same,
 )
 
@@ -48,23 +52,12 @@ class Block(nn.Module):
         return x + self.experts(h, chosen, share)
 
 
-class Model(nn.Module):
-    def __init__(self, kind):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.ModuleList(Block(kind) for _ in range(2))
-
-    def forward(self, x):
-        for layer in self.layers:
-            x = layer(x)
-        return x
+Model = partial(test_stacked_experts.Model, block=Block)
 
 
 @pytest.fixture
 def data():
-    generator = torch.Generator().manual_seed(5)
-    mixing = torch.randn(HIDDEN, HIDDEN, generator=generator) / 6 + torch.eye(HIDDEN)
-    return [torch.randn(64, HIDDEN, generator=generator) @ mixing for _ in range(3)]
+    return mixed_tokens()
 
 
 def recipe(weight, activation=None, method="smoothquant", then=(), **options):
