@@ -33,17 +33,15 @@ def one_format(bench: Bench, fmt: TensorFormat, xs: list[Tensor]) -> None:
     key, x = format_key(fmt), xs[0]
     outer = torch.full((), 6.0, device="cuda") if fmt.outer is not None else None
     amax = reference.block_amax(x, fmt.block.rows, fmt.block.cols)
-    stored = fmt.element.bits in (4, 8)
     codes = reference.quantize(x, None, outer, key)
     scale_2 = codes[2] if codes[2].numel() else None
     if bench.timing:
         wrong = differing(launch.fake_quantize(x, None, outer, key), reference.fake_quantize(x, None, outer, key))
         given = (x, amax * 0.9, outer, key)
         wrong += differing(launch.fake_quantize(*given), reference.fake_quantize(*given))
-        if stored:
-            wrong += sum(map(differing, launch.quantize(x, None, outer, key), codes))
-            values = reference.dequantize(*codes[:2], scale_2, COLS, x.dtype, key)
-            wrong += differing(launch.dequantize(*codes[:2], scale_2, COLS, x.dtype, key), values)
+        wrong += sum(map(differing, launch.quantize(x, None, outer, key), codes))
+        values = reference.dequantize(*codes[:2], scale_2, COLS, x.dtype, key)
+        wrong += differing(launch.dequantize(*codes[:2], scale_2, COLS, x.dtype, key), values)
         bench.note(f"-- {fmt.name}: {wrong} wrong values")
         bench.add(f"wrong values {fmt.name}", count=wrong)
     tensor_wide = fmt.block.rows == -1
@@ -51,13 +49,12 @@ def one_format(bench: Bench, fmt: TensorFormat, xs: list[Tensor]) -> None:
     bench.row(f"fake {fmt.name} dynamic", own, (6 if tensor_wide else 4) * ELEMENTS)
     given_calls = [lambda x=x: launch.fake_quantize(x, amax, outer, key) for x in xs]
     bench.row(f"fake {fmt.name} static", given_calls, 4 * ELEMENTS + 4 * amax.numel())
-    if stored:
-        size = 2 * ELEMENTS + ELEMENTS * fmt.element.bits / 8 + codes[1].numel() * codes[1].element_size()
-        known = amax if tensor_wide else None
-        bench.row(f"quantize {fmt.name}", [lambda x=x: launch.quantize(x, known, outer, key) for x in xs], size)
-        copies = [(codes[0].clone(), codes[1].clone()) for _ in range(4)]
-        unpack = [lambda c=c: launch.dequantize(*c, scale_2, COLS, x.dtype, key) for c in copies]
-        bench.row(f"dequantize {fmt.name}", unpack, size)
+    size = 2 * ELEMENTS + ELEMENTS * fmt.element.bits / 8 + codes[1].numel() * codes[1].element_size()
+    known = amax if tensor_wide else None
+    bench.row(f"quantize {fmt.name}", [lambda x=x: launch.quantize(x, known, outer, key) for x in xs], size)
+    copies = [(codes[0].clone(), codes[1].clone()) for _ in range(4)]
+    unpack = [lambda c=c: launch.dequantize(*c, scale_2, COLS, x.dtype, key) for c in copies]
+    bench.row(f"dequantize {fmt.name}", unpack, size)
     block = (fmt.block.rows, fmt.block.cols)
     bench.row(
         f"amax {fmt.block}", [lambda x=x: launch.block_amax(x, *block) for x in xs], 2 * ELEMENTS + 4 * amax.numel()

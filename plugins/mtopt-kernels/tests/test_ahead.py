@@ -14,7 +14,10 @@ from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
 from mtopt_kernels.kernels.pairs import pairs_kernel
 
 ROWS, COLS = 256, 4096
-FORMATS = (catalog.FP8, catalog.FP8_ROW, catalog.FP8_TILE, catalog.NVFP4, catalog.MXFP8_E4M3, catalog.INT4_B128)
+FORMATS = (
+    catalog.FP8, catalog.FP8_ROW, catalog.FP8_TILE, catalog.NVFP4, catalog.MXFP8_E4M3, catalog.INT4_B128,
+    catalog.MXFP6_E2M3, catalog.MXFP6_E3M2, catalog.int_block(6, 64),
+)  # fmt: skip
 SPILLED = 0 if triton.__version__.startswith("3.6.") else 256
 """Bytes a thread that may be spilled: tiles were chosen with Triton 3.6; later ones allot registers otherwise."""
 HELD = ((catalog.FP8_ROW, 256, 14336), (catalog.INT8_ROW, 256, 28672), (catalog.FP8_TILE, 256, 4096))
@@ -69,6 +72,15 @@ def test_a_pair_of_codes_is_stored_as_the_cast_to_e4m3_makes_it():
     ptx = compile_launch(made, 90).asm["ptx"]
     assert "cvt.rn.satfinite.e4m3x2.f32" in ptx
     assert "shr.u16" not in ptx, "a pair is taken apart: LLVM's zext of two bytes leaves the second in the first"
+
+
+@pytest.mark.parametrize(("fmt", "longer"), [(catalog.MXFP6_E2M3, "e4m3x2"), (catalog.MXFP6_E3M2, "e5m2x2")])
+def test_codes_of_6_bits_are_made_by_the_cast_to_a_longer_float_and_written_in_words(fmt, longer):
+    (made,) = launches_of(launch.quantize, *arguments("quantize", fmt))
+    ptx = compile_launch(made, 90).asm["ptx"]
+    assert f"cvt.rn.satfinite.{longer}.f32" in ptx
+    assert "ld.global.v4.b32" in ptx
+    assert ptx.count("st.global.b8") == 1, "the scale alone is written as a byte"
 
 
 def test_loads_and_stores_of_a_streaming_kernel_are_16_bytes_wide():

@@ -25,7 +25,7 @@ REFUSALS = {
 }
 NAMES = (
     "fp8", "fp8_row", "fp8_128x128", "fp8_e5m2_1x128", "nvfp4", "mxfp8_e4m3", "mxfp4_half_up", "mxfp6_e2m3",
-    "mxint8_floor", "int8", "int8_row_full", "int4_b128",
+    "mxfp6_e3m2", "mxint8_floor", "int8", "int8_row_full", "int6_b64", "int4_b128",
 )  # fmt: skip
 CASES = [
     pytest.param(op, name, id=f"{op}-{name}")

@@ -34,9 +34,11 @@ def test_a_format_without_a_kernel_is_refused_with_its_reason(name, reason):
     assert reason in refusal(FORMATS[name])
 
 
-def test_codes_that_are_no_byte_and_no_nibble_are_refused():
-    reason = specs.refuses_codes(Use("quantize", FORMATS["mxfp6_e2m3"], CPU))
-    assert reason == "has no kernel for codes of 6 bits in blocks of 1x32"
+def test_codes_of_4_6_and_8_bits_are_served_and_others_refused():
+    for name in ("mxfp4", "mxfp6_e2m3", "mxfp6_e3m2", "int6_b64", "mxint8"):
+        assert specs.refuses_codes(Use("quantize", FORMATS[name], CPU)) is None
+    reason = specs.refuses_codes(Use("quantize", FORMATS["int5_b32"], CPU))
+    assert reason == "has no kernel for codes of 5 bits in blocks of 1x32"
 
 
 def test_every_float_and_block_integer_format_of_the_catalog_is_served():

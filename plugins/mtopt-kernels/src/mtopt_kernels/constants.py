@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mtcore.backends import format_of_key
 from mtcore.formats import (
     E4M3,
+    E5M2,
     Float32Element,
     FloatElement,
     IntElement,
@@ -32,6 +33,8 @@ class Coded(NamedTuple):
         has_nan, has_inf: which special codes a float has.
         is_e4m3: whether it is the element that GPUs cast to themselves.
         lift: 2^(127 - bias): what the bits of a code, moved to fp32's place, must be multiplied by.
+        carrier: the 8-bit float to which GPUs cast and whose codes those of 6 bits are, for numbers times `shrink`:
+            "e4m3", "e5m2", or "" for none.
     """
 
     is_int: bool
@@ -45,6 +48,8 @@ class Coded(NamedTuple):
     has_inf: bool
     is_e4m3: bool
     lift: float
+    carrier: str
+    shrink: float
 
 
 class Constants(NamedTuple):
@@ -73,6 +78,8 @@ class Constants(NamedTuple):
     e_has_inf: bool
     e_is_e4m3: bool
     e_lift: float
+    e_carrier: str
+    e_shrink: float
     s_mantissa_bits: int
     s_lowest: int
     s_lift: float
@@ -96,7 +103,7 @@ def coded(element: IntElement | FloatElement) -> Coded:
     """The constants of an element."""
     if isinstance(element, IntElement):
         low, high = element.min / element.step, element.max / element.step
-        return Coded(True, element.bits, low, high, 1.0 / element.step, 0, 0, False, False, False, 1.0)
+        return Coded(True, element.bits, low, high, 1.0 / element.step, 0, 0, False, False, False, 1.0, "", 1.0)
     return Coded(
         False,
         element.bits,
@@ -109,7 +116,16 @@ def coded(element: IntElement | FloatElement) -> Coded:
         element.specials == "ieee",
         element == E4M3,
         2.0 ** (_BIAS - element.bias),
+        *_carrier(element),
     )
+
+
+def _carrier(element: FloatElement) -> tuple[str, float]:
+    for name, wide in {"e4m3": E4M3, "e5m2": E5M2}.items():
+        fits = element.exponent_bits <= wide.exponent_bits and element.mantissa_bits == wide.mantissa_bits
+        if element.bits == 6 and element.specials == "none" and fits:
+            return name, wide.smallest_normal / element.smallest_normal
+    return "", 1.0
 
 
 def refusal(fmt: TensorFormat) -> str | None:

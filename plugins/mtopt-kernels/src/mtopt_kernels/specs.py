@@ -88,7 +88,8 @@ def refuses_streaming(use: Use) -> str | None:
 def refuses_codes(use: Use) -> str | None:
     """The same for those that read or write codes."""
     fmt = use.format
-    if fmt.element.bits != 8 and (fmt.element.bits != 4 or fmt.block.rows != 1 or fmt.block == PER_ROW):
+    in_row = fmt.block.rows == 1 and fmt.block != PER_ROW
+    if fmt.element.bits not in ((4, 6, 8) if in_row else (8,)):
         return f"has no kernel for codes of {fmt.element.bits} bits in blocks of {fmt.block}"
     return refuses_streaming(use)
 

@@ -12,7 +12,10 @@ from mtcore.testing.compare import assert_same_bits
 from mtcore.testing.formats import sample
 from mtopt_kernels import launch, specs
 
-NAMES = ("fp8", "fp8_row", "fp8_128x128", "nvfp4", "mxfp8_e5m2", "mxfp4_half_up", "mxint8_floor", "int4_b128_full")
+NAMES = (
+    "fp8", "fp8_row", "fp8_128x128", "nvfp4", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2_floor", "mxfp4_half_up",
+    "mxint8_floor", "int6_b64", "int4_b128_full",
+)  # fmt: skip
 """Every kernel, kind of element, kind of scale and rule of rounding."""
 FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
 KERNELS = {spec.op: spec for spec in specs.streaming_specs()}

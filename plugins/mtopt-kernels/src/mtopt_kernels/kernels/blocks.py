@@ -18,6 +18,7 @@ from mtopt_kernels.device.element import (
 )
 from mtopt_kernels.device.pack import raw_codes, words_of
 from mtopt_kernels.device.scale import multiplier, outer_scale, stored_scale
+from mtopt_kernels.device.six_bit import codes_of_quads, load_quads, quads_of, store_quads
 
 
 @triton.jit
@@ -29,7 +30,7 @@ def block_places(n_blocks, cols, row_stride, grid_cols, K: tl.constexpr, TILE: t
     first = tl.program_id(0).to(tl.int64) * TILE
     local = tl.arange(0, TILE)
     within = tl.arange(0, K)
-    alive = first + local < n_blocks
+    alive = local < tl.minimum(n_blocks - first, TILE).to(tl.int32)
     if WHOLE:
         offsets = local[:, None] * K + within[None, :]
         return first, local, first * K, offsets, alive[:, None] & (within >= 0)[None, :], alive
@@ -72,14 +73,16 @@ def result_places(first, local, offsets, grid_cols, row_stride, out_stride, WHOL
 
 
 @triton.jit
-def load_blocks(pointers, offsets, mask, alive, TILE: tl.constexpr, K: tl.constexpr, WHOLE: tl.constexpr):
-    """The elements [TILE, K] of blocks; of 16, each thread gets whole blocks, so that none is worked out twice."""
-    if WHOLE and K == 16:
-        half = tl.arange(0, TILE)[:, None] * 16 + tl.arange(0, 8)[None, :]
-        keep = alive[:, None] & (half >= 0)
-        left = tl.load(pointers + half, mask=keep, other=0.0)
-        right = tl.load(pointers + half + 8, mask=keep, other=0.0)
-        return tl.reshape(tl.permute(tl.join(left, right), (0, 2, 1)), (TILE, 16))
+def load_blocks(
+    pointers, offsets, mask, alive, TILE: tl.constexpr, K: tl.constexpr, WHOLE: tl.constexpr, SIXTEENS: tl.constexpr
+):
+    """The elements [TILE, K] of blocks, each thread with a run of 16 where they come in SIXTEENS."""
+    if WHOLE and SIXTEENS:
+        run, half = tl.arange(0, TILE * K // 16)[:, None] * 16, tl.arange(0, 8)[None, :]
+        exists = tl.reshape(tl.broadcast_to(alive[:, None], (TILE, K // 16)), (TILE * K // 16, 1))
+        left = tl.load(pointers + run + half, mask=exists, other=0.0)
+        right = tl.load(pointers + run + half + 8, mask=exists, other=0.0)
+        return tl.reshape(tl.permute(tl.join(left, right), (0, 2, 1)), (TILE, K))
     else:
         return tl.load(pointers + offsets, mask=mask, other=0.0)
 
@@ -119,7 +122,8 @@ def blocks_kernel(
 ):
     """Fake-quantize, or write codes and scales (CODES), with the amax of each block GIVEN or taken from x."""
     first, local, base, offsets, mask, alive = block_places(n_blocks, cols, row_stride, grid_cols, K, TILE, WHOLE)
-    x = load_blocks(x_ptr + base, offsets, mask, alive, TILE, K, WHOLE)
+    sixteens: tl.constexpr = K == 16 or (CODES and F.e_bits == 6)  # a block, or three words of codes
+    x = load_blocks(x_ptr + base, offsets, mask, alive, TILE, K, WHOLE, sixteens)
     if GIVEN:
         amax = tl.load(amax_ptr + first + local, mask=alive, other=0.0)
         amax = tl.where(amax < 0.0, 0.0, amax)
@@ -148,6 +152,9 @@ def blocks_kernel(
             low, high = tl.split(tl.reshape(codes, (TILE, K // 2, 2)))
             at, keep = byte_places(first, local, base, alive, grid_cols, out_stride, K, TILE, WHOLE)
             tl.store(out_ptr + at, (low | (high << 4)).to(tl.uint8), mask=keep)
+        elif F.e_bits == 6:
+            quads = quads_of(units, x, (times == times)[:, None], F)
+            store_quads(out_ptr, quads, first, n_blocks, grid_cols, out_stride, WHOLE)
         else:
             codes = encode_units(units, x, (times == times)[:, None], F)
             at = result_places(first, local, offsets, grid_cols, row_stride, out_stride, WHOLE)
@@ -186,6 +193,9 @@ def dequantize_blocks_kernel(
         at, keep = byte_places(first, local, base, alive, grid_cols, codes_stride, K, TILE, WHOLE)
         packed = tl.load(codes_ptr + at, mask=keep, other=0).to(tl.int32)
         codes = tl.reshape(tl.join(packed & 15, packed >> 4), (TILE, K))
+    elif F.e_bits == 6:
+        quads = load_quads(codes_ptr, first, n_blocks, grid_cols, codes_stride, K, TILE, WHOLE)
+        codes = codes_of_quads(quads)
     else:
         codes = tl.load(codes_ptr + base + offsets, mask=mask, other=0).to(tl.int32)
     values = decode_element(codes, F) * times[:, None]

@@ -62,7 +62,7 @@ def sweep_kernel(
     first stays.
     """
     first, local, base, offsets, mask, alive = block_places(n_blocks, cols, row_stride, grid_cols, K, TILE, WHOLE)
-    x = load_blocks(x_ptr + base, offsets, mask, alive, TILE, K, WHOLE)
+    x = load_blocks(x_ptr + base, offsets, mask, alive, TILE, K, WHOLE, K == 16)
     exact = widened(x)
     x = readable(x, F, True)
     importance = 0.0
