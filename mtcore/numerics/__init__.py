@@ -20,6 +20,7 @@ from mtcore.numerics.blocks import (
     weight_matrix,
 )
 from mtcore.numerics.cast import decode, encode, round_to_element
+from mtcore.numerics.compiling import compile_time_constant
 from mtcore.numerics.four_over_six import four_over_six_qparams
 from mtcore.numerics.log_counts import LOG_BINS, log_counts
 from mtcore.numerics.pack import pack, packed_cols, unpack
@@ -34,6 +35,7 @@ __all__ = [
     "block_amax",
     "block_range",
     "column_amax",
+    "compile_time_constant",
     "decode",
     "dequantize",
     "dynamic_qparams",

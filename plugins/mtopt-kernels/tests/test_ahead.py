@@ -158,6 +158,8 @@ def fp8_launches():
         for scales in (by_row, by_block):
             product = partial(fp8.fp8_product, by_block=scales is by_block)
             yield from launches_of(product, codes, scales[0], weight, scales[1], bias, dtype)
+        from_amax = partial(fp8.fp8_product, amax_in=format_key(catalog.FP8))
+        yield from launches_of(from_amax, codes, torch.empty(()), weight, torch.empty(512, 1), bias, dtype)
 
 
 def int8_launches():
@@ -167,6 +169,8 @@ def int8_launches():
         scale, bias = torch.empty(512, 1), torch.empty(512, dtype=torch.bfloat16)
         for x_scale in (torch.empty(tokens, 1), torch.empty(1, 1)):
             yield from launches_of(int8.int8_product, codes, x_scale, weight, scale, bias, bias.dtype)
+        from_amax = partial(int8.int8_product, amax_in=format_key(catalog.INT8_TENSOR))
+        yield from launches_of(from_amax, codes, torch.empty(()), weight, scale, bias, bias.dtype)
 
 
 def together_launches():

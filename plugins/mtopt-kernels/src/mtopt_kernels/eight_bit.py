@@ -9,8 +9,10 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from mtopt_kernels.configurations import Few, Gemm
+from mtopt_kernels.constants import known
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
 from mtopt_kernels.kernels.eight_bit_linear import eight_bit_linear_kernel
+from mtopt_kernels.launch import quantize
 from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of, together
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import processors, start
@@ -82,10 +84,12 @@ def eight_bit_few_tokens(
     dtype: torch.dtype,
     *,
     by_block: bool = False,
+    amax_in: str = "",
 ) -> list[Tensor]:
     """The same for each of a few weights by the kernel for few tokens, which takes all sizes and any float dtype.
 
-    Either all of them have biases or none has, and scales are all by tensor or all by row.
+    Either all of them have biases or none has, and scales are all by tensor or all by row. `amax_in`: the key of
+    x's format where `x_scale` is not its scale but the calibrated magnitude of the tensor, one number.
     """
     tokens, inner = x.shape
     features = [weight.shape[0] for weight in weights]
@@ -122,6 +126,7 @@ def eight_bit_few_tokens(
         scales[0].numel() > 1,
         by_block,
         biases[0] is not None,
+        known(amax_in).constants if amax_in else None,
         stages,
         EARLY,
         warps=warps,
@@ -141,6 +146,7 @@ def eight_bit_products(
     alone: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     *,
     by_block: bool = False,
+    amax_in: str = "",
 ) -> list[Tensor]:
     """The products with each of several weights; with few tokens, several in one kernel.
 
@@ -153,7 +159,13 @@ def eight_bit_products(
         mine = [weights[i] for i in some], [scales[i] for i in some], [biases[i] for i in some]
         how = few(sum(weight.shape[0] for weight in mine[0]))
         if how is not None and len(some) > 1:
-            done += eight_bit_few_tokens(x, x_scale, *mine, how, dtype, by_block=by_block)
+            done += eight_bit_few_tokens(x, x_scale, *mine, how, dtype, by_block=by_block, amax_in=amax_in)
         else:
             done += [alone(*each) for each in zip(*mine, strict=True)]
     return done
+
+
+def scale_from(amax: Tensor, amax_in: str) -> Tensor:
+    """The scale, fp32 [1, 1], of a tensor with this calibrated magnitude: quantizing that number works it out."""
+    amax = amax.view(1, 1)
+    return quantize(amax, amax, None, amax_in)[1]

@@ -15,7 +15,7 @@ from mtopt_kernels.configurations import (
     fp8_gemm_configuration,
     fp8_much_work,
 )
-from mtopt_kernels.eight_bit import eight_bit_few_tokens, eight_bit_gemm, eight_bit_products
+from mtopt_kernels.eight_bit import eight_bit_few_tokens, eight_bit_gemm, eight_bit_products, scale_from
 
 BLOCK = 128
 
@@ -29,6 +29,7 @@ def fp8_product(
     dtype: torch.dtype,
     *,
     by_block: bool = False,
+    amax_in: str = "",
 ) -> Tensor:
     """x · weightᵀ with the scales of both and a bias, by whichever kernel is fastest for these sizes.
 
@@ -37,6 +38,7 @@ def fp8_product(
         weight: e4m3 [features, inner]; its scales are fp32 [1, 1] or [features, 1].
         dtype: of the result [tokens, features].
         by_block: the scales are [tokens, inner / 128] and [features / 128, inner / 128] instead, rounded up.
+        amax_in: as for `eight_bit_few_tokens`.
     """
     (tokens, inner), features = x.shape, weight.shape[0]
     by = "block" if by_block else "row" if x_scale.numel() > 1 or scale.numel() > 1 else "tensor"
@@ -44,7 +46,9 @@ def fp8_product(
     if way == "few":
         few = fp8_configuration(tokens, features, inner, by_row=by == "row", by_block=by_block)
         how = few or Few(64, 64, BLOCK, 1, 4, 4)
-        return eight_bit_few_tokens(x, x_scale, [weight], [scale], [bias], how, dtype, by_block=by_block)[0]
+        one = [weight], [scale], [bias]
+        return eight_bit_few_tokens(x, x_scale, *one, how, dtype, by_block=by_block, amax_in=amax_in)[0]
+    x_scale = scale_from(x_scale, amax_in) if amax_in else x_scale
     if way == "many":
         many = fp8_gemm_configuration(tokens, features, by_block=by_block)
         return eight_bit_gemm(x, x_scale, weight, scale, bias, many, dtype, by_block=by_block)
@@ -70,6 +74,7 @@ def fp8_products(
     dtype: torch.dtype,
     *,
     by_block: bool = False,
+    amax_in: str = "",
 ) -> list[Tensor]:
     """`fp8_product` with each of several weights; with few tokens, several in one kernel."""
     tokens, inner = x.shape
@@ -79,9 +84,10 @@ def fp8_products(
         return fp8_configuration(tokens, features, inner, by_row=by_row, by_block=by_block)
 
     def alone(weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-        return fp8_product(x, x_scale, weight, scale, bias, dtype, by_block=by_block)
+        return fp8_product(x, x_scale, weight, scale, bias, dtype, by_block=by_block, amax_in=amax_in)
 
-    return eight_bit_products(x, x_scale, weights, scales, biases, dtype, few, alone, by_block=by_block)
+    each = weights, scales, biases
+    return eight_bit_products(x, x_scale, *each, dtype, few, alone, by_block=by_block, amax_in=amax_in)
 
 
 def fp8_way(tokens: int, features: int, inner: int, dtype: torch.dtype, by: str) -> str:

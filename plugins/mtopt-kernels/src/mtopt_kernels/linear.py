@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mtopt_kernels.constants import known
+from mtopt_kernels.eight_bit import scale_from
 from mtopt_kernels.four_bit import four_bit_products, nvfp4_fp8_products
 from mtopt_kernels.fp8 import fp8_products
 from mtopt_kernels.int8 import int8_products
 from mtopt_kernels.launch import dequantize, quantize
 from mtopt_kernels.nvfp4 import nvfp4_scaled_product
+
+AMAX_TOKENS = 64
+"""With more tokens, a kernel that makes a scale of a calibrated magnitude is nothing beside the product."""
 
 
 def nvfp4_linears(
@@ -98,6 +103,72 @@ def int8_linears(
     """See `mtcore.backends.reference.linears`; int8 for both factors."""
     codes, x_scale, _ = quantize(x, input_amax, None, input_format)
     return int8_products(codes, x_scale, qdata, scale, bias, x.dtype)
+
+
+def nvfp4_fp8_linears_of_codes(
+    codes: Tensor,
+    input_scale: Tensor | None,
+    input_amax: Tensor | None,
+    words: Sequence[Tensor],
+    scale_bytes: Sequence[Tensor],
+    scale_2: Sequence[Tensor],
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
+    dtype: torch.dtype,
+    format: str,
+    input_format: str,
+) -> list[Tensor]:
+    """See `mtopt_kernels.fused.linears_of_codes`, and `nvfp4_fp8_linears`."""
+    x_scale = scale_from(input_amax, input_format) if input_scale is None else input_scale
+    return nvfp4_fp8_products(codes, x_scale, words, scale_bytes, scale_2, bias, features, dtype)
+
+
+def fp8_linears_of_codes(
+    codes: Tensor,
+    input_scale: Tensor | None,
+    input_amax: Tensor | None,
+    qdata: Sequence[Tensor],
+    scale: Sequence[Tensor],
+    scale_2: Sequence[None],
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
+    dtype: torch.dtype,
+    format: str,
+    input_format: str,
+) -> list[Tensor]:
+    """See `mtopt_kernels.fused.linears_of_codes`; e4m3 for both factors."""
+    x_scale, amax_in = _scale_or_amax(codes, input_scale, input_amax, input_format)
+    by_block = known(format).fmt.block.rows > 1
+    return fp8_products(codes, x_scale, qdata, scale, bias, dtype, by_block=by_block, amax_in=amax_in)
+
+
+def int8_linears_of_codes(
+    codes: Tensor,
+    input_scale: Tensor | None,
+    input_amax: Tensor | None,
+    qdata: Sequence[Tensor],
+    scale: Sequence[Tensor],
+    scale_2: Sequence[None],
+    bias: Sequence[Tensor | None],
+    features: Sequence[int],
+    dtype: torch.dtype,
+    format: str,
+    input_format: str,
+) -> list[Tensor]:
+    """See `mtopt_kernels.fused.linears_of_codes`; int8 for both factors."""
+    x_scale, amax_in = _scale_or_amax(codes, input_scale, input_amax, input_format)
+    return int8_products(codes, x_scale, qdata, scale, bias, dtype, amax_in=amax_in)
+
+
+def _scale_or_amax(
+    codes: Tensor, input_scale: Tensor | None, input_amax: Tensor | None, input_format: str
+) -> tuple[Tensor, str]:
+    """Scales; or a magnitude and the key of its format, of which the kernel for few tokens makes a scale itself."""
+    if input_scale is not None:
+        return input_scale, ""
+    if codes.shape[0] > AMAX_TOKENS:
+        return scale_from(input_amax, input_format), ""
+    return input_amax, input_format
 
 
 def _alone(linears: Callable[..., list[Tensor]]) -> Callable[..., Tensor]:

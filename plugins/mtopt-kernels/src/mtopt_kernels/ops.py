@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from mtcore.backends import (
     ADD_GRAM,
@@ -16,6 +19,7 @@ from mtcore.backends import (
     QUANTIZE,
     SWEEP_AMAX,
 )
+from mtopt_kernels.fused import LINEARS_OF_CODES, fused_linear, fused_linears
 
 NAMESPACE = "mtopt_kernels"
 
@@ -65,7 +69,17 @@ _TOGETHER = {
     kind: LINEARS.implement(NAMESPACE, _product(f"{kind}_linears"), suffix=f"_{kind}")
     for kind in ("nvfp4", "nvfp4_fp8", "int4", "fp8", "int8")
 }
+_OF_CODES = {
+    kind: LINEARS_OF_CODES.implement(NAMESPACE, _product(f"{kind}_linears_of_codes"), suffix=f"_{kind}")
+    for kind in ("nvfp4_fp8", "fp8", "int8")
+}
 _DEQUANTIZED_LINEAR = LINEAR.implement(NAMESPACE, _product("dequantized_linear"), suffix="_dequantized")
+
+
+def _fused_or(operation: Callable[..., Any], fused: Callable[..., Any], kind: str, arguments: Any) -> Any:
+    """By one operation; but in a graph that is compiled, by plain torch and a product of codes, if `fused` does."""
+    result = fused(_OF_CODES[kind], *arguments) if torch.compiler.is_compiling() else None
+    return operation(*arguments) if result is None else result
 
 
 def fake_quantize(*arguments: Any) -> Any:
@@ -120,12 +134,12 @@ def nvfp4_scaled_linear(*arguments: Any) -> Any:
 
 def fp8_linear(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linear`."""
-    return _FP8_LINEAR(*arguments)
+    return _fused_or(_FP8_LINEAR, fused_linear, "fp8", arguments)
 
 
 def nvfp4_fp8_linear(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linear`; the weight as `mtopt_kernels.prepack` lays it out."""
-    return _NVFP4_FP8_LINEAR(*arguments)
+    return _fused_or(_NVFP4_FP8_LINEAR, fused_linear, "nvfp4_fp8", arguments)
 
 
 def int4_linear(*arguments: Any) -> Any:
@@ -135,7 +149,7 @@ def int4_linear(*arguments: Any) -> Any:
 
 def int8_linear(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linear`."""
-    return _INT8_LINEAR(*arguments)
+    return _fused_or(_INT8_LINEAR, fused_linear, "int8", arguments)
 
 
 def dequantized_linear(*arguments: Any) -> Any:
@@ -150,7 +164,7 @@ def nvfp4_linears(*arguments: Any) -> Any:
 
 def nvfp4_fp8_linears(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linears`; the weights as `mtopt_kernels.prepack` lays them out."""
-    return _TOGETHER["nvfp4_fp8"](*arguments)
+    return _fused_or(_TOGETHER["nvfp4_fp8"], fused_linears, "nvfp4_fp8", arguments)
 
 
 def int4_linears(*arguments: Any) -> Any:
@@ -160,9 +174,9 @@ def int4_linears(*arguments: Any) -> Any:
 
 def fp8_linears(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linears`."""
-    return _TOGETHER["fp8"](*arguments)
+    return _fused_or(_TOGETHER["fp8"], fused_linears, "fp8", arguments)
 
 
 def int8_linears(*arguments: Any) -> Any:
     """See `mtcore.backends.reference.linears`."""
-    return _TOGETHER["int8"](*arguments)
+    return _fused_or(_TOGETHER["int8"], fused_linears, "int8", arguments)

@@ -157,6 +157,42 @@ def test_fp8_weights_times_fp8_inputs(monkeypatch, split, weight_format, input_f
     assert relative(y, seen @ values.T + bias.double()) <= 2**-7 + 200 * 2**-24
 
 
+@pytest.mark.parametrize("weights", [1, 2])
+@pytest.mark.parametrize("magnitude", [2.5, 0.0, -1.0, 1e-44, torch.inf])
+@pytest.mark.parametrize(("weight_format", "input_format"), [(FP8, FP8), (FP8_ROW, FP8), (INT8_ROW, INT8_TENSOR)])
+def test_a_calibrated_magnitude_in_place_of_a_scale_gives_the_same_bits(
+    weight_format, input_format, magnitude, weights
+):
+    key, input_key, amax = format_key(weight_format), format_key(input_format), torch.tensor([[magnitude]])
+    x = torch.randn(5, 200).bfloat16()
+    stored = [reference.quantize(torch.randn(70, 200), None, None, key) for _ in range(weights)]
+    each = [s[0] for s in stored], [s[1] for s in stored], [None] * weights, [None] * weights, [70] * weights
+    codes, scale, _ = reference.quantize(x, amax, None, input_key)
+    product = linear.int8_linears_of_codes if codes.dtype == torch.int8 else linear.fp8_linears_of_codes
+    from_scale, from_amax = (
+        product(codes, *given, *each, x.dtype, key, input_key) for given in ((scale, None), (None, amax))
+    )
+    for one, other in zip(from_scale, from_amax, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(("make", "x_format"), [(FP8, FP8), (INT8_ROW, INT8_TENSOR)])
+def test_many_tokens_take_the_scale_of_a_calibrated_magnitude_too(monkeypatch, make, x_format):
+    how = Gemm(64, 64, 128, 2, 1, 2, 4, 1, False)
+    monkeypatch.setattr(fp8, "fp8_configuration", lambda *sizes, by_row, by_block: None)
+    monkeypatch.setattr(fp8, "fp8_gemm_configuration", lambda *sizes, by_block: how)
+    monkeypatch.setattr(int8, "int8_configuration", lambda *sizes: None)
+    monkeypatch.setattr(int8, "int8_gemm_configuration", lambda *sizes: how)
+    key, input_key, amax = format_key(make), format_key(x_format), torch.tensor(2.5)
+    weight = reference.quantize(torch.randn(64, 128), None, None, key)
+    for tokens in (linear.AMAX_TOKENS, linear.AMAX_TOKENS + 1):
+        x = torch.randn(tokens, 128).half()
+        codes, scale, _ = reference.quantize(x, amax.view(1, 1), None, input_key)
+        product = linear.int8_linears_of_codes if codes.dtype == torch.int8 else linear.fp8_linears_of_codes
+        each = [weight[0]], [weight[1]], [None], [None], [64], x.dtype, key, input_key
+        assert torch.equal(product(codes, scale, None, *each)[0], product(codes, None, amax, *each)[0])
+
+
 def checked_product(weight_format, input_format, features, inner, tokens, with_bias, dtype=torch.bfloat16):
     weight, x = torch.randn(features, inner), torch.randn(tokens, inner).to(dtype)
     bias = torch.randn(features).bfloat16() if with_bias else None

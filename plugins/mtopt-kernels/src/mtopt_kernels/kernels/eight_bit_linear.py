@@ -6,15 +6,25 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from mtopt_kernels.device.element import INTERPRETED
+from mtopt_kernels.device.element import INTERPRETED, widened
 from mtopt_kernels.device.mask import where_both
+from mtopt_kernels.device.scale import stored_scale
 from mtopt_kernels.kernels.several import one_of, whose_tile
 from mtopt_kernels.kernels.split import bias_of, last_of, sum_of_parts, write_tile
 
 
 @triton.jit
 def scaled(
-    acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN: tl.constexpr, BY_FEATURE: tl.constexpr
+    acc,
+    x_scale_ptr,
+    scale_ptr,
+    token,
+    feature,
+    tokens,
+    features,
+    BY_TOKEN: tl.constexpr,
+    BY_FEATURE: tl.constexpr,
+    GIVEN: tl.constexpr,
 ):
     """A sum of codes' products times the scales of its feature and token, fp32 [features, tokens]."""
     if BY_FEATURE:
@@ -23,6 +33,9 @@ def scaled(
         acc *= tl.load(scale_ptr)
     if BY_TOKEN:
         acc *= tl.load(x_scale_ptr + token, mask=token < tokens, other=0.0)[None, :]
+    elif GIVEN is not None:
+        amax = widened(tl.load(x_scale_ptr))
+        acc *= stored_scale(tl.where(amax < 0.0, 0.0, amax), 1.0, GIVEN)
     else:
         acc *= tl.load(x_scale_ptr)
     return acc
@@ -71,6 +84,7 @@ def eight_bit_linear_kernel(
     BY_FEATURE: tl.constexpr,
     BY_BLOCK: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    GIVEN: tl.constexpr,
     STAGES: tl.constexpr,
     EARLY: tl.constexpr,
 ):
@@ -81,7 +95,7 @@ def eight_bit_linear_kernel(
     The weight is the left operand, so that few tokens fill the narrow side of the tensor cores' tiles. Products are
     exact and added up by the tensor cores, in int32 or fp32. With scales BY_BLOCK of 1x128 and 128x128, they add up
     128 columns, DEEP, and fp32 the rest; HIGH divides 128. Each of SPLIT programs takes `share` steps of DEEP
-    columns.
+    columns. GIVEN: None, or the constants of x's format, and x_scale is the calibrated magnitude of that tensor.
     """
     pid = tl.program_id(0)
     part = pid % SPLIT
@@ -124,7 +138,7 @@ def eight_bit_linear_kernel(
             acc = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
     if writes:
         if not BY_BLOCK:
-            acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE)
+            acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE, GIVEN)
         if HAS_BIAS:
             bias_ptr = one_of(which, bias_0_ptr, bias_1_ptr, bias_2_ptr, bias_3_ptr, WEIGHTS)
             acc += bias_of(bias_ptr, feature, features)
