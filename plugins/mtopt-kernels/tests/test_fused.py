@@ -248,8 +248,41 @@ def test_what_gains_nothing_from_fusion_or_has_no_product_stays_one_operation(na
     assert fused.quantized(torch.randn(shape), amax, KEYS[name]) is None
 
 
+GAPS = []
+"""Whether codes or scales that a product was given had gaps."""
+
+
+def note_gaps(codes, input_scale, *others):
+    GAPS.append(not codes.is_contiguous() or (input_scale is not None and not input_scale.is_contiguous()))
+    return fused.linears_of_codes(codes, input_scale, *others)
+
+
+NOTING_GAPS = fused.LINEARS_OF_CODES.implement("fused_gaps", note_gaps, "CPU")
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize(
+    ("name", "weight"), [("fp8", "fp8"), ("int8_row", "int8_row"), ("fp8_1x128", "fp8_128x128")]
+)
+def test_a_product_is_given_codes_and_scales_without_gaps(name, weight, backend):
+    amax = torch.ones(1, 1) if name == "fp8" else None
+    qdata, scale, _ = reference.quantize(torch.randn(128, 256), None, None, KEYS[weight])
+
+    def product(x):
+        last = 128, KEYS[weight], KEYS[name]
+        return fused.fused_linear(NOTING_GAPS, x.T, qdata, scale, None, amax, None, None, *last)
+
+    GAPS.clear()
+    x = torch.randn(256, 6).bfloat16()
+    y = torch.compile(product, backend=backend, fullgraph=True)(x)
+    assert GAPS == [False]
+    assert torch.equal(
+        y, reference.linear(x.T, qdata, scale, None, amax, None, None, 128, KEYS[weight], KEYS[name])
+    )
+
+
 def test_long_rows_are_fused_where_tokens_are_many():
-    assert fused.quantized(torch.randn(65, 14336), None, KEYS["int8_row"]) is not None
+    assert fused.quantized(torch.randn(fused.SPLIT_ROWS, 14336), None, KEYS["int8_row"]) is not None
 
 
 def test_a_target_whose_inverse_is_too_far_off_is_not_fused():

@@ -32,8 +32,9 @@ from mtcore.backends import DEQUANTIZE, LINEARS, Operation, format_of_key
 from mtcore.formats import E4M3, FP32, PER_TENSOR, WHOLE, IntElement
 from mtcore.numerics import compile_time_constant
 
-SPLIT_COLUMNS, SPLIT_ROWS = 8192, 64
-"""With so many rows at most, each of more columns, Inductor finds their largest magnitudes in several kernels."""
+SPLIT_COLUMNS, SPLIT_ROWS = 8192, 264
+"""Fewer rows, each of more columns, are reduced in several kernels by Inductor: under two rows a multiprocessor, of
+which Hopper has 132."""
 
 
 class Units(NamedTuple):
@@ -133,11 +134,11 @@ def quantized(x: Tensor, amax: Tensor | None, format: str) -> tuple[Tensor, Tens
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # which imports SymPy
 
     cols = x.shape[1]
-    long = units.wide == WHOLE and cols > SPLIT_COLUMNS and statically_known_true(x.shape[0] <= SPLIT_ROWS)
+    long = units.wide == WHOLE and cols > SPLIT_COLUMNS and statically_known_true(x.shape[0] < SPLIT_ROWS)
     if units.by_tensor or long or (units.wide != WHOLE and cols % units.wide):
         return None
     scale = scale_of(amax_of(x, units), units)
-    return codes_of(x, scale, units), scale, None
+    return codes_of(x, scale, units), scale.contiguous(), None
 
 
 def scale_of(amax: Tensor, units: Units) -> Tensor:
@@ -158,7 +159,7 @@ def codes_of(x: Tensor, scale: Tensor, units: Units) -> Tensor:
         steps = (runs.float().double() * inverse.unsqueeze(-1)).float().flatten(1)
     if units.integer:
         steps = torch.where(steps.isnan(), 0.0, steps).round()
-    return steps.clamp(units.low, units.high).to(torch.int8 if units.integer else torch.float8_e4m3fn)
+    return steps.clamp(units.low, units.high).to(torch.int8 if units.integer else torch.float8_e4m3fn).contiguous()
 
 
 def amax_of(x: Tensor, units: Units) -> Tensor:
