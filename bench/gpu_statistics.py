@@ -23,6 +23,8 @@ def statistics_of_values(bench: Bench) -> None:
     for moments in (False, True):
         for histogram in (False, True):
             columns(bench, xs, moments, histogram)
+    for dtype in (torch.float16, torch.float32):
+        columns(bench, [x.to(dtype) for x in xs], False, True)
     for size in SIZES:
         rotation(bench, xs, size)
     wide = [torch.randn(14336, 4096, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
@@ -33,11 +35,13 @@ def statistics_of_values(bench: Bench) -> None:
 
 def columns(bench: Bench, xs: list[Tensor], moments: bool, histogram: bool) -> None:
     what = " + ".join(["amax"] + ["moments"] * moments + ["histogram"] * histogram)
+    if xs[0].dtype != torch.bfloat16:
+        what += f" of {str(xs[0].dtype).removeprefix('torch.')}"
     found, known = (side.column_statistics(xs[0], moments, histogram) for side in (kernels, reference))
     checked(bench, f"columns, {what}", [(found[0], known[0]), (found[3], known[3])])
     for name, side in (("columns", kernels), ("torch, columns", reference)):
         calls = [partial(side.column_statistics, x, moments, histogram) for x in xs]
-        bench.row(f"{name}, {what}", calls, xs[0].numel() * 2)
+        bench.row(f"{name}, {what}", calls, xs[0].numel() * xs[0].element_size())
 
 
 def rotation(bench: Bench, xs: list[Tensor], size: int) -> None:

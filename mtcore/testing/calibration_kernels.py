@@ -55,9 +55,10 @@ class CalibrationKernelContract:
     def test_values_that_are_not_finite_end_as_in_the_reference(
         self, kernel: KernelSpec, fmt: TensorFormat | None, device: torch.device, bad: float
     ) -> None:
-        x = sample((40, 256), torch.bfloat16)
-        x[0, 5], x[33, 200] = bad, bad
-        check(kernel, fmt, x.to(device), f"a matrix with {bad}")
+        for dtype in DTYPES:
+            x = sample((40, 256), dtype)
+            x[0, 5], x[33, 200] = bad, bad
+            check(kernel, fmt, x.to(device), f"a matrix in {dtype} with {bad}")
 
     def test_zeros_end_as_in_the_reference(
         self, kernel: KernelSpec, fmt: TensorFormat | None, device: torch.device
@@ -66,12 +67,12 @@ class CalibrationKernelContract:
         zeros[:, ::3] = -0.0
         check(kernel, fmt, zeros, "a matrix of zeros")
 
-    @pytest.mark.parametrize("exponent", [-120, -60, -34, 34, 60])
+    @pytest.mark.parametrize("exponent", [-120, -60, -34, -22, 15, 34, 60])
     def test_very_small_and_very_large_values_end_as_in_the_reference(
         self, kernel: KernelSpec, fmt: TensorFormat | None, device: torch.device, exponent: int
     ) -> None:
         x = torch.ldexp(sample((40, 256), torch.float32).clamp(-4, 4), torch.tensor(exponent))
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in DTYPES:
             check(kernel, fmt, x.to(device, dtype), f"values around 2^{exponent} in {dtype}")
 
     def test_a_matrix_need_not_be_contiguous(

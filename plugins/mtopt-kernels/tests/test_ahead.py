@@ -93,9 +93,10 @@ def test_loads_and_stores_of_a_streaming_kernel_are_16_bytes_wide():
 def statistics_launches():
     """What calibration asks of values and weights, and rotations."""
     x = torch.empty(ROWS, COLS, dtype=torch.bfloat16)
-    for moments in (False, True):
-        for histogram in (False, True):
-            yield from launches_of(calibration.column_statistics, x, moments, histogram)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        for moments in (False, True):
+            for histogram in (False, True):
+                yield from launches_of(calibration.column_statistics, x.to(dtype), moments, histogram)
     amax, importance = torch.empty(ROWS, COLS // 16), torch.empty(COLS)
     for weights in (None, importance):
         sweep = (x, amax, torch.empty(()), weights, 12, 10, format_key(catalog.NVFP4))
@@ -113,9 +114,12 @@ def test_the_kernels_of_calibration_compile_without_spilling(capability):
         assert resources.shared <= 227 * 1024, "what a program may have on sm_90 and sm_100"
 
 
-def test_a_histogram_is_counted_in_shared_memory():
-    made = launches_of(calibration.column_statistics, torch.empty(ROWS, COLS, dtype=torch.bfloat16), False, True)[0]
-    assert "red.shared.add.u32" in compile_launch(made, 90).asm["ptx"]
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_a_histogram_is_counted_in_shared_memory_and_what_is_rare_in_the_result(dtype):
+    made = launches_of(calibration.column_statistics, torch.empty(ROWS, COLS, dtype=dtype), False, True)[0]
+    ptx = compile_launch(made, 90).asm["ptx"]
+    assert "red.shared.add.u32" in ptx
+    assert ("red.global.add.u64" in ptx) == (dtype == torch.float32)
 
 
 def nvfp4_launches():

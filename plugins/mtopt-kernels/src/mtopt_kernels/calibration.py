@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mtcore.backends import COLUMN_STATISTICS, HADAMARD
-from mtcore.numerics import LOG_BINS, log_counts
+from mtcore.numerics import LOG_BINS
 from mtopt_kernels.constants import known
-from mtopt_kernels.device.counters import COUNTERS
+from mtopt_kernels.device.counters import COARSE_COUNTERS, FINE_COUNTERS
 from mtopt_kernels.kernels.columns import columns_kernel
 from mtopt_kernels.kernels.hadamard import hadamard_kernel
 from mtopt_kernels.kernels.sweep import sweep_kernel
@@ -32,12 +32,15 @@ class Columns(NamedTuple):
 
 
 COLUMNS = {
-    (False, False): Columns(16, 64, 4, 10),
-    (True, False): Columns(16, 64, 4, 8),
-    (False, True): Columns(16, 128, 8, 5),
-    (True, True): Columns(16, 64, 4, 5),
+    (False, 0): Columns(16, 64, 4, 10),
+    (True, 0): Columns(16, 64, 4, 8),
+    (False, COARSE_COUNTERS): Columns(16, 128, 8, 5),
+    (True, COARSE_COUNTERS): Columns(16, 64, 4, 5),
+    (False, FINE_COUNTERS): Columns(16, 64, 8, 4),
+    (True, FINE_COUNTERS): Columns(16, 64, 8, 4),
 }
-"""By what is asked for beside magnitudes, moments and counts of bf16: the fastest of some 20 on an H100."""
+"""By what is asked for beside magnitudes: moments, and how many counters. The fastest of some 20 on an H100; with
+FINE_COUNTERS, not measured, what keeps most warps and spills no register."""
 COUNTED_ROWS = 1024
 """Of a strip of columns that are counted in a histogram before the next one's: programs are as many as fit then,
 since each has counters to write in the end."""
@@ -50,26 +53,25 @@ LONGEST_STRETCH = 2**14
 
 
 def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `mtcore.backends.reference.column_statistics`.
-
-    Values that are not bf16 are counted by the reference: their counters do not fit into shared memory.
-    """
+    """See `mtcore.backends.reference.column_statistics`."""
     if not x.numel() or x.shape[1] > MOST_COLUMNS:
         return COLUMN_STATISTICS.reference(x, moments, histogram)
     x = streamable(x)
     rows, cols = x.shape
-    device, counted = x.device, histogram and x.dtype == torch.bfloat16
-    high, wide, warps, together = COLUMNS[moments, counted]
+    device, kept = x.device, 0
+    if histogram:
+        kept = COARSE_COUNTERS if x.dtype == torch.bfloat16 else FINE_COUNTERS
+    high, wide, warps, together = COLUMNS[moments, kept]
     strips, together = cdiv(cols, wide), together * processors(device)
-    parts = cdiv(rows, COUNTED_ROWS) if counted else max(together // strips, 1)
+    parts = cdiv(rows, COUNTED_ROWS) if histogram else max(together // strips, 1)
     parts = min(parts, cdiv(rows, high), MOST_PARTS)
     steps = cdiv(cdiv(rows, high), 4 * parts) * 4
     parts = cdiv(rows, high * steps)
-    programs = min(together, strips * parts) if counted else strips * parts
+    programs = min(together, strips * parts) if histogram else strips * parts
     found = torch.empty((parts, 3 if moments else 1, cols), dtype=torch.float32, device=device)
     amax = torch.empty(cols, dtype=x.dtype, device=device)
     total, squares = (torch.empty(cols if moments else 0, dtype=torch.float32, device=device) for _ in range(2))
-    counts = torch.zeros(LOG_BINS if counted else 0, dtype=torch.int64, device=device)
+    counts = torch.zeros(LOG_BINS if histogram else 0, dtype=torch.int64, device=device)
     start(
         columns_kernel,
         programs,
@@ -88,16 +90,16 @@ def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor
         steps,
         programs,
         parts * steps * high * strips * wide - rows * cols,
-        COUNTERS // (32 * warps),
+        kept // (32 * warps),
         high,
         wide,
         power_of_two(parts),
         moments,
-        counted,
+        histogram,
         32 * warps,
         warps=warps,
     )
-    return amax, total, squares, log_counts(x) if histogram and not counted else counts
+    return amax, total, squares, counts
 
 
 def sweep_amax(

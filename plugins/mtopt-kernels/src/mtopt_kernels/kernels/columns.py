@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from mtopt_kernels.device.counters import LARGEST, cleared, counted, counter_of, flushed, reserved
+from mtopt_kernels.device.counters import cleared, counted, flushed, reserved
 from mtopt_kernels.device.element import INTERPRETED, amax_along, larger, widened
 
 
@@ -20,11 +20,7 @@ def load_rows(x_ptr, row, down, col, within, rows, cols, row_stride):
 def taken_in(x, best, total, squares, counters, counts_ptr, MOMENTS: tl.constexpr, HISTOGRAM: tl.constexpr):
     """What is known with some more rows."""
     if HISTOGRAM:
-        if INTERPRETED:
-            bin = tl.minimum(tl.maximum(2 * counter_of(x) - 1, 0), 2 * LARGEST - 2)
-            tl.atomic_add(counts_ptr + bin, tl.full(bin.shape, 1, tl.int64))
-        else:
-            counted(counters, x)
+        counted(counters, x, counts_ptr)
     magnitude = tl.abs(widened(x))
     best = larger(best, magnitude)
     if MOMENTS:
@@ -74,7 +70,7 @@ def columns_kernel(
         once = (first_bin + tl.program_id(0)) == 0
         tl.atomic_add(counts_ptr + first_bin, first_bin.to(tl.int64) - outside, mask=once, sem="relaxed")
         if not INTERPRETED:
-            counters = reserved(tl.program_id(0))
+            counters = reserved(tl.program_id(0), x_ptr.dtype.element_ty)
             cleared(counters, rounds, THREADS)
     rows_of_parts: tl.constexpr = 3 if MOMENTS else 1
     for unit in range(tl.program_id(0), strips * parts, programs):
@@ -112,7 +108,7 @@ def columns_kernel(
                 tl.store(squares_ptr + col, sums, mask=col < cols)
             tl.store(ready_ptr + strip, 0)
     if HISTOGRAM and not INTERPRETED:
-        flushed(counters, counts_ptr, rounds, THREADS)
+        flushed(counters, counts_ptr, rounds, THREADS, x_ptr.dtype.element_ty)
 
 
 @triton.jit
