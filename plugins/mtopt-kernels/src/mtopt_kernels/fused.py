@@ -152,22 +152,23 @@ def scale_of(amax: Tensor, units: Units) -> Tensor:
 def codes_of(x: Tensor, scale: Tensor, units: Units) -> Tensor:
     """The codes of x [rows, cols] with scales [grid rows, grid cols]: e4m3 or int8."""
     inverse = scale.double().reciprocal()
-    if units.wide == WHOLE:
-        steps = (_itself(x).float().double() * inverse).float()
-    else:
-        runs = _itself(x).unflatten(1, (-1, units.wide))  # [rows, grid cols, wide]
-        steps = (runs.float().double() * inverse.unsqueeze(-1)).float().flatten(1)
+    if units.wide != WHOLE:
+        inverse = inverse.unsqueeze(-1)
+    steps = (_in_runs(_itself(x), units).float().double() * inverse).float()
     if units.integer:
         steps = torch.where(steps.isnan(), 0.0, steps).round()
-    return steps.clamp(units.low, units.high).to(torch.int8 if units.integer else torch.float8_e4m3fn).contiguous()
+    codes = steps.clamp(units.low, units.high).to(torch.int8 if units.integer else torch.float8_e4m3fn)
+    return codes.contiguous().view(x.shape)
 
 
 def amax_of(x: Tensor, units: Units) -> Tensor:
     """The largest magnitudes of rows or runs of x, fp32 [rows, grid cols]; NaN where one has a NaN."""
-    magnitudes = _itself(x).abs()
-    if units.wide == WHOLE:
-        return magnitudes.amax(-1, keepdim=True).float()
-    return magnitudes.unflatten(1, (-1, units.wide)).amax(-1).float()
+    return _in_runs(_itself(x).abs(), units).amax(-1, keepdim=units.wide == WHOLE).float()
+
+
+def _in_runs(x: Tensor, units: Units) -> Tensor:
+    """x [rows, cols], or [rows, grid cols, wide] where a run of columns has a scale."""
+    return x if units.wide == WHOLE else x.unflatten(1, (-1, units.wide))
 
 
 def _itself(x: Tensor) -> Tensor:
