@@ -6,12 +6,13 @@ import pytest
 import torch
 import triton
 
-from mtcore.backends import OPERATIONS, format_key
+from mtcore.backends import OPERATIONS, Use, format_key
 from mtcore.formats import catalog
 from mtopt_kernels import calibration, four_bit, fp8, int8, launch, nvfp4
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
 from mtopt_kernels.kernels.pairs import pairs_kernel
+from mtopt_kernels.specs import streaming_specs
 
 ROWS, COLS = 256, 4096
 FORMATS = (
@@ -51,6 +52,15 @@ def test_a_kernel_compiles_without_spilling(op, fmt, capability):
         assert max(resources.stack, resources.spilled) <= SPILLED, made.kernel.__name__
         threads = 32 * made.options["num_warps"]
         assert resources.registers * threads <= 2**16, "the registers of one multiprocessor"
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.name)
+def test_what_is_not_refused_on_sm_80_compiles_for_it(fmt, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    for spec in streaming_specs():
+        if spec.refuses(Use(spec.op, fmt, torch.device("cuda"))) is None:
+            for made in launches_of(getattr(launch, spec.op), *arguments(spec.op, fmt)):
+                assert compile_launch(made, 80).asm["cubin"]
 
 
 @pytest.mark.parametrize("capability", [90, 100])

@@ -41,6 +41,24 @@ def test_codes_of_4_6_and_8_bits_are_served_and_others_refused():
     assert reason == "has no kernel for codes of 5 bits in blocks of 1x32"
 
 
+@pytest.mark.parametrize(
+    ("op", "name", "reason"),
+    [
+        ("quantize", "mxfp8_e4m3", "needs sm_89, which casts to 8-bit floats"),
+        ("fake_quantize", "nvfp4", "needs sm_89, which casts to 8-bit floats"),
+        ("quantize", "mxfp6_e2m3", "needs sm_89, which casts to 8-bit floats"),
+        ("dequantize", "mxfp6_e2m3", None),
+        ("fake_quantize", "mxfp8_e5m2", None),
+        ("quantize", "int4_b128", None),
+        ("block_amax", "fp8_1x128", None),
+    ],
+)
+def test_a_gpu_that_casts_to_no_8_bit_floats_is_left_what_needs_none(monkeypatch, op, name, reason):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    (kernel,) = (spec for spec in specs.streaming_specs() if spec.op == op)
+    assert kernel.refuses(Use(op, FORMATS[name], torch.device("cuda"))) == reason
+
+
 def test_every_float_and_block_integer_format_of_the_catalog_is_served():
     refused = {name for name, fmt in FORMATS.items() if specs.refuses_streaming(Use("fake_quantize", fmt, CPU))}
     assert refused == {name for name in FORMATS if "asym" in name} | {"int4_b128_fp8", "nf4"}

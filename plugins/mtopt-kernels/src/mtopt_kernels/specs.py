@@ -11,12 +11,14 @@ from mtcore.backends import KernelSpec, Use
 from mtcore.formats import FP32, PER_ROW, PER_TENSOR, WHOLE, FloatElement, IntElement, TensorFormat
 from mtcore.formats.catalog import FP8, FP8_ROW, FP8_RUN, FP8_TILE, NVFP4, NVFP4_FP8
 from mtopt_kernels import ops
-from mtopt_kernels.constants import refusal
+from mtopt_kernels.constants import constants_of, refusal
 from mtopt_kernels.prepack import CHUNK, prepack_int4, prepack_nvfp4
 from mtopt_kernels.sizes import LONGEST_INNER
 
 OLDEST = (8, 0)
 """The compute capability from which on Triton 3.6 is made for NVIDIA's GPUs."""
+CASTING = (8, 9)
+"""That from which on GPUs cast to 8-bit floats."""
 
 
 def kernel_specs() -> Iterator[KernelSpec]:
@@ -75,9 +77,20 @@ def refuses_device(use: Use) -> str | None:
         return "triton is not installed"
     if use.device.type != "cuda":
         return "needs a CUDA GPU"
-    if torch.cuda.get_device_capability(use.device) < OLDEST:
+    capability = torch.cuda.get_device_capability(use.device)
+    if capability < OLDEST:
         return "needs sm_80"
+    if capability < CASTING and _casts(use):
+        return "needs sm_89, which casts to 8-bit floats"
     return None
+
+
+def _casts(use: Use) -> bool:
+    """Whether a kernel for a use has numbers cast to 8-bit floats or from them."""
+    if use.format is None or refusal(use.format) is not None or use.op == "block_amax":
+        return False
+    constants = constants_of(use.format)
+    return constants.e_is_e4m3 or constants.scale == "float" or (use.op == "quantize" and constants.e_carrier != "")
 
 
 def refuses_streaming(use: Use) -> str | None:
