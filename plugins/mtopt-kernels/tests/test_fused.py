@@ -70,7 +70,7 @@ def test_all_values_of_bf16_times_many_scales_have_the_codes_of_the_reference(na
 
 
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", ["fp8_row", "int8_row", "int8_row_full", "fp8_1x128"])
 def test_scales_of_rows_and_runs_are_those_of_the_reference(name, dtype, backend):
     compiled = torch.compile(scale_and_codes, fullgraph=True, backend=backend, dynamic=False)
@@ -105,6 +105,20 @@ def test_quotients_beside_a_midpoint_are_rounded_to_the_right_side():
     for x in (nearest, *beside):
         quotient = (x.double() * scale.double().reciprocal()).float()
         assert_same_bits(quotient, x / scale, "quotients")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_value_that_is_rounded_from_fp64_has_the_codes_of_the_rounded_one(dtype):
+    units = fused.units_of(KEYS["fp8"])
+    tie = (
+        17 / 16
+    )  # of e4m3: just above it is rounded up, but fp32 and bf16 hold the tie itself, which is rounded down
+    x = torch.tensor([[tie + 2.0**-40, tie - 2.0**-40]], dtype=torch.float64)
+
+    def codes(x):
+        return fused.codes_of((x * 1.0).to(dtype), torch.ones(1, 1), units)
+
+    assert torch.compile(codes, fullgraph=True)(x).float().tolist() == [[1.0, 1.0]]
 
 
 @pytest.mark.parametrize("name", ["fp8_row", "int8_row"])

@@ -15,8 +15,8 @@ enough to a midpoint of neighbours in fp32 for the error of the product to matte
   beyond fp32 are clamped, as infinity is. NaN, infinity and zeros of both signs pass through a product as through a
   quotient, for no scale is 0 or infinite.
 
-Values of 16 bits pass through their bits once: inside a fused kernel a compiler may keep fp32 where the model says
-bf16, and codes would be those of a number that no tensor holds.
+Values pass through their bits once: inside a fused kernel a compiler may keep fp32 where the model says bf16, and
+codes would be those of a number that no tensor holds.
 """
 
 from __future__ import annotations
@@ -172,8 +172,9 @@ def _in_runs(x: Tensor, units: Units) -> Tensor:
 
 
 def _itself(x: Tensor) -> Tensor:
-    """x as a tensor of its dtype holds it."""
-    return x.view(torch.int16).view(x.dtype) if x.element_size() == 2 else x
+    """x as a tensor of its dtype holds it, or one in fp32."""
+    x = x.float() if x.element_size() == 8 else x
+    return x.view(torch.int16 if x.element_size() == 2 else torch.int32).view(x.dtype)
 
 
 def linears_of_codes(

@@ -16,8 +16,9 @@ from mtopt_kernels.int8 import int8_products
 from mtopt_kernels.launch import dequantize, quantize
 from mtopt_kernels.nvfp4 import nvfp4_scaled_product
 
-AMAX_TOKENS = 64
-"""With more tokens, a kernel that makes a scale of a calibrated magnitude is nothing beside the product."""
+AMAX_TOKENS = 16
+"""Up to so many, the kernel for few tokens is the fastest, for one weight or several, and makes a scale of a
+calibrated magnitude itself. With more, that is done once for all weights, in place of quantizing."""
 
 
 def nvfp4_linears(
