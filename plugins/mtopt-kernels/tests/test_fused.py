@@ -107,18 +107,14 @@ def test_quotients_beside_a_midpoint_are_rounded_to_the_right_side():
         assert_same_bits(quotient, x / scale, "quotients")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_value_that_is_rounded_from_fp64_has_the_codes_of_the_rounded_one(dtype):
-    units = fused.units_of(KEYS["fp8"])
-    tie = (
-        17 / 16
-    )  # of e4m3: just above it is rounded up, but fp32 and bf16 hold the tie itself, which is rounded down
-    x = torch.tensor([[tie + 2.0**-40, tie - 2.0**-40]], dtype=torch.float64)
+def test_a_value_that_is_rounded_from_fp64_has_the_code_of_the_rounded_one():
+    tie, scale = 29 / 16, 9 / 8  # halfway between two codes; the product is just above a power of two
+    x = torch.tensor([[tie * scale + 1.5 * 2.0**-24]], dtype=torch.float64)  # which fp32 rounds to the product
 
-    def codes(x):
-        return fused.codes_of((x * 1.0).to(dtype), torch.ones(1, 1), units)
+    def code(x):
+        return fused.codes_of((x * 1.0).float(), torch.full((1, 1), scale), fused.units_of(KEYS["fp8"]))
 
-    assert torch.compile(codes, fullgraph=True)(x).float().tolist() == [[1.0, 1.0]]
+    assert torch.compile(code, fullgraph=True)(x).float() == 1.75  # not 1.875, as for x itself
 
 
 @pytest.mark.parametrize("name", ["fp8_row", "int8_row"])

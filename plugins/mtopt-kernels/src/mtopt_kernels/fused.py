@@ -174,7 +174,8 @@ def _in_runs(x: Tensor, units: Units) -> Tensor:
 def _itself(x: Tensor) -> Tensor:
     """x as a tensor of its dtype holds it, or one in fp32."""
     x = x.float() if x.element_size() == 8 else x
-    return x.view(torch.int16 if x.element_size() == 2 else torch.int32).view(x.dtype)
+    bits = x.view(torch.int16 if x.element_size() == 2 else torch.int32)
+    return bits.bitwise_and(-1).view(x.dtype)  # Inductor takes out a view of a view, and no `bitwise_and`
 
 
 def linears_of_codes(
