@@ -1,5 +1,6 @@
 """Every kernel compiles for GPUs that are not there, and spills no register with the Triton it was tuned with."""
 
+import re
 from functools import partial
 
 import pytest
@@ -8,9 +9,11 @@ import triton
 
 from mtcore.backends import OPERATIONS, Use, format_key
 from mtcore.formats import catalog
-from mtopt_kernels import calibration, four_bit, fp8, int8, launch, nvfp4
+from mtopt_kernels import calibration, eight_bit, four_bit, fp8, int8, launch, nvfp4, vectors
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
+from mtopt_kernels.configurations import Vector
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
+from mtopt_kernels.kernels.nvfp4_vector import nvfp4_vector_kernel
 from mtopt_kernels.kernels.pairs import pairs_kernel
 from mtopt_kernels.specs import streaming_specs
 
@@ -114,6 +117,38 @@ def statistics_launches():
     for size in (16, 64, 1024, 4096):
         yield from launches_of(calibration.hadamard, x, size, False)
     yield from launches_of(calibration.hadamard, x.view(-1, 2**14), 2**14, False)
+
+
+@pytest.mark.parametrize("warps", [4, 8, 16])
+def test_a_product_with_one_token_has_each_lane_of_a_warp_where_its_own_words_are(monkeypatch, warps):
+    # What is multiplied inside a warp is no operation on elements: it is right only where the last dimension of the
+    # tensors are the lanes. (On a card sums are NaN elsewhere.)
+    monkeypatch.setattr(four_bit, "nvfp4_vector_configuration", lambda *sizes: Vector(warps, 2))
+    made = next(launches for launches in nvfp4_launches())
+    assert made.kernel is nvfp4_vector_kernel
+    text = compile_launch(made, 90).asm["ttgir"]
+    used = set(re.findall(r"elementwise_inline_asm.* -> tensor<\d+x32x\w+, (#\w+)>", text))
+    assert used
+    lanes = "threadsPerWarp = [1, 32]", "lane = [[0, 1], [0, 2], [0, 4], [0, 8], [0, 16]]"
+    for layout in used:
+        assert any(what in re.search(rf"^{layout} = .*$", text, re.M)[0] for what in lanes)
+    assert not re.search(r"convert_layout.*#blocked\w*> -> tensor<\d+x128xi32", text), (
+        "words stay where they were read"
+    )
+
+
+@pytest.mark.parametrize("capability", [90, 100])
+@pytest.mark.parametrize("early", [False, True])
+def test_products_with_few_tokens_wait_for_the_kernel_before_them_only_where_they_start_early(
+    monkeypatch, early, capability
+):
+    for module in (eight_bit, four_bit, vectors):
+        monkeypatch.setattr(module, "starts_early", lambda: early)
+    for made in (*list(nvfp4_launches())[:2], *list(int4_launches())[:2], next(fp8_launches())):
+        compiled = compile_launch(made, capability)
+        assert ("griddepcontrol.wait" in compiled.asm["ptx"]) is early
+        assert made.options.get("launch_pdl", False) is early
+        assert max(resources_of(compiled).stack, resources_of(compiled).spilled) <= SPILLED
 
 
 @pytest.mark.parametrize("capability", [90, 100])

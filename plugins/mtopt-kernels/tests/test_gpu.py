@@ -137,6 +137,26 @@ def test_a_product_agrees_with_float64(tokens, features, inner, weight, given):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("size", [1.0, 1e-12, 1e12])
+@pytest.mark.parametrize(("features", "inner"), [(8, 128), (40, 384), (1000, 14336), (4096, 4096), (28672, 4096)])
+def test_nvfp4_weights_of_all_scales_times_one_token_agree_with_float64(features, inner, size):
+    device, fmt = torch.device("cuda"), FORMATS["nvfp4"]
+    choice = choose_kernel(Use("linear", fmt, device, None, (features, inner)), specs.linear_specs())
+    x = (torch.randn(2 * inner + 2, device=device, dtype=torch.bfloat16) * size)[1 : inner + 1][
+        None
+    ]  # at an odd place
+    weight = torch.randn(features, inner, device=device) * torch.logspace(-6, 2, features, device=device)[:, None]
+    qdata, scale, scale_2 = reference.quantize(weight, None, None, choice.key)
+    prepared = choice.kernel.prepare(qdata, scale)
+    y = choice.kernel.run(x, *prepared, scale_2, None, None, None, features, choice.key, "")
+    values = reference.dequantize(qdata, scale, scale_2, inner, torch.float32, choice.key).double()
+    expected = x.double() @ values.T
+    # Rounded to bf16: 2^-9 of each. Sums in fp32: sqrt(inner) * 2^-24 of the norm of the terms, for each feature.
+    bound = expected.abs() * 2**-9 + (x.double().square() @ values.square().T).sqrt() * inner**0.5 * 2**-22
+    assert bool(((y.double() - expected).abs() <= bound).all())
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("tokens", [1, 16, 64, 700])
 @pytest.mark.parametrize(
     ("weight", "given"),

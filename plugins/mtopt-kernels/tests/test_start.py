@@ -1,5 +1,6 @@
 """Starting kernels: later starts tell the driver what Triton's own does, and no kind is mistaken for another."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -131,3 +132,14 @@ def test_arguments_that_triton_compiles_differently_are_of_different_kinds():
 def test_constants_are_their_own_kind():
     assert starting._kind(48, True) != starting._kind(64, True)
     assert starting._kind("row", True) == "row"
+
+
+def test_kernels_start_early_only_where_those_of_inductor_do(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch._inductor.config", raising=False)
+    assert not starting.starts_early()
+    for on in (True, False):
+        inductor = SimpleNamespace(triton=SimpleNamespace(enable_pdl=on))
+        monkeypatch.setitem(sys.modules, "torch._inductor.config", inductor)
+        assert starting.starts_early() is on
+    monkeypatch.setitem(sys.modules, "torch._inductor.config", SimpleNamespace(triton=SimpleNamespace()))
+    assert not starting.starts_early(), "an older one has no such setting"

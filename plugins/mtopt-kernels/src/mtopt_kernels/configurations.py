@@ -30,6 +30,14 @@ class FourBit(NamedTuple):
     warps: int
 
 
+class Vector(NamedTuple):
+    """How `nvfp4_vector_kernel` runs: warps that share the columns of a tile, and chunks of them that each reads at
+    once."""
+
+    warps: int
+    each: int
+
+
 class Few(NamedTuple):
     """How `eight_bit_linear_kernel` runs: features and tokens of a tile, columns of a step, programs that share a
     tile, stages and warps."""
@@ -79,8 +87,18 @@ def four_bit_configuration(tokens: int, features: int, inner: int, *, is_int: bo
     return FourBit(128 if is_int else 256, 128, 1, 1, 3, 8)
 
 
-def fp8_configuration(tokens: int, features: int, inner: int, *, by_row: bool, by_block: bool) -> Few | None:
-    """That of `eight_bit_linear_kernel`; None where another kernel is faster."""
+def nvfp4_vector_configuration(features: int, inner: int) -> Vector:
+    """That of `nvfp4_vector_kernel`: as few warps a tile as keep 24 a multiprocessor of an H200 at work."""
+    tiles, chunks, warps = -(-features // 16), inner // 128, 4
+    while warps < 16 and tiles * warps < 3000 and warps * 2 <= chunks:
+        warps *= 2
+    return Vector(warps, 2 if warps == 4 and chunks % 8 == 0 else 1)
+
+
+def fp8_configuration(
+    tokens: int, features: int, inner: int, *, by_row: bool, by_block: bool
+) -> Few | Vector | None:
+    """That of a kernel for few tokens; None where another is faster."""
     if by_block:
         few = tokens <= 16 or (tokens <= BLOCK_TOKENS and features < 8192)  # 64 tiles or fewer leave room to split
         wide = 16 if tokens <= 16 else 64

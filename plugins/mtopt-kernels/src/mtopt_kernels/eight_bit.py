@@ -15,9 +15,7 @@ from mtopt_kernels.kernels.eight_bit_linear import eight_bit_linear_kernel
 from mtopt_kernels.launch import quantize
 from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of, together
 from mtopt_kernels.sizes import cdiv
-from mtopt_kernels.start import processors, start
-
-EARLY = True
+from mtopt_kernels.start import processors, start, starts_early
 
 
 def eight_bit_gemm(
@@ -98,7 +96,7 @@ def eight_bit_few_tokens(
         return outs
     high, wide, deep, split, stages, warps = how
     starts, feature_tiles = tiles_of(features, high)
-    token_tiles = cdiv(tokens, wide)
+    token_tiles, early = cdiv(tokens, wide), starts_early()
     start(
         eight_bit_linear_kernel,
         feature_tiles * token_tiles * split,
@@ -128,9 +126,9 @@ def eight_bit_few_tokens(
         biases[0] is not None,
         known(amax_in).constants if amax_in else None,
         stages,
-        EARLY,
+        early,
         warps=warps,
-        early=EARLY,
+        early=early,
     )
     return outs
 

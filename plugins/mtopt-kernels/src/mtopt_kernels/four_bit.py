@@ -8,17 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtopt_kernels.configurations import FOUR_BIT_FUSED_TOKENS, four_bit_configuration
+from mtopt_kernels.configurations import (
+    FOUR_BIT_FUSED_TOKENS,
+    four_bit_configuration,
+    nvfp4_vector_configuration,
+)
 from mtopt_kernels.fp8 import fp8_product
 from mtopt_kernels.kernels.four_bit_linear import four_bit_linear_kernel, four_bit_unpack_kernel
 from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of, together
 from mtopt_kernels.prepack import CHUNK
 from mtopt_kernels.sizes import cdiv
-from mtopt_kernels.start import start
+from mtopt_kernels.start import start, starts_early
+from mtopt_kernels.vectors import nvfp4_vector
 
 FP8 = torch.float8_e4m3fn
 UNPACK_TILES = 4
-EARLY = True
 
 
 def four_bit_products(
@@ -59,9 +63,12 @@ def _few_tokens(
     if not tokens or not sum(features):
         return outs
     is_int = scales[0].dtype == torch.float32
+    if tokens == 1 and not is_int:
+        vector = nvfp4_vector_configuration(sum(features), chunks * CHUNK)
+        return nvfp4_vector(x, words, scales, scale_2, biases, features, vector)
     how = four_bit_configuration(tokens, sum(features), chunks * CHUNK, is_int=is_int)
     starts, feature_tiles = tiles_of(features, how.high)
-    token_tiles = cdiv(tokens, how.wide)
+    token_tiles, early = cdiv(tokens, how.wide), starts_early()
     start(
         four_bit_linear_kernel,
         feature_tiles * token_tiles * how.split,
@@ -88,9 +95,9 @@ def _few_tokens(
         biases[0] is not None,
         how.step,
         how.stages,
-        EARLY,
+        early,
         warps=how.warps,
-        early=EARLY,
+        early=early,
     )
     return outs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -97,6 +98,16 @@ def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int, earl
     else:
         compiled[(programs, 1, 1)](*arguments)
     return Started(compiled, programs, arguments)
+
+
+def starts_early() -> bool:
+    """Whether kernels that can start early do: where Inductor's do (`torch._inductor.config.triton.enable_pdl`).
+
+    Behind a kernel that lets none begin, each pays for it. (H200, a token of a compiled Llama of 2.0 B parameters
+    in NVFP4: 670 us without, 687 if ours alone start early; 629 if Inductor's do, 606 if all do.)
+    """
+    inductor = sys.modules.get("torch._inductor.config")
+    return inductor is not None and bool(getattr(inductor.triton, "enable_pdl", False))
 
 
 def _options(early: bool) -> dict[str, bool]:

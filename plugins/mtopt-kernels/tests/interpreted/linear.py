@@ -21,7 +21,7 @@ from mtcore.formats.catalog import (
     NVFP4_FP8,
 )  # fmt: skip
 from mtopt_kernels import configurations, eight_bit, four_bit, fp8, int8, linear
-from mtopt_kernels.configurations import Few, FourBit, Gemm
+from mtopt_kernels.configurations import Few, FourBit, Gemm, Vector
 from mtopt_kernels.parts import COUNTERS, counters
 from mtopt_kernels.prepack import prepack_int4, prepack_nvfp4
 
@@ -66,7 +66,7 @@ def test_a_weight_that_was_not_finite_is_refused():
 
 @pytest.mark.parametrize("warps", [2, 4])
 @pytest.mark.parametrize(("split", "step"), [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2)])
-@pytest.mark.parametrize(("tokens", "with_bias"), [(1, False), (5, True), (17, False)])
+@pytest.mark.parametrize(("tokens", "with_bias"), [(2, False), (5, True), (17, False)])
 def test_nvfp4_weights_times_16_bit_inputs(monkeypatch, split, step, warps, tokens, with_bias):
     how = FourBit(64, 16, split, step, 3, warps)
     monkeypatch.setattr(four_bit, "four_bit_configuration", lambda *sizes, is_int: how)
@@ -80,6 +80,33 @@ def test_nvfp4_weights_times_16_bit_inputs(monkeypatch, split, step, warps, toke
     # truncates: 2^-7).
     assert relative(y, expected) <= 2**-7 + 384 * 2**-24
     assert int(counters(x.device).abs().sum()) == 0
+
+
+@pytest.mark.parametrize("how", [Vector(1, 1), Vector(2, 1), Vector(1, 2), Vector(4, 2)], ids=str)
+@pytest.mark.parametrize("size", [1.0, 1e-12, 1e12])
+@pytest.mark.parametrize(("widths", "with_bias"), [((70,), False), ((16,), True), ((40, 16, 8), True)])
+def test_nvfp4_weights_times_one_token(monkeypatch, how, size, widths, with_bias):
+    monkeypatch.setattr(four_bit, "nvfp4_vector_configuration", lambda *sizes: how)
+    cols, count = 384, len(widths)
+    stored = [stored_nvfp4(rows, cols) for rows in widths]
+    words, scales = zip(*(prepack_nvfp4(*each[:2]) for each in stored), strict=True)
+    x = (torch.randn(2 * cols)[1 : cols + 1] * size).bfloat16()[None]
+    bias = [torch.randn(rows) * size if with_bias else None for rows in widths]
+    outers = [each[2] for each in stored]
+    results = linear.nvfp4_linears(x, words, scales, outers, None, None, bias, widths, NVFP4_KEY, "")
+    for y, each, rows, added in zip(results, stored, widths, bias, strict=True):
+        weight = reference.dequantize(*each, cols, torch.float32, NVFP4_KEY)
+        assert y.shape == (1, rows)
+        assert relative(y, x.double() @ weight.double().T + (added.double() if with_bias else 0)) <= 2**-7 + 2**-15
+    assert len(results) == count
+
+
+def test_one_token_that_is_not_finite_gives_no_number():
+    qdata, scale, scale_2 = stored_nvfp4(16, 128)
+    x = torch.randn(1, 128).bfloat16()
+    x[0, 5] = torch.nan
+    y = linear.nvfp4_linear(x, *prepack_nvfp4(qdata, scale), scale_2, None, None, None, 16, NVFP4_KEY, "")
+    assert y.isnan().all()
 
 
 @pytest.mark.parametrize("name", ["int4_b128", "int4_b128_full"])

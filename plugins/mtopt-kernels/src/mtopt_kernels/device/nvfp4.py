@@ -12,13 +12,29 @@ LIFT = tl.constexpr(2.0**14)
 """What decoded weights lack: they are 2^-14 too small, so that a scale is decoded by an `or`."""
 
 
+def moved_codes(to: str, word: str, place: int) -> str:
+    """PTX that brings one code of each half of a word into place, number `place` of four (see `prepack`).
+
+    A code s|eem becomes the bf16 s|000000ee|m000000, which is its value times 2^-126.
+    """
+    if place == 0:
+        return f"and.b32 {to}, {word}, 0x81C081C0;"
+    if place == 1:
+        return f"shl.b32 {to}, {word}, 4; and.b32 {to}, {to}, 0x81C081C0;"
+    if place == 2:
+        return f"shf.l.wrap.b32 {to}, {word}, {word}, 10; and.b32 {to}, {to}, 0x81C081C0;"
+    return (
+        f"{{ .reg .b32 low; shr.b32 low, {word}, 2; shl.b32 {to}, {word}, 6; and.b32 {to}, {to}, 0x80C080C0; "
+        f"lop3.b32 {to}, low, 0x01000100, {to}, 0xEA; }}"
+    )
+
+
 def _decoder() -> str:
     """PTX for two neighbouring words: eight pairs of bf16, each two codes times their scale.
 
     $0…$7: the results, of scale block 0…7. $8, $9: the words. $10, $12: the scale bytes of blocks 0…3 and 4…7; $11,
-    $13 are the same registers. A code s|eem becomes the bf16 s|000000ee|m000000, which is its value times 2^-126. A
-    scale byte eeeeemmm becomes 0|111eeeee|mmm0000, which is its value times 2^112. The product of the two is exact:
-    six significant bits.
+    $13 are the same registers. Codes become what `moved_codes` says. A scale byte eeeeemmm becomes
+    0|111eeeee|mmm0000, which is its value times 2^112. The product of the two is exact: six significant bits.
     """
     lines = [".reg .b32 t, u;"]
     for i, (word, scales) in enumerate((("$8", "$10"), ("$9", "$12"))):
@@ -32,16 +48,13 @@ def _decoder() -> str:
             f"mov.b32 {{a{i}, c{i}}}, even{i};",
             f"mov.b32 {{b{i}, d{i}}}, odd{i};",
         ]
-        moves = (
-            f"and.b32 t, {word}, 0x81C081C0;",
-            f"shl.b32 t, {word}, 4; and.b32 t, t, 0x81C081C0;",
-            f"shf.l.wrap.b32 t, {word}, {word}, 10; and.b32 t, t, 0x81C081C0;",
-            f"shl.b32 t, {word}, 6; and.b32 t, t, 0x80C080C0; "
-            f"shr.b32 u, {word}, 2; lop3.b32 t, u, 0x01000100, t, 0xEA;",
-        )
-        for place, move in enumerate(moves):
+        for place in range(4):
             scale = f"{'abcd'[place]}{i}"
-            lines += [move, f"mov.b32 u, {{{scale}, {scale}}};", f"mul.rn.bf16x2 ${4 * i + place}, t, u;"]
+            lines += [
+                moved_codes("t", word, place),
+                f"mov.b32 u, {{{scale}, {scale}}};",
+                f"mul.rn.bf16x2 ${4 * i + place}, t, u;",
+            ]
     return "{ " + " ".join(lines) + " }"
 
 
@@ -50,22 +63,26 @@ CONSTRAINTS = tl.constexpr(",".join(["=r"] * 8 + ["r"] * 6))
 
 
 @triton.jit
-def decode_slowly(words, low, high, CODE: tl.constexpr):
-    """One of `decode_words`' results in fp32, by operations that the interpreter knows."""
-    word = words_of(words, CODE)
-    if CODE % 4 == 0:
+def pair_slowly(word, PLACE: tl.constexpr):
+    """What `moved_codes` makes of a word, as two tensors in fp32, by operations that the interpreter knows."""
+    if PLACE == 0:
         moved = word & -0x7E3F7E40  # 0x81C081C0
-    elif CODE % 4 == 1:
+    elif PLACE == 1:
         moved = (word << 4) & -0x7E3F7E40
-    elif CODE % 4 == 2:
+    elif PLACE == 2:
         moved = ((word << 10) | ((word >> 22) & 0x3FF)) & -0x7E3F7E40
     else:
         moved = ((word << 6) & -0x7F3F7F40) | ((word >> 2) & 0x01000100)
+    return from_bits(moved << 16), from_bits(moved & -0x10000)
+
+
+@triton.jit
+def decode_slowly(words, low, high, CODE: tl.constexpr):
+    """One of `decode_words`' results in fp32, by operations that the interpreter knows."""
+    first, second = pair_slowly(words_of(words, CODE), CODE % 4)
     scales = low if CODE < 4 else high
     field = ((scales >> (8 * (CODE % 4))) & 255) << 20
-    scale = from_bits(field | 0x70000000)
-    sides = tl.join(from_bits(moved << 16), from_bits(moved & -0x10000))
-    return tl.reshape(sides, words.shape) * scale
+    return tl.reshape(tl.join(first, second), words.shape) * from_bits(field | 0x70000000)
 
 
 @triton.jit

@@ -14,31 +14,16 @@ from mtopt_kernels.kernels.split import bias_of, last_of, sum_of_parts, write_ti
 
 
 @triton.jit
-def scaled(
-    acc,
-    x_scale_ptr,
-    scale_ptr,
-    token,
-    feature,
-    tokens,
-    features,
-    BY_TOKEN: tl.constexpr,
-    BY_FEATURE: tl.constexpr,
-    GIVEN: tl.constexpr,
-):
-    """A sum of codes' products times the scales of its feature and token, fp32 [features, tokens]."""
-    if BY_FEATURE:
-        acc *= tl.load(scale_ptr + feature, mask=feature < features, other=0.0)[:, None]
-    else:
-        acc *= tl.load(scale_ptr)
-    if BY_TOKEN:
-        acc *= tl.load(x_scale_ptr + token, mask=token < tokens, other=0.0)[None, :]
+def scale_of(ptr, place, count, EACH: tl.constexpr, GIVEN: tl.constexpr):
+    """The scales at some places, fp32, or the one that serves all; where a format's constants are GIVEN, that of a
+    calibrated magnitude."""
+    if EACH:
+        return tl.load(ptr + place, mask=place < count, other=0.0)
     elif GIVEN is not None:
-        amax = widened(tl.load(x_scale_ptr))
-        acc *= stored_scale(tl.where(amax < 0.0, 0.0, amax), 1.0, GIVEN)
+        amax = widened(tl.load(ptr))
+        return stored_scale(tl.where(amax < 0.0, 0.0, amax), 1.0, GIVEN)
     else:
-        acc *= tl.load(x_scale_ptr)
-    return acc
+        return tl.load(ptr)
 
 
 @triton.jit
@@ -115,6 +100,9 @@ def eight_bit_linear_kernel(
     if EARLY and not INTERPRETED:
         gdc_wait()
         gdc_launch_dependents()
+    if not BY_BLOCK:  # asked for now, so that nothing waits for them at the end
+        by_feature = scale_of(scale_ptr, feature[:, None], features, BY_FEATURE, None)
+        by_token = scale_of(x_scale_ptr, token[None, :], tokens, BY_TOKEN, GIVEN)
     for turn in tl.range(0, share, num_stages=STAGES):
         step = part * share + turn
         inside = step * DEEP + column < inner
@@ -124,9 +112,9 @@ def eight_bit_linear_kernel(
             weight, x = weight.to(tl.float32), x.to(tl.float32)
         if BY_BLOCK:
             steps = tl.cdiv(inner, DEEP)
-            by_token = tl.load(x_scale_ptr + token * steps + step, mask=where_both(here, step < steps), other=0.0)
+            of_token = tl.load(x_scale_ptr + token * steps + step, mask=where_both(here, step < steps), other=0.0)
             block = (first * HIGH // 128) * steps + step
-            by_both = by_token * tl.load(scale_ptr + block, mask=step < steps, other=0.0)
+            by_both = of_token * tl.load(scale_ptr + block, mask=step < steps, other=0.0)
             acc += tl.dot(weight, x) * by_both[None, :]
         else:
             acc = tl.dot(weight, x, acc, out_dtype=tl.int32 if INT else tl.float32)
@@ -138,7 +126,7 @@ def eight_bit_linear_kernel(
             acc = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
     if writes:
         if not BY_BLOCK:
-            acc = scaled(acc, x_scale_ptr, scale_ptr, token, feature, tokens, features, BY_TOKEN, BY_FEATURE, GIVEN)
+            acc = acc * by_feature * by_token
         if HAS_BIAS:
             bias_ptr = one_of(which, bias_0_ptr, bias_1_ptr, bias_2_ptr, bias_3_ptr, WEIGHTS)
             acc += bias_of(bias_ptr, feature, features)

@@ -101,6 +101,9 @@ def four_bit_linear_kernel(
     if EARLY and not INTERPRETED:
         gdc_wait()
         gdc_launch_dependents()
+    if not INT:  # asked for now, so that nothing waits for it at the end
+        outer_ptr = one_of(which, outer_0_ptr, outer_1_ptr, outer_2_ptr, outer_3_ptr, WEIGHTS)
+        outer = tl.load(outer_ptr) * LIFT
     for turn in tl.range(0, share, num_stages=STAGES):
         for more in tl.static_range(STEP):
             chunk = (part * share + turn) * STEP + more
@@ -126,8 +129,7 @@ def four_bit_linear_kernel(
             acc = sum_of_parts(partial_ptr, count_ptr, tile, SPLIT, HIGH, WIDE)
     if writes:
         if not INT:
-            outer_ptr = one_of(which, outer_0_ptr, outer_1_ptr, outer_2_ptr, outer_3_ptr, WEIGHTS)
-            acc *= tl.load(outer_ptr) * LIFT
+            acc *= outer
         if HAS_BIAS:
             bias_ptr = one_of(which, bias_0_ptr, bias_1_ptr, bias_2_ptr, bias_3_ptr, WEIGHTS)
             acc += bias_of(bias_ptr, feature, features)
