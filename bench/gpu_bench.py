@@ -17,6 +17,7 @@ class Bench:
     Attributes:
         compiled: (I, N) to make every N-th call once, for the compilers' caches, and time none; None to time all.
         inductor: what of a model runs under torch.compile as well.
+        layers_alone: whether a model is also timed without computing layers that read one value together.
         formats, recipes: that are measured; all where empty.
         part: of the benchmark, that results belong to.
         copy: bytes a second of a copy, once it is known, over 10^9.
@@ -29,8 +30,10 @@ class Bench:
         inductor: Collection[str],
         formats: Collection[str],
         recipes: Collection[str],
+        layers_alone: bool = False,
     ) -> None:
         self.compiled, self.inductor, self.formats, self.recipes = compiled, inductor, formats, recipes
+        self.layers_alone = layers_alone
         self.part, self.copy = "copy", 0.0
         self.results: list[dict[str, object]] = []
         self._count = 0
@@ -39,14 +42,14 @@ class Bench:
     def timing(self) -> bool:
         return self.compiled is None
 
-    def microseconds(self, calls: list[Callable[[], object]], *, eager: bool = False) -> float:
-        """The median time of one call; the calls are made in turn."""
+    def microseconds(self, calls: list[Callable[[], object]], *, eager: bool = False, count: int = 8) -> float:
+        """The median time of one call; the calls are made in turn, `count` of them or all in one replay."""
         if self.compiled is not None:
             self._count += 1
             if self._count % self.compiled[1] == self.compiled[0]:
                 calls[0]()
             return 1.0
-        many = [calls[i % len(calls)] for i in range(max(8, len(calls)))]
+        many = [calls[i % len(calls)] for i in range(max(count, len(calls)))]
         for call in many[:3]:
             call()
         torch.cuda.synchronize()

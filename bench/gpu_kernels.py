@@ -2,7 +2,7 @@
 
     python bench/gpu_kernels.py --json out.json                          # everything, many minutes
     python bench/gpu_kernels.py --only streaming --formats fp8 nvfp4     # some of it, a minute
-    python bench/gpu_kernels.py --only model --recipes bf16 fp8 --inductor
+    python bench/gpu_kernels.py --only model --recipes bf16 fp8 --inductor token
 
 Needs torch with CUDA, Triton, mtopt-kernels, and for the part `model` transformers; nvidia-modelopt is measured
 where it is installed. Parts: streaming and quantizer (gpu_streaming.py), statistics, products, w4a8 and model (in
@@ -13,7 +13,9 @@ are random and rotate past the L2 cache; launches are captured in a CUDA graph (
 time is the median of several replays. "of copy": achieved bytes over those of a device-to-device copy of this run.
 
 --compile-only fills the compilers' caches by every N-th launch, so that N processes share what takes long.
---inductor, of the models: all also compiled if it is not given, nothing if it names nothing; it takes minutes.
+--inductor, of the models: what also runs compiled: forward, that of 32 texts (many), a token, or a token where
+Inductor's kernels start before the last one has ended (early). All if it is not given, nothing if it names nothing;
+it takes minutes. --layers-alone, of the models: also without computing layers together that read one value.
 --json keeps what an earlier run on the same kind of card wrote there of the parts that this one leaves out, and of
 the formats that --formats leaves out of the streaming kernels and the quantizers, with nvidia-modelopt's, and the
 recipes that --recipes leaves out of the models. gpu_kernels_table.py makes docs/reference/kernels.md of such files.
@@ -96,9 +98,11 @@ def arguments() -> argparse.Namespace:
         "--compile-only", type=share, metavar="I/N", help="make every N-th launch from I on, time none"
     )
     parser.add_argument(
-        "--inductor", nargs="*", choices=("forward", "token"), default=["forward", "token"],
+        "--inductor", nargs="*", choices=("forward", "many", "token", "early"),
+        default=["forward", "many", "token", "early"],
         help="what of the models runs under torch.compile as well; else both",
     )  # fmt: skip
+    parser.add_argument("--layers-alone", action="store_true", help="of the models, as well")
     parser.add_argument("--recipes", nargs="+", default=[], help="of the models; else all of gpu_model.py")
     parser.add_argument(
         "--formats", nargs="+", choices=[fmt.name for fmt in FORMATS], default=[], metavar="NAME",
@@ -111,7 +115,10 @@ def main() -> None:
     options = arguments()
     if not torch.cuda.is_available():
         raise SystemExit(f"this times kernels on a CUDA GPU, and torch {torch.__version__} sees none here")
-    bench = Bench(options.compile_only, inductor=options.inductor, formats=options.formats, recipes=options.recipes)
+    bench = Bench(
+        options.compile_only, inductor=options.inductor, formats=options.formats, recipes=options.recipes,
+        layers_alone=options.layers_alone,
+    )  # fmt: skip
     device = torch.cuda.get_device_properties(0)
     earlier = kept(options.json, device.name)
     bench.note(f"{device.name}, sm_{device.major}{device.minor}, torch {torch.__version__}")

@@ -65,6 +65,7 @@ MODELS = """
 
 A random Llama of 8 layers, 2.0 B parameters, compressed: forwards of 512 tokens, or of 32 such
 texts at once, and one more token of a text with a static cache; in a CUDA graph, as it is or under `torch.compile`.
+"Early starts": Inductor's kernels begin before the last one has ended (`TORCHINDUCTOR_ENABLE_PDL=1`), in bf16 too.
 "Layers alone": without computing those that read one value together.
 """
 COLUMNS = ("fake quantize, scales worked out", "fake quantize, scales given", "quantize", "dequantize")
@@ -84,7 +85,7 @@ Row = Mapping[str, Any]
 
 
 def page(files: Sequence[Mapping[str, Any]]) -> str:
-    """The page in markdown; each part from the first file that has it, whole models from all."""
+    """The page in markdown; each part from the first file that has it, products and whole models from all."""
     parts: list[str] = []
     for name, make in (
         ("streaming", streaming), ("quantizer", quantizers), ("statistics", statistics), ("products", products),
@@ -94,7 +95,7 @@ def page(files: Sequence[Mapping[str, Any]]) -> str:
             rows = [row for row in file["rows"] if part_of(row) == name]
             if rows:
                 parts += make(file["device"], rows, {row["name"]: row for row in file["rows"]})
-                if name != "model":
+                if name not in ("products", "model"):
                     break
     return "".join(parts)
 
@@ -174,7 +175,10 @@ def w4a8(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator
 def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
     """Times of a whole model, with the ratio to bf16."""
     yield MODELS.format(device=device)
-    known = ("forward", "forward of 32", "a token", "forward compiled", "a token compiled")
+    known = (
+        "forward", "forward of 32", "a token", "forward compiled", "forward of 32 compiled", "a token compiled",
+        "a token compiled, early starts",
+    )  # fmt: skip
     titles = [title for title in known if title in rows[0]]
     cells = [
         [row["name"][6:], f"{row['gib']:.2f} GiB"] + [timed(row, rows[0], title) for title in titles]

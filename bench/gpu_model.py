@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 import torch
+import torch._inductor.config
 from gpu_bench import Bench
 from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
@@ -35,16 +36,14 @@ def whole_model(bench: Bench) -> None:
             batch = {"input_ids": torch.randint(0, 32000, (1, BATCH), device="cuda"), "use_cache": False}
             model = compress(quantize(model, recipe, [batch], registry=registry), registry=registry)
         times = timed(bench, model, bench.inductor)
-        if not bench.timing:
-            continue
-        base = base or times
-        noted(bench, model, recipe, times, base)
-        if recipe != "bf16":
+        if bench.timing:
+            base = base or times
+            noted(bench, model, recipe, times, base)
+        if bench.timing and bench.layers_alone and recipe != "bf16":
             for layer in model.modules():
                 if isinstance(layer, PackedLinear):
                     layer.siblings = None
             noted(bench, model, f"{recipe}, layers alone", timed(bench, model, ()), base)
-        torch.compiler.reset()
         del model
 
 
@@ -60,23 +59,33 @@ def random_llama() -> torch.nn.Module:
 @torch.no_grad()
 def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> dict[str, float]:
     """Microseconds of forwards and of a token, by name; `inductor`: what runs compiled as well."""
+    model._compiled_call_impl = None
     batches = [torch.randint(0, 32000, (1, BATCH), device="cuda") for _ in range(4)]
     many = torch.randint(0, 32000, (MANY, BATCH), device="cuda")
-    calls = [lambda b=b: model(input_ids=b, use_cache=False).logits for b in batches]
+    forward = [lambda b=b: model(input_ids=b, use_cache=False).logits for b in batches]
+    forward_of_many = [lambda: model(many, use_cache=False).logits]
     times: dict[str, float] = {}
     if bench.timing:
-        times["forward eager"] = bench.microseconds(calls, eager=True)
-        times["forward"] = bench.microseconds(calls)
-        times["forward of 32"] = bench.microseconds([lambda: model(many, use_cache=False).logits])
-        times["a token"] = bench.microseconds([decoding(model)] * 4)
+        times["forward eager"] = bench.microseconds(forward, eager=True)
+        times["forward"] = bench.microseconds(forward)
+        times["forward of 32"] = bench.microseconds(forward_of_many, count=2)
+        times["a token"] = bench.microseconds([decoding(model)])
     for what in inductor:
-        if model._compiled_call_impl is None:
-            model.compile()
-        name, ways = ("a token", [decoding(model)] * 4) if what == "token" else ("forward", calls)
+        torch.compiler.reset()  # or another size would be compiled for sizes that are not known
+        torch._inductor.config.triton.enable_pdl = what == "early"
+        model.compile()
+        if what in ("token", "early"):
+            name, ways, count = "a token compiled" + ", early starts" * (what == "early"), [decoding(model)], 8
+        elif what == "many":
+            name, ways, count = "forward of 32 compiled", forward_of_many, 2
+        else:
+            name, ways, count = "forward compiled", forward, 8
         if bench.timing:
-            times[f"{name} compiled"] = bench.microseconds(ways)
+            times[name] = bench.microseconds(ways, count=count)
         else:  # for Inductor's cache
             ways[0]()
+    torch._inductor.config.triton.enable_pdl = False
+    torch.compiler.reset()
     return times
 
 
