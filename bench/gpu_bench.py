@@ -20,6 +20,7 @@ class Bench:
         layers_alone: whether a model is also timed without computing layers that read one value together.
         formats, recipes: that are measured; all where empty.
         part: of the benchmark, that results belong to.
+        save: called after each result, so that a run that is cut short keeps what it has.
         copy: bytes a second of a copy, once it is known, over 10^9.
     """
 
@@ -34,6 +35,7 @@ class Bench:
     ) -> None:
         self.compiled, self.inductor, self.formats, self.recipes = compiled, inductor, formats, recipes
         self.layers_alone = layers_alone
+        self.save: Callable[[], None] = lambda: None
         self.part, self.copy = "copy", 0.0
         self.results: list[dict[str, object]] = []
         self._count = 0
@@ -85,6 +87,7 @@ class Bench:
     def add(self, name: str, **values: object) -> None:
         """Keep a result, with the part of the run that it belongs to."""
         self.results.append({"name": name, "part": self.part, **values})
+        self.save()
 
     def note(self, line: str) -> None:
         """Print a line, unless nothing is timed."""

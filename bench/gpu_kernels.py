@@ -125,14 +125,21 @@ def main() -> None:
     copied(bench)
     whole = set(options.only) - ({"streaming", "quantizer"} if options.formats else set())
     whole -= {"model"} if options.recipes else set()
+    begun: set[str] = set()
+
+    def save() -> None:
+        now = {(row["part"], row["name"]) for row in bench.results}
+        gone = whole & begun
+        others = [row for row in earlier if row["part"] not in gone and (row["part"], row["name"]) not in now]
+        written(options.json, device.name, others + bench.results)
+
+    if options.json and bench.timing:
+        bench.save = save
     for name in options.only:
         bench.part = name
+        begun.add(name)
         PARTS[name](bench)
         torch.cuda.empty_cache()
-        if options.json:
-            now = {(row["part"], row["name"]) for row in bench.results}
-            others = [row for row in earlier if row["part"] not in whole and (row["part"], row["name"]) not in now]
-            written(options.json, device.name, others + bench.results)
 
 
 if __name__ == "__main__":
