@@ -17,11 +17,13 @@ What the kernels of `mtopt-kernels` reach, beside torch's own and nvidia-modelop
 measured it: medians of CUDA graph replays, random data, operands rotated past the L2 cache. Every result was
 checked before it was timed: {wrong} wrong values against `mtcore.numerics` in {checked} formats of 58.7 million
 values each.
-`bench/gpu_kernels_notes.md` says what stops those that fall short, and what was changed since.
+`bench/gpu_kernels_notes.md` says what stops those that fall short, and what was changed since. The H200's figures
+are later: on the H100, products of NVFP4 weights with one token had another kernel, and no compiled model was run.
+"""
+STREAMING = """
+## Reading a matrix once, on one {device}
 
-## Reading a matrix once
-
-On one {device}: share of the bandwidth of a copy, for 4096 x 14336 values in bf16.
+Share of the bandwidth of a copy, for 4096 x 14336 values in bf16.
 """
 QUANTIZERS = """
 ## Through a quantizer, and nvidia-modelopt's kernels
@@ -36,9 +38,9 @@ On one {device}, of 4096 tokens x 14336 channels in bf16 (the transform of 4096:
 the product: 8192 tokens x 4096 channels). Microseconds, and the share of the copy's bandwidth, by the fewest bytes.
 """
 PRODUCTS = """
-## Products
+## Products, on one {device}
 
-On one {device}, how many times as fast as torch's: FP8 as `torch._scaled_mm` with the same scales (which
+How many times as fast as torch's: FP8 as `torch._scaled_mm` with the same scales (which
 takes no blocks for one token), INT8 as `torch._int_mm` (which takes more than 16 tokens, and no scales), the others
 as a product in bf16, the input's quantization included. "=": torch's own is taken. {noise}
 A card at its limit of power slows from one product to the next of a large size, so there the order counts.
@@ -85,8 +87,10 @@ Row = Mapping[str, Any]
 
 
 def page(files: Sequence[Mapping[str, Any]]) -> str:
-    """The page in markdown; each part from the first file that has it, products and whole models from all."""
-    parts: list[str] = []
+    """The page in markdown; each part from the first file that has it, but what several cards did from all."""
+    wrong = [row for file in files for row in file["rows"] if row["name"].startswith("wrong values ")]
+    checked = len({row["name"] for row in wrong})
+    parts = [HEAD.format(wrong=sum(row["count"] for row in wrong), checked=checked)]
     for name, make in (
         ("streaming", streaming), ("quantizer", quantizers), ("statistics", statistics), ("products", products),
         ("w4a8", w4a8), ("model", models),
@@ -95,7 +99,7 @@ def page(files: Sequence[Mapping[str, Any]]) -> str:
             rows = [row for row in file["rows"] if part_of(row) == name]
             if rows:
                 parts += make(file["device"], rows, {row["name"]: row for row in file["rows"]})
-                if name not in ("products", "model"):
+                if name not in ("streaming", "products", "model"):
                     break
     return "".join(parts)
 
@@ -112,8 +116,7 @@ def part_of(row: Row) -> str:
 def streaming(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
     """Shares of a copy, by format and by block."""
     formats = [row["name"].removeprefix("wrong values ") for row in rows if row["name"].startswith("wrong values")]
-    wrong = sum(named[f"wrong values {name}"]["count"] for name in formats)
-    yield HEAD.format(device=device, wrong=wrong, checked=len(formats))
+    yield STREAMING.format(device=device)
     cells = [[name, *(share(named.get(prefix.format(name))) for prefix in PREFIXES)] for name in formats]
     yield from table(("format", *COLUMNS), cells)
     amax = [row for row in rows if row["name"].startswith("amax ")]
