@@ -21,27 +21,11 @@ AMAX_TOKENS = 16
 calibrated magnitude itself. With more, that is done once for all weights, in place of quantizing."""
 
 
-def nvfp4_linears(
-    x: Tensor,
-    words: Sequence[Tensor],
-    scale_bytes: Sequence[Tensor],
-    scale_2: Sequence[Tensor],
-    input_amax: None,
-    input_outer_amax: None,
-    bias: Sequence[Tensor | None],
-    features: Sequence[int],
-    format: str,
-    input_format: str,
-) -> list[Tensor]:
-    """See `mtcore.backends.reference.linears`; the weights as `prepack_nvfp4` lays them out."""
-    return four_bit_products(x, words, scale_bytes, scale_2, bias, features)
-
-
-def int4_linears(
+def four_bit_linears(
     x: Tensor,
     words: Sequence[Tensor],
     scales: Sequence[Tensor],
-    scale_2: Sequence[None],
+    scale_2: Sequence[Tensor | None],
     input_amax: None,
     input_outer_amax: None,
     bias: Sequence[Tensor | None],
@@ -49,61 +33,11 @@ def int4_linears(
     format: str,
     input_format: str,
 ) -> list[Tensor]:
-    """See `mtcore.backends.reference.linears`; the weights as `prepack_int4` lays them out."""
+    """See `mtcore.backends.reference.linears`; the weights as `prepack_nvfp4` or `prepack_int4` lays them out."""
     return four_bit_products(x, words, scales, scale_2, bias, features)
 
 
-def nvfp4_fp8_linears(
-    x: Tensor,
-    words: Sequence[Tensor],
-    scale_bytes: Sequence[Tensor],
-    scale_2: Sequence[Tensor],
-    input_amax: Tensor | None,
-    input_outer_amax: None,
-    bias: Sequence[Tensor | None],
-    features: Sequence[int],
-    format: str,
-    input_format: str,
-) -> list[Tensor]:
-    """See `mtcore.backends.reference.linears`; the weights as `prepack_nvfp4` lays them out, inputs in e4m3. With
-    many tokens they are rounded once more (see `nvfp4_fp8_products`)."""
-    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
-    return nvfp4_fp8_products(codes, x_scale, words, scale_bytes, scale_2, bias, features, x.dtype)
-
-
-def fp8_linears(
-    x: Tensor,
-    qdata: Sequence[Tensor],
-    scale: Sequence[Tensor],
-    scale_2: Sequence[None],
-    input_amax: Tensor | None,
-    input_outer_amax: None,
-    bias: Sequence[Tensor | None],
-    features: Sequence[int],
-    format: str,
-    input_format: str,
-) -> list[Tensor]:
-    """See `mtcore.backends.reference.linears`; e4m3 for both factors."""
-    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
-    by_block = known(format).fmt.block.rows > 1
-    return fp8_products(codes, x_scale, qdata, scale, bias, x.dtype, by_block=by_block)
-
-
-def int8_linears(
-    x: Tensor,
-    qdata: Sequence[Tensor],
-    scale: Sequence[Tensor],
-    scale_2: Sequence[None],
-    input_amax: Tensor | None,
-    input_outer_amax: None,
-    bias: Sequence[Tensor | None],
-    features: Sequence[int],
-    format: str,
-    input_format: str,
-) -> list[Tensor]:
-    """See `mtcore.backends.reference.linears`; int8 for both factors."""
-    codes, x_scale, _ = quantize(x, input_amax, None, input_format)
-    return int8_products(codes, x_scale, qdata, scale, bias, x.dtype)
+nvfp4_linears = int4_linears = four_bit_linears
 
 
 def nvfp4_fp8_linears_of_codes(
@@ -119,7 +53,8 @@ def nvfp4_fp8_linears_of_codes(
     format: str,
     input_format: str,
 ) -> list[Tensor]:
-    """See `mtopt_kernels.fused.linears_of_codes`, and `nvfp4_fp8_linears`."""
+    """See `mtopt_kernels.fused.linears_of_codes`; the weights as `prepack_nvfp4` lays them out. With many
+    tokens they are rounded once more (see `nvfp4_fp8_products`)."""
     x_scale = scale_from(input_amax, input_format) if input_scale is None else input_scale
     return nvfp4_fp8_products(codes, x_scale, words, scale_bytes, scale_2, bias, features, dtype)
 
@@ -170,6 +105,34 @@ def _scale_or_amax(
     if codes.shape[0] > AMAX_TOKENS:
         return scale_from(input_amax, input_format), ""
     return input_amax, input_format
+
+
+def _quantizing(linears_of_codes: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
+    """The same for inputs that are not quantized yet."""
+
+    def linears(
+        x: Tensor,
+        qdata: Sequence[Tensor],
+        scale: Sequence[Tensor],
+        scale_2: Sequence[Tensor | None],
+        input_amax: Tensor | None,
+        input_outer_amax: None,
+        bias: Sequence[Tensor | None],
+        features: Sequence[int],
+        format: str,
+        input_format: str,
+    ) -> list[Tensor]:
+        """See `mtcore.backends.reference.linears`."""
+        codes, x_scale, _ = quantize(x, input_amax, None, input_format)
+        each = qdata, scale, scale_2, bias, features
+        return linears_of_codes(codes, x_scale, None, *each, x.dtype, format, input_format)
+
+    return linears
+
+
+nvfp4_fp8_linears = _quantizing(nvfp4_fp8_linears_of_codes)
+fp8_linears = _quantizing(fp8_linears_of_codes)
+int8_linears = _quantizing(int8_linears_of_codes)
 
 
 def _alone(linears: Callable[..., list[Tensor]]) -> Callable[..., Tensor]:
