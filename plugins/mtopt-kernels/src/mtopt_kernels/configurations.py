@@ -76,6 +76,7 @@ def four_bit_configuration(tokens: int, features: int, inner: int, *, is_int: bo
     """The fastest of those tried on an H200 and an H100: for 1, 16 and 64 tokens of four layers, for 512 of one.
 
     INT4 takes what NVFP4 does, but smaller tiles for many tokens: its sums of a chunk need registers of their own.
+    One token with NVFP4 weights has a kernel of its own, so that one comes here with INT4 alone.
     """
     chunks = inner // 128
     if tokens <= 8:
@@ -95,10 +96,8 @@ def nvfp4_vector_configuration(features: int, inner: int) -> Vector:
     return Vector(warps, 2 if warps == 4 and chunks % 8 == 0 else 1)
 
 
-def fp8_configuration(
-    tokens: int, features: int, inner: int, *, by_row: bool, by_block: bool
-) -> Few | Vector | None:
-    """That of a kernel for few tokens; None where another is faster."""
+def fp8_configuration(tokens: int, features: int, inner: int, *, by_row: bool, by_block: bool) -> Few | None:
+    """That of the kernel for few tokens; None where another is faster."""
     if by_block:
         few = tokens <= 16 or (tokens <= BLOCK_TOKENS and features < 8192)  # 64 tiles or fewer leave room to split
         wide = 16 if tokens <= 16 else 64
