@@ -1,5 +1,6 @@
 """The plugin's records: what they serve, what they refuse and why, and that loading them imports no Triton."""
 
+import pickle
 import subprocess
 import sys
 
@@ -142,3 +143,9 @@ def test_a_choice_names_only_kernels_that_are_made_for_its_formats(monkeypatch):
         "linear nvfp4 x nvfp4: torch.linear (cuda sm_90); triton.nvfp4_linear: leaves inputs as they are; "
         "triton.nvfp4_scaled_linear: dot_scaled needs sm_100; triton.dequantized_linear: leaves inputs as they are"
     )
+
+
+def test_what_models_hold_of_a_record_is_pickled_by_its_name():
+    for spec in specs.kernel_specs():
+        for function in (spec.run, spec.together, spec.prepare):
+            assert pickle.loads(pickle.dumps(function)) is function
