@@ -1,7 +1,5 @@
 """Products with stored weights, in Triton's interpreter; run by test_interpreted.py."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -173,15 +171,8 @@ def test_the_largest_int8_codes_add_up_without_overflow():
 @pytest.mark.parametrize("split", [1, 3])
 @pytest.mark.parametrize(("weight_format", "input_format"), [(FP8, FP8), (FP8_ROW, FP8_ROW), (FP8_ROW, FP8)])
 def test_fp8_weights_times_fp8_inputs(monkeypatch, split, weight_format, input_format):
-    configuration = partial(lambda *sizes, by_row, by_block: Few(64, 16, 64, split, 3, 4))
-    monkeypatch.setattr(fp8, "fp8_configuration", configuration)
-    weight, x, bias = torch.randn(70, 200), torch.randn(5, 200).bfloat16(), torch.randn(70)
-    key, input_key = format_key(weight_format), format_key(input_format)
-    qdata, scale, _ = reference.quantize(weight, None, None, key)
-    y = linear.fp8_linear(x, qdata, scale, None, None, None, bias, 70, key, input_key)
-    seen = reference.fake_quantize(x.float(), None, None, input_key).double()
-    values = reference.dequantize(qdata, scale, None, 200, torch.float32, key).double()
-    assert relative(y, seen @ values.T + bias.double()) <= 2**-7 + 200 * 2**-24
+    monkeypatch.setattr(fp8, "fp8_configuration", lambda *sizes, by_row, by_block: Few(64, 16, 64, split, 3, 4))
+    checked_product(weight_format, input_format, 70, 200, 5, True)
 
 
 @pytest.mark.parametrize("weights", [1, 2])
