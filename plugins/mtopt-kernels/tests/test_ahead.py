@@ -9,7 +9,7 @@ import triton
 
 from mtcore.backends import OPERATIONS, Use, format_key
 from mtcore.formats import catalog
-from mtopt_kernels import calibration, eight_bit, four_bit, fp8, int8, launch, nvfp4, vectors
+from mtopt_kernels import calibration, eight_bit, four_bit, fp8, int8, launch, nvfp4_scaled, nvfp4_vector
 from mtopt_kernels.ahead import compile_launch, launches_of, resources_of
 from mtopt_kernels.configurations import Vector
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
@@ -143,7 +143,7 @@ def test_a_product_with_one_token_has_each_lane_of_a_warp_where_its_own_words_ar
 def test_products_with_few_tokens_wait_for_the_kernel_before_them_only_where_they_start_early(
     monkeypatch, early, capability
 ):
-    for module in (eight_bit, four_bit, vectors):
+    for module in (eight_bit, four_bit, nvfp4_vector):
         monkeypatch.setattr(module, "starts_early", lambda: early)
     for made in (*list(nvfp4_launches())[:2], *list(int4_launches())[:2], next(fp8_launches())):
         compiled = compile_launch(made, capability)
@@ -272,7 +272,7 @@ def test_nvfp4_by_nvfp4_is_multiplied_by_the_block_scaled_tensor_cores_of_sm_100
     scales = [torch.empty(rows, COLS // 16, dtype=torch.float8_e4m3fn) for rows in (512, 1024)]
     one, bias = torch.empty(()), torch.empty(1024)
     product = (x, scales[0], one, weight, scales[1], one, bias, torch.bfloat16)
-    (made,) = launches_of(nvfp4.nvfp4_scaled_product, *product)
+    (made,) = launches_of(nvfp4_scaled.nvfp4_scaled_product, *product)
     compiled = compile_launch(made, 100)
     assert "block_scale" in compiled.asm["ptx"]
     assert "tcgen05.mma" in compiled.asm["ptx"]

@@ -15,11 +15,11 @@ from mtopt_kernels.configurations import (
 )
 from mtopt_kernels.fp8 import fp8_product
 from mtopt_kernels.kernels.four_bit_linear import four_bit_linear_kernel, four_bit_unpack_kernel
+from mtopt_kernels.nvfp4_vector import nvfp4_vector
 from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of, together
 from mtopt_kernels.prepack import CHUNK
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import start, starts_early
-from mtopt_kernels.vectors import nvfp4_vector
 
 FP8 = torch.float8_e4m3fn
 UNPACK_TILES = 4

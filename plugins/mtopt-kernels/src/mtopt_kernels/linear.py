@@ -14,7 +14,7 @@ from mtopt_kernels.four_bit import four_bit_products, nvfp4_fp8_products
 from mtopt_kernels.fp8 import fp8_products
 from mtopt_kernels.int8 import int8_products
 from mtopt_kernels.launch import dequantize, quantize
-from mtopt_kernels.nvfp4 import nvfp4_scaled_product
+from mtopt_kernels.nvfp4_scaled import nvfp4_scaled_product
 
 AMAX_TOKENS = 16
 """Up to so many, the kernel for few tokens is the fastest, for one weight or several, and makes a scale of a
