@@ -100,7 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--inductor", nargs="*", choices=("forward", "many", "token", "early"),
         default=["forward", "many", "token", "early"],
-        help="what of the models runs under torch.compile as well; else both",
+        help="what of the models runs under torch.compile as well; else all",
     )  # fmt: skip
     parser.add_argument("--layers-alone", action="store_true", help="of the models, as well")
     parser.add_argument("--recipes", nargs="+", default=[], help="of the models; else all of gpu_model.py")

@@ -27,7 +27,7 @@ def whole_model(bench: Bench) -> None:
         raise SystemExit(f"--recipes {' '.join(sorted(unknown))}: not among those measured, {', '.join(RECIPES)}")
     recipes = [recipe for recipe in RECIPES if recipe in (bench.recipes or RECIPES)]
     if bench.compiled is not None:
-        recipes = recipes[bench.compiled[0] : bench.compiled[0] + 1]
+        recipes = recipes[bench.compiled[0] :: bench.compiled[1]]
     base: dict[str, float] = {}
     for recipe in recipes:
         torch.manual_seed(0)
