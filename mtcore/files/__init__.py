@@ -1,7 +1,8 @@
-"""Files that are larger than memory, and files that are whole after a crash."""
+"""Files that are larger than memory, files that are whole after a crash, and hashes of source files."""
 
 from mtcore.files.memory import parse_bytes, peak_bytes, resident_bytes, show_bytes, trim_memory
 from mtcore.files.pages import drop_pages, fetch_pages, in_file, read_once
+from mtcore.files.sources import hash_sources
 from mtcore.files.tensors import TensorFile, TensorSource, facts_of, save_tensors
 from mtcore.files.whole import sync_directory, whole_file, write_json
 
@@ -11,6 +12,7 @@ __all__ = [
     "drop_pages",
     "facts_of",
     "fetch_pages",
+    "hash_sources",
     "in_file",
     "parse_bytes",
     "peak_bytes",

@@ -24,7 +24,7 @@ from mtcore.flow.rehearsal import Rehearsal, rehearse
 from mtcore.flow.report import Reporter
 from mtcore.flow.scoring import find_scores
 from mtcore.flow.served import served
-from mtcore.flow.statistics import hash_code, kept_trace, open_store
+from mtcore.flow.statistics import hash_gathering, kept_trace, open_store
 from mtcore.flow.torchrun import several_processes
 from mtcore.flow.under_way import RunUnderWay
 from mtcore.opt import ScoreBook, Searcher, Solution, rest_bits
@@ -151,7 +151,9 @@ def _store(run: RunUnderWay, directory: Path, model: nn.Module, batches: Sequenc
     with run.phase("open statistics"):
         if batches is not None:
             return open_store(directory, model, batches)
-        return StatisticsStore.open(directory, {"weights": hash_model(model, let_go=False), "code": hash_code()})
+        return StatisticsStore.open(
+            directory, {"weights": hash_model(model, let_go=False), "code": hash_gathering()}
+        )
 
 
 def _hash(plans: Mapping[str, Plan]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtcore import __version__
 from mtcore.calibration import CalibrationRun, ForwardLoop, as_forward_loop, forward_batch
 from mtcore.calibration import statistics as package
 from mtcore.calibration.experts import expert_needs
@@ -33,6 +31,7 @@ from mtcore.calibration.statistics import (
 from mtcore.calibration.statistics.gather import all_at_once
 from mtcore.calibration.statistics.known import Gather, exercised
 from mtcore.errors import CalibrationError, StateError
+from mtcore.files import hash_sources
 from mtcore.flow.hashes import hash_batches, hash_model
 from mtcore.flow.pace import Pace
 from mtcore.formats.catalog import NVFP4
@@ -62,7 +61,7 @@ def open_store(
     Raises:
         StateError: the statistics there are of other weights, data or code; or, without data, there are none.
     """
-    key = {"weights": hash_model(model, let_go=let_go), "code": hash_code()}
+    key = {"weights": hash_model(model, let_go=let_go), "code": hash_gathering()}
     if batches is None:
         store = StatisticsStore.open(directory, key)
         if not store.known:
@@ -77,12 +76,9 @@ def open_store(
     return store
 
 
-def hash_code() -> str:
-    """SHA-256 over the source of what gathers statistics, and the versions of mtcore and torch."""
-    digest = hashlib.sha256(f"{__version__} {torch.__version__}".encode())
-    for file in (*sorted(Path(str(package.__file__)).parent.glob("*.py")), Path(str(histogram.__file__))):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+def hash_gathering() -> str:
+    """A hash of the code that gathers statistics; see `hash_sources`."""
+    return hash_sources([*sorted(Path(str(package.__file__)).parent.glob("*.py")), Path(str(histogram.__file__))])
 
 
 def kept_trace(store: StatisticsStore, make: Callable[[], TraceReport | None]) -> TraceReport | None:

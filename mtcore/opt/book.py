@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from mtcore import __version__
 from mtcore.errors import StateError
-from mtcore.files import write_json
+from mtcore.files import hash_sources, write_json
 from mtcore.opt.scoring import Scores
 from mtcore.opt.spec import SearcherSpec
 from mtcore.opt.totals import Totals
@@ -49,7 +45,7 @@ class ScoreBook:
             StateError: the scores there are of something else, which is named; or the file is damaged.
         """
         path = directory / f"scores-{spec.name}-{choices[:16]}.json"
-        key = {**key, "code": hash_code(spec)}
+        key = {**key, "code": hash_scoring(spec)}
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["version"] != VERSION:
@@ -103,11 +99,7 @@ class ScoreBook:
             ) from error
 
 
-def hash_code(spec: SearcherSpec) -> str:
-    """SHA-256 over the source of what scores, the searcher's own file among it, and versions."""
-    digest = hashlib.sha256(f"{__version__} {torch.__version__}".encode())
+def hash_scoring(spec: SearcherSpec) -> str:
+    """A hash of the code that scores, the searcher's own file among it; see `hash_sources`."""
     own = inspect.getsourcefile(spec.score)
-    files = [Path(__file__).with_name("scoring.py"), *([Path(own)] if own is not None else [])]
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return hash_sources([Path(__file__).with_name("scoring.py"), *([Path(own)] if own is not None else [])])
