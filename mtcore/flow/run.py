@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtcore.calibration import CalibrationSummary, resolve_algorithms
+from mtcore.calibration import CalibrationSummary
 from mtcore.calibration.residency import pages_dropped_after_use
-from mtcore.errors import CalibrationError, ModelError
-from mtcore.export import Exported, UnifiedExporter
+from mtcore.calibration.statistics import StatisticsStore
+from mtcore.errors import ModelError
+from mtcore.export import Exported, Target, UnifiedExporter
+from mtcore.flow.asked import Asked
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.destinations import Destinations, check_names, noted
 from mtcore.flow.estimate import Estimate, estimate
 from mtcore.flow.evaluate import Evaluation, perplexity
-from mtcore.flow.experts import check_experts, more_batches
-from mtcore.flow.layerwise import LayerwiseOptions, is_unfinished, quantize_blocks
+from mtcore.flow.experts import more_batches
+from mtcore.flow.layerwise import LayerwiseOptions, quantize_blocks
 from mtcore.flow.loaded import LoadedModel, with_more_inputs
 from mtcore.flow.precision import widen_on_cpu
 from mtcore.flow.rehearsal import Rehearsal, rehearse
 from mtcore.flow.report import Reporter
 from mtcore.flow.statistics import open_store
-from mtcore.flow.torchrun import is_first, several_processes, torchrun_ranks
+from mtcore.flow.torchrun import is_first, torchrun_ranks
 from mtcore.flow.under_way import RunUnderWay
 from mtcore.plan import Finding, Plan, plan_to_dict
 from mtcore.plugins import Registry
 from mtcore.quantization.api import Config, raise_errors
-from mtcore.recipe import load_config
+from mtcore.recipe import QuantizeConfig, load_config
 
 
 @dataclass(frozen=True)
@@ -169,88 +171,104 @@ def quantize_checkpoint(
     Raises:
         MtcoreError: with one clear message, before the long part wherever that is possible.
     """
-    out, statistics = Path(out), None if statistics is None else Path(statistics)
-    if layerwise is not None and several_processes():
-        raise CalibrationError("--layerwise works in one process; start it without torchrun")
-    if layerwise is not None and statistics is not None:
-        _check_kept(layerwise, calib)
-    run = RunUnderWay.of(registry, reporter if is_first() else None, source, recipe, out)
+    kept = None if statistics is None else Path(statistics)
+    asked = Asked(Path(out), calib, dialect, data, overwrite, layerwise, kept, products)
+    asked.check_way()
+    run = RunUnderWay.of(registry, reporter if is_first() else None, source, recipe, asked.out)
     start = time.perf_counter()
-    exporters = run.registry.exporters
-    config = load_config(recipe, formats=run.registry.formats, recipes=run.registry.recipes)
-    resolve_algorithms(config.algorithm, run.registry.algorithms)  # a misspelt option is told before a long load
-    goal = Destinations.of(config, dialect, out)
-    goal.check(
-        exporters,
-        overwrite=overwrite or (layerwise is not None and is_unfinished(out)),
-        blockwise=layerwise is not None,
-    )
-    check_experts(
-        config.experts,
-        layerwise=layerwise is not None,
-        kept=statistics is not None,
-        processes=several_processes(),
-        source=isinstance(calib, str),
-    )
+    config, goal = asked.understood(recipe, run.registry)
     loaded = run.load()
     batches = run.batches(calib, loaded, data)
     loaded = with_more_inputs(loaded, batches)
-    store = None
-    if statistics is not None:
-        with run.phase("open statistics"):
-            store = open_store(
-                statistics,
-                loaded.model,
-                None if calib is None else batches,
-                products=products,
-                writes=is_first(),
-                let_go=layerwise is not None,
-            )
-    with pages_dropped_after_use(loaded.model) if layerwise is not None else nullcontext():
-        # block by block, each block proves its own
-        plan = run.plan(loaded, config, store, prove_folds=layerwise is None, dialect=goal.planned_for(exporters))
-    raise_errors(plan)
-    exporter = UnifiedExporter(exporters)
-    targets = goal.targets(plan, exporter, loaded.files)
+    store = _open_statistics(run, asked, loaded, batches)
+    plan, targets = _decide(run, asked, loaded, config, goal, store)
     source_bytes = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    told: CalibrationSummary | None
-    if layerwise is not None:
-        told = quantize_blocks(
-            loaded,
-            plan,
-            batches,
-            out,
-            dialect=targets[out].dialect,
-            options=layerwise,
-            registry=run.registry,
-            reporter=run.reporter,
-            phase=run.phase,
-            overwrite=overwrite,
-            store=store,
-        )
-    else:
-        with torchrun_ranks() as ranks:
-            own = batches if ranks is None or calib is None else ranks.share(batches)
-            more = None
-            if isinstance(calib, str):
-                more = more_batches(calib, loaded, data or DataOptions(), batches, run.registry)
-            artifact, told = run.quantize_whole(loaded, plan, None if calib is None else own, store, more)
-            with run.phase("export"), nullcontext() if ranks is None else ranks.together():
-                for place, target in targets.items() if is_first() else ():
-                    exporter.export(artifact, place, target.dialect, overwrite=overwrite)
+    work = _quantize_whole if layerwise is None else _quantize_blocks
+    told = work(run, asked, loaded, plan, targets, batches, store)
     plan = replace(plan, findings=(*plan.findings, *noted(targets.values())))
     return RunSummary(plan, goal.written(), source_bytes, time.perf_counter() - start, told)
 
 
-def _check_kept(layerwise: LayerwiseOptions, calib: object) -> None:
-    if layerwise.propagate:
-        raise CalibrationError(
-            "block by block, --statistics keeps what the data tell of the original model: leave out --propagate"
+def _open_statistics(
+    run: RunUnderWay, asked: Asked, loaded: LoadedModel, batches: Sequence[Any]
+) -> StatisticsStore | None:
+    if asked.statistics is None:
+        return None
+    with run.phase("open statistics"):
+        return open_store(
+            asked.statistics,
+            loaded.model,
+            None if asked.calib is None else batches,
+            products=asked.products,
+            writes=is_first(),
+            let_go=asked.blockwise,
         )
-    if calib is None:
-        raise CalibrationError(
-            "a run block by block decides from data: give --calib beside --statistics, or leave out --layerwise"
-        )
+
+
+def _decide(
+    run: RunUnderWay,
+    asked: Asked,
+    loaded: LoadedModel,
+    config: QuantizeConfig,
+    goal: Destinations,
+    store: StatisticsStore | None,
+) -> tuple[Plan, Mapping[Path, Target]]:
+    """A plan without errors, and the target of every directory, which can hold what is planned."""
+    exporters = run.registry.exporters
+    with pages_dropped_after_use(loaded.model) if asked.blockwise else nullcontext():
+        # block by block, each block proves its own
+        plan = run.plan(loaded, config, store, prove_folds=not asked.blockwise, dialect=goal.planned_for(exporters))
+    raise_errors(plan)
+    return plan, goal.targets(plan, UnifiedExporter(exporters), loaded.files)
+
+
+def _quantize_blocks(
+    run: RunUnderWay,
+    asked: Asked,
+    loaded: LoadedModel,
+    plan: Plan,
+    targets: Mapping[Path, Target],
+    batches: Sequence[Any],
+    store: StatisticsStore | None,
+) -> CalibrationSummary | None:
+    """Work and write block by block."""
+    assert asked.layerwise is not None
+    return quantize_blocks(
+        loaded,
+        plan,
+        batches,
+        asked.out,
+        dialect=targets[asked.out].dialect,
+        options=asked.layerwise,
+        registry=run.registry,
+        reporter=run.reporter,
+        phase=run.phase,
+        overwrite=asked.overwrite,
+        store=store,
+    )
+
+
+def _quantize_whole(
+    run: RunUnderWay,
+    asked: Asked,
+    loaded: LoadedModel,
+    plan: Plan,
+    targets: Mapping[Path, Target],
+    batches: Sequence[Any],
+    store: StatisticsStore | None,
+) -> CalibrationSummary | None:
+    """Work in memory, each process on its share of the data; then the first one writes."""
+    exporter = UnifiedExporter(run.registry.exporters)
+    with torchrun_ranks() as ranks:
+        own = batches if ranks is None or asked.calib is None else ranks.share(batches)
+        more = None
+        if isinstance(asked.calib, str):
+            more = more_batches(asked.calib, loaded, asked.data or DataOptions(), batches, run.registry)
+        artifact, told = run.quantize_whole(loaded, plan, None if asked.calib is None else own, store, more)
+        with run.phase("export"), nullcontext() if ranks is None else ranks.together():
+            for place, target in targets.items() if is_first() else ():
+                exporter.export(artifact, place, target.dialect, overwrite=asked.overwrite)
+    return told
 
 
 def requantize_checkpoint(
