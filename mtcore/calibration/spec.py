@@ -95,7 +95,9 @@ class AlgorithmSpec:
         options: pydantic model of its options; unknown keys are refused, so that a misspelling is found while
             planning. `mtopt algorithms NAME` shows each with its limits, its default and its meaning: the field's
             `description`, or a line `name: meaning` of the docstring.
-        needs_data: whether this plan cannot be calibrated without data.
+        needs_data: whether this plan cannot be calibrated without data; `AlgorithmContract` holds the driver to it.
+            It may be True for every plan where data decide about the layers that the algorithm treats: a plan with
+            none of these does without.
         run: the driver.
         statistics: what it wants to know of which values; asked on the converted model, before any data runs, so
             that one run of the data serves all steps of a recipe. A driver that decides from these alone can be run

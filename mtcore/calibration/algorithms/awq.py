@@ -68,7 +68,10 @@ class AwqOptions(BaseModel):
 
 
 def needs_data(plan: Plan) -> bool:
-    """Always: the scales come from the activations."""
+    """Always: the scales come from the activations.
+
+    A plan without linear layers and stacked experts does without.
+    """
     return True
 
 

@@ -30,7 +30,10 @@ class LocalHessianOptions(BaseModel):
 
 
 def needs_data(plan: Plan) -> bool:
-    """Always: the inputs say what a difference costs."""
+    """Always: the inputs say what a difference costs.
+
+    A plan without linear layers and stacked experts does without.
+    """
     return True
 
 
