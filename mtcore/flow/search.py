@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class CheckpointSearch:
     score: str
     targets: tuple[str, ...]
     loaded: LoadedModel
+    _plans: dict[str, Plan] = field(default_factory=dict, repr=False, compare=False)  # by the text of the recipe
 
     def recipe(self, solution: Solution) -> str:
         """The text of a recipe that does what was chosen."""
@@ -76,10 +77,16 @@ class CheckpointSearch:
         return tuple(find_refusal(name, solution, plan, single, self.loaded, registry) for name in refusing)
 
     def _plan(self, solution: Solution) -> Plan:
-        recipe, choices = yaml.safe_load(self.recipe(solution)), self.choices
-        return plan_model(
-            self.loaded.model, recipe, registry=choices.registry, trace=choices.trace, prove_folds=False
-        )
+        text, choices = self.recipe(solution), self.choices
+        if text not in self._plans:
+            self._plans[text] = plan_model(
+                self.loaded.model,
+                yaml.safe_load(text),
+                registry=choices.registry,
+                trace=choices.trace,
+                prove_folds=False,
+            )
+        return self._plans[text]
 
 
 def search_checkpoint(

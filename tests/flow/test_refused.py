@@ -10,6 +10,7 @@ from mtcore.flow.refused import Refusal, fewest
 from mtcore.hookspecs import hookimpl
 from mtcore.opt import AS_IT_IS
 from mtcore.plugins import Registry
+from mtcore.quantization import plan_model
 from mtcore.testing.toy_blocks import SOURCE, ToyBlocksPlugin, ToyShape, write_toy_blocks
 
 DATA = DataOptions(samples=2, length=16, batch_size=2)
@@ -72,6 +73,19 @@ def test_nothing_is_told_of_a_mixture_that_is_served(search):
     found = search("ruled")
     solution = found.searcher.uniform("fp8")
     assert found.refusals(solution, found.rehearse(solution)) == ()
+
+
+def test_a_mixture_that_is_rehearsed_and_refused_is_planned_once(search, monkeypatch):
+    found, planned = search("ruled"), []
+
+    def counted(model, recipe, **more):
+        planned.append(recipe["name"])
+        return plan_model(model, recipe, **more)
+
+    monkeypatch.setattr("mtcore.flow.search.plan_model", counted)
+    solution = found.searcher.solve(bits=6)
+    assert found.refusals(solution, found.rehearse(solution))
+    assert len(planned) == 3  # the mixture, and each choice alone
 
 
 @pytest.mark.parametrize(
