@@ -4,6 +4,8 @@ Facts: vLLM 0.32 (`quantization/modelopt.py`, `compressed_tensors/compressed_ten
 (`_torch/modules/linear.py`, `models/quant_config_utils.py`, `quantization/modelopt_config.py`), transformers 5.23
 with compressed-tensors 0.20, SGLang 0.5.23 (`quantization/modelopt_quant.py`, `compressed_tensors/`). Read in their
 sources, and tried for vLLM and transformers; of SGLang the code that reads configurations was run.
+The experts of gpt-oss: tried for vLLM and transformers, read for TensorRT-LLM (`_torch/model_config.py`) and SGLang
+(`quantization/mxfp4.py`).
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ _VLLM: Mapping[tuple[str, str], Support] = {
     ("fp8", "fp8"): _BLOCK,
     ("gptq", "gptq"): _INT4,
     ("awq", "awq"): _INT4,
+    ("mxfp4", "mxfp4"): Support(True, "experts of gpt-oss in FP4, weight-only (Marlin), sm_80 or newer"),
 }
 
 _TRTLLM: Mapping[tuple[str, str], Support] = {
@@ -89,6 +92,7 @@ _TRTLLM: Mapping[tuple[str, str], Support] = {
     ("compressed-tensors", "int8"): _refused(_TRT_CT),
     ("compressed-tensors", "pack"): _refused(_TRT_CT),
     ("fp8", "fp8"): Support(True, "FP8 block scales"),
+    ("mxfp4", "mxfp4"): Support(True, "experts of gpt-oss in FP4, weight-only before sm_100"),
 }
 
 _CT_KINDS = ("nvfp4", "mxfp4", "mxfp6", "mxfp8", "fp8", "int8", "pack")
@@ -99,6 +103,9 @@ _TRANSFORMERS: Mapping[tuple[str, str], Support] = {
     ),
     ("gptq", "gptq"): Support(True, "needs the packages optimum (1.24 or newer) and gptqmodel (1.4.3 or newer)"),
     ("awq", "awq"): Support(True, "needs the packages gptqmodel and accelerate"),
+    ("mxfp4", "mxfp4"): Support(
+        True, "experts of gpt-oss in FP4 by the package kernels on GPUs, else decoded to bf16 while loading"
+    ),
 }
 
 _SGLANG: Mapping[tuple[str, str], Support] = {
@@ -117,6 +124,7 @@ _SGLANG: Mapping[tuple[str, str], Support] = {
     ("fp8", "fp8"): Support(True, "FP8 block kernels, sm_89 or newer"),
     ("gptq", "gptq"): Support(True, "weight-only INT4 (Marlin), sm_80 or newer"),
     ("awq", "awq"): Support(True, "weight-only INT4 (Marlin), sm_80 or newer"),
+    ("mxfp4", "mxfp4"): Support(True, "experts of gpt-oss in FP4 (triton_kernels or FlashInfer), sm_80 or newer"),
 }
 
 _TABLES = {"vllm": _VLLM, "trtllm": _TRTLLM, "transformers": _TRANSFORMERS, "sglang": _SGLANG}
@@ -133,7 +141,7 @@ class Stored:
     """How a layer is stored, as far as clients tell layers apart.
 
     Attributes:
-        method: the dialect: "compressed-tensors", "modelopt", "fp8", "gptq", "awq".
+        method: the dialect: "compressed-tensors", "modelopt", "fp8", "gptq", "awq", "mxfp4".
         kind: of compressed-tensors what `kind_of` says, of modelopt the quant_algo, else the method.
         weights, inputs: the dialect's arguments of either; `inputs` is None where they stay as they are.
         experts: whether it is one of stacked experts.

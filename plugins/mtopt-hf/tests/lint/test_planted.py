@@ -262,6 +262,7 @@ PLANTED = {
     "expert-stacked": Planted(
         "mo-nvfp4-moe", lambda draft: draft.put(f"{MLP}.experts.gate_up_proj", "U8", [4, 256, 64])
     ),
+    "expert-blocks": Planted("hf-llama", lambda draft: gpt_oss(draft, scales=[4, 256, 3])),
     "expert-missing": Planted("mo-nvfp4-moe", lambda draft: forget(draft, f"{MLP}.experts.2.")),
     "expert-mixed": Planted("mo-nvfp4-moe", stored_in_floats(f"{MLP}.experts.1.down_proj")),
     "expert-parts": Planted("mo-nvfp4-moe", drop("experts.1.down_proj.input_scale")),
@@ -311,6 +312,14 @@ def gptq(draft, rows):
     name = f"{MLP}.up_proj"
     del draft.tensors[f"{name}.weight"]
     draft.put(f"{name}.qweight", "I32", [16, rows])
+
+
+def gpt_oss(draft, blocks=(4, 256, 4, 16), scales=(4, 256, 4), dtype="U8"):
+    """One layer gets experts as gpt-oss has them."""
+    draft.config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    draft.put(f"{MLP}.experts.gate_up_proj_blocks", dtype, list(blocks))
+    draft.put(f"{MLP}.experts.gate_up_proj_scales", "U8", list(scales))
+    draft.put(f"{MLP}.experts.gate_up_proj_bias", "BF16", [4, 256])
 
 
 def zero_byte(draft, ending):
@@ -370,6 +379,28 @@ def mixed(draft):
 def forget(draft, start):
     for name in [name for name in draft.tensors if name.startswith(start)]:
         del draft.tensors[name]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rules"),
+    [
+        (gpt_oss, set()),
+        (lambda draft: gpt_oss(draft, blocks=(4, 256, 4, 32)), {"expert-blocks"}),
+        (lambda draft: gpt_oss(draft, blocks=(4, 256, 64)), {"shape"}),
+        (lambda draft: gpt_oss(draft, dtype="BF16"), {"dtype"}),
+        (several(gpt_oss, drop("gate_up_proj_scales")), {"tensor-missing"}),
+        (several(gpt_oss, drop("gate_up_proj_blocks")), {"tensor-missing", "weight-lost"}),
+        (several(gpt_oss, drop("gate_up_proj_blocks"), drop("gate_up_proj_scales")), {"nothing-quantized"}),
+    ],
+    ids=["sound", "block of 64", "three axes", "floats", "no scales", "no blocks", "neither"],
+)
+def test_experts_of_gpt_oss_are_known(peer, judge, tmp_path, spoil, rules):
+    draft = peer("hf-llama")
+    spoil(draft)
+    report = judge(draft.write(tmp_path))
+    assert {finding.rule for finding in report.findings if finding.severity == "error"} == rules
+    assert "method-unknown" not in {finding.rule for finding in report.findings}
+    assert all("experts of gpt-oss in FP4" in reading.how for reading in report.readings.values())
 
 
 def test_there_is_a_planted_fault_for_every_rule(registry):

@@ -13,6 +13,7 @@ from mtcore.errors import ExportError
 from mtcore.export import SourceFiles, UnifiedExporter
 from mtcore.flow import export_model
 from mtcore.formats.catalog import MXFP4, MXFP8_E4M3
+from mtcore.lint import lint, open_checkpoint
 from mtcore.numerics import dequantize
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtcore.plugins import Registry
@@ -77,6 +78,12 @@ def test_transformers_opens_it_with_our_logits_bit_for_bit(written, ids):
     client = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.inference_mode():
         assert torch.equal(client(ids).logits, quantized(ids).logits)
+
+
+def test_the_linter_finds_nothing_in_it_for_any_client(written, registry):
+    _, _, folder = written
+    report = lint(open_checkpoint(folder), registry.clients.values(), registry.lint_rules.values())
+    assert report.findings == ()
 
 
 def test_everything_else_is_named_as_it_stays(written):

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mtcore.lint import Checkpoint
+from mtopt_hf.lint.names import is_of_experts
 from mtopt_hf.served import Stored, kind_of
 
 MODELOPT_FILE = "hf_quant_config.json"
 
-Method = Literal["compressed-tensors", "modelopt", "fp8", "gptq", "awq", "other", ""]
+Method = Literal["compressed-tensors", "modelopt", "fp8", "gptq", "awq", "mxfp4", "other", ""]
 """Dialects whose tensors are known here; "other" is one that is not, "" is none."""
 
 
@@ -74,7 +75,7 @@ class Declared:
         ignore: entries of modules that stay as they are.
         groups: of compressed-tensors.
         layers: of MIXED_PRECISION: module → scheme.
-        everywhere: the scheme of all other linear layers.
+        everywhere: the scheme of all other linear layers; in mxfp4 that of stacked experts alone.
     """
 
     method: Method
@@ -96,6 +97,8 @@ class Declared:
             return next((group.scheme for group in (*named, *classes)), None)
         if self.algo == "MIXED_PRECISION":
             return self.layers.get(module)
+        if self.method == "mxfp4" and not is_of_experts(module):
+            return None
         return self.everywhere
 
 
@@ -173,6 +176,9 @@ def _understood(body: Mapping[str, Any], file: str) -> Declared:
         ignore += tuple(f"re:{key[2:]}" for key in mapping(body.get("dynamic")) if key.startswith("-:"))
         method: Method = "gptq" if word == "gptq" else "awq"
         return Declared(method, word, file, body, ignore=ignore, everywhere=Scheme(word, weights))
+    if word == "mxfp4":
+        ignore = texts(body.get("modules_to_not_convert"))
+        return Declared("mxfp4", word, file, body, ignore=ignore, everywhere=Scheme("mxfp4"))
     return Declared("other", word or "(none)", file, body)
 
 

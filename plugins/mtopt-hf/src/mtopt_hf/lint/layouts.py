@@ -40,16 +40,18 @@ class Layout:
         size: shape of that tensor → (o, i).
         wants: by local name.
         block: input features must be a multiple of it.
+        axes: of that tensor.
     """
 
     main: str
     size: Callable[[Shape], tuple[int, int]]
     wants: Mapping[str, Want]
     block: int = 1
+    axes: int = 2
 
     def features(self, shape: Shape) -> tuple[int, int] | None:
         """(o, i) of the layer whose `main` has this shape; None where it has another number of axes."""
-        return self.size(shape) if len(shape) == 2 else None
+        return self.size(shape) if len(shape) == self.axes else None
 
 
 def _scalar(o: int, i: int) -> tuple[Shape, ...]:
@@ -93,6 +95,16 @@ _ANY_SCALAR = Want(FLOATS, _scalar)
 _PRE = Want(FLOATS, _features)
 
 
+_STACKED_MXFP4 = (
+    Layout(  # [experts, o, i / 32, 16] and [experts, o, i / 32]; the rule `expert-blocks` compares them
+        "blocks",
+        lambda shape: (shape[1], 32 * shape[2]),
+        {"blocks": Want(("U8",), lambda o, i: ()), "scales": Want(("U8",), lambda o, i: ())},
+        axes=4,
+    )
+)
+
+
 def layout_of(method: str, scheme: Scheme) -> Layout | None:
     """The layout of a scheme; None where it is not known here."""
     if method == "compressed-tensors":
@@ -103,6 +115,8 @@ def layout_of(method: str, scheme: Scheme) -> Layout | None:
         return _deepseek(scheme)
     if method in ("gptq", "awq"):
         return _int4(method, scheme)
+    if method == "mxfp4":
+        return _STACKED_MXFP4
     return None
 
 

@@ -22,6 +22,7 @@ PARTS = frozenset(
         "pre_quant_scale",
         "svdquant_lora_a",
         "svdquant_lora_b",
+        "blocks",
         "qweight",
         "qzeros",
         "scales",
@@ -55,6 +56,7 @@ SCALES = frozenset(
 """Those of them that hold scales."""
 
 QUANTIZED_BY = SCALES - {"k_scale", "v_scale", "q_scale", "input_scale", "output_scale"} | {
+    "blocks",
     "weight_packed",
     "qweight",
 }
@@ -104,6 +106,26 @@ def is_router(module: str) -> bool:
 
 def is_head(module: str) -> bool:
     return bool(_HEAD.search(module))
+
+
+def is_of_experts(module: str) -> bool:
+    """
+    Example:
+        >>> is_of_experts("model.layers.0.mlp.experts.gate_up_proj"), is_of_experts("model.layers.0.mlp.router")
+        (True, False)
+    """
+    return "experts" in module.split(".")
+
+
+def stacked_part(tensor: str) -> tuple[str, str] | None:
+    """(the stacked weight, "blocks" or "scales") for a tensor of gpt-oss's experts, or None.
+
+    Example:
+        >>> stacked_part("0.mlp.experts.down_proj_blocks"), stacked_part("0.mlp.experts.down_proj_bias")
+        (('0.mlp.experts.down_proj', 'blocks'), None)
+    """
+    weight, _, part = tensor.rpartition("_")
+    return (weight, part) if part in ("blocks", "scales") and is_of_experts(weight) else None
 
 
 def joined_in(parent: str) -> tuple[tuple[str, ...], ...]:

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from mtcore.lint import Checkpoint, TensorInfo
 from mtopt_hf.lint.config import Declared, Scheme, declared
 from mtopt_hf.lint.layouts import Layout, layout_of
-from mtopt_hf.lint.names import PARTS, QUANTIZED_BY, is_embedding, is_head, is_norm, is_router, joined_in
+from mtopt_hf.lint.names import (
+    PARTS,
+    QUANTIZED_BY,
+    is_embedding,
+    is_head,
+    is_norm,
+    is_router,
+    joined_in,
+    stacked_part,
+)
 
 _CODES = ("U8", "I8", "I32", "F8_E4M3", "F8_E5M2", "F4")
 
@@ -77,6 +86,8 @@ def _view(checkpoint: Checkpoint) -> View:
     parts: dict[str, dict[str, TensorInfo]] = {}
     for name, tensor in checkpoint.tensors.items():
         module, _, local = name.rpartition(".")
+        if says.method == "mxfp4" and (found := stacked_part(name)) is not None:
+            module, local = found
         if local in PARTS:
             parts.setdefault(module, {})[local] = tensor
     layouts: dict[int, Layout | None] = {}

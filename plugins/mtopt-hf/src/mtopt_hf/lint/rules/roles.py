@@ -73,6 +73,19 @@ def stacked(checkpoint: Checkpoint) -> Iterator[Hit]:
             yield Hit(name, why, "write experts.<number>.<layer>.weight and its scales")
 
 
+def blocks(checkpoint: Checkpoint) -> Iterator[Hit]:
+    for module in view_of(checkpoint).quantized:
+        codes, scales = module.parts.get("blocks"), module.parts.get("scales")
+        if codes is None or scales is None or len(codes.shape) != 4:
+            continue
+        if codes.shape[3] != 16:
+            why = f"its last axis is {codes.shape[3]}; a block is 32 4-bit codes in 16 bytes"
+            yield Hit(codes.name, why, "write [experts, out, in / 32, 16]")
+        elif scales.shape != codes.shape[:3]:
+            right = f"for blocks of {list(codes.shape)} it is {list(codes.shape[:3])}"
+            yield Hit(scales.name, f"it has shape {list(scales.shape)}; {right}", "write one scale a block")
+
+
 def expert_missing(checkpoint: Checkpoint) -> Iterator[Hit]:
     wanted = _number(
         _text_config(checkpoint), "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"
@@ -170,6 +183,7 @@ RULES = (
     RuleSpec(
         "expert-stacked", "quantized experts are written one by one", dict.fromkeys(_SERVERS, "error"), stacked
     ),
+    RuleSpec("expert-blocks", "experts of gpt-oss have 16 bytes and a scale a block", _ALL, blocks),
     RuleSpec("expert-missing", "every expert is there", _ALL, expert_missing),
     RuleSpec("expert-mixed", "experts are all quantized, or none", _ALL, expert_mixed),
     RuleSpec("expert-parts", "every expert has the same tensors", _ALL, expert_parts),

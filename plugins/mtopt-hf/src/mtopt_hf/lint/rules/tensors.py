@@ -58,7 +58,7 @@ def shape(checkpoint: Checkpoint) -> Iterator[Hit]:
         main = module.parts.get(layout.main)
         if features is None:
             if main is not None:
-                why = f"{layout.main} has {len(main.shape)} axes; {_called(module)} has 2"
+                why = f"{layout.main} has {len(main.shape)} axes; {_called(module)} has {layout.axes}"
                 yield Hit(main.name, why, "write one matrix a layer")
             continue
         for local, want in layout.wants.items():
@@ -144,7 +144,7 @@ def other_names(checkpoint: Checkpoint) -> Iterator[Hit]:
     view = view_of(checkpoint)
     for module in view.modules.values():
         scales = [local for local in module.parts if local in SCALES - _CACHE]
-        if scales and not any(part in module.parts for part in ("weight", "weight_packed", "qweight")):
+        if scales and not any(part in module.parts for part in ("weight", "weight_packed", "qweight", "blocks")):
             why = "the layer has scales but no weight under this name"
             yield Hit(f"{module.name}.{scales[0]}", why, "write weight and scales under one name")
 
