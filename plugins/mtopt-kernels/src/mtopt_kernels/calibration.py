@@ -53,8 +53,8 @@ LONGEST_STRETCH = 2**14
 
 
 def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `mtcore.backends.reference.column_statistics`."""
-    if not x.numel() or x.shape[1] > MOST_COLUMNS:
+    """See `mtcore.backends.reference.column_statistics`; the kernel counts numbers of up to 32 bits."""
+    if not x.numel() or x.shape[1] > MOST_COLUMNS or x.dtype == torch.float64:
         return COLUMN_STATISTICS.reference(x, moments, histogram)
     x = streamable(x)
     rows, cols = x.shape

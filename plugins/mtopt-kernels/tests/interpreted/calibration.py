@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtcore.backends import Use
-from mtcore.backends.reference import hadamard
+from mtcore.backends.reference import column_statistics, hadamard
 from mtcore.formats import builtin_formats
 from mtcore.testing import CalibrationKernelContract, assert_same_bits
 from mtopt_kernels import calibration, specs
@@ -44,6 +44,14 @@ def test_other_sizes_are_left_to_the_reference(size):
             calibration.hadamard(x, size, False)
     else:
         assert_same_bits(calibration.hadamard(x, size, True), hadamard(x, size, True), f"{size} together")
+
+
+def test_magnitudes_in_fp64_are_counted_in_their_own_bins_and_keep_all_digits():
+    x = torch.randn(64, 48, dtype=torch.float64).mul(torch.logspace(-40, 40, 64, dtype=torch.float64)[:, None])
+    for found, expected in zip(
+        calibration.column_statistics(x, False, True), column_statistics(x, False, True), strict=True
+    ):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["mxfp4", "int4_b128", "fp8_row", "fp8_128x128"])
