@@ -72,7 +72,8 @@ def prepack_int4(qdata: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
 
 def _codes(qdata: Tensor) -> Tensor:
     """uint8 [rows, chunks, 8, 16], a code each."""
-    return torch.stack((qdata & 15, qdata >> 4), dim=-1).view(qdata.shape[0], -1, 8, 16)
+    rows, half = qdata.shape
+    return torch.stack((qdata & 15, qdata >> 4), dim=-1).view(rows, half * 2 // CHUNK, 8, 16)
 
 
 def _words(codes: Tensor, places: tuple[tuple[tuple[int, int], ...], ...]) -> Tensor:

@@ -315,6 +315,19 @@ def test_no_tokens_give_an_empty_result():
     assert y.shape == (0, 16)
 
 
+@pytest.mark.parametrize("tokens", [1, 5, 300])
+@pytest.mark.parametrize(
+    ("fmt", "prepare"), [(NVFP4, prepack_nvfp4), (INT4_B128, prepack_int4)], ids=["nvfp4", "int4"]
+)
+def test_no_features_give_an_empty_result(fmt, prepare, tokens):
+    key = format_key(fmt)
+    qdata, scale, scale_2 = reference.quantize(torch.zeros(0, 128), None, None, key)
+    words, scales = prepare(qdata, scale)
+    stored = [words], [scales], [scale_2], None, None, [None], [0]
+    (y,) = linear.four_bit_linears(torch.ones(tokens, 128).bfloat16(), *stored, key, "")
+    assert y.shape == (tokens, 0)
+
+
 @pytest.mark.parametrize(("by_row", "by_block"), [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("tokens", [1, 16, 17, 64, 65, 4096])
 @pytest.mark.parametrize(("features", "inner"), [(16, 16), (4096, 4096), (28672, 8192), (4096, 14336)])
