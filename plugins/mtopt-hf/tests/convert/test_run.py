@@ -187,6 +187,18 @@ def test_a_damaged_checkpoint_is_refused_by_the_rules_of_linting(peer, registry,
         )
 
 
+@pytest.mark.parametrize("method", ["mxfp4", "x"])
+def test_a_dialect_that_is_not_converted_is_refused(peer, registry, tmp_path, method):
+    def spoil(draft):
+        draft.config["quantization_config"] = {"quant_method": method}
+        draft.put("model.layers.0.mlp.experts.down_proj_blocks", "U8", [2, 32, 1, 16])
+        draft.put("model.layers.0.mlp.experts.down_proj_scales", "U8", [2, 32, 1])
+
+    with pytest.raises(ExportError, match=rf"no dialect that can be converted \({method}\)"):
+        convert(peer("hf-llama", spoil=spoil), CT, tmp_path / "out", registry)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_dialect_is_named(peer, registry, tmp_path):
     with pytest.raises(UnknownNameError, match="gtpq"):
         convert(peer("lc-w4a16"), "gtpq", tmp_path / "out", registry)

@@ -15,6 +15,9 @@ from mtopt_hf.fp8.spelling import SPELLINGS as FP8
 from mtopt_hf.lint.config import Declared, Scheme
 from mtopt_hf.modelopt.spelling import SPELLINGS as MODELOPT
 
+METHODS = ("compressed-tensors", "modelopt", "fp8", "gptq", "awq")
+"""Dialects whose layers are read; the linter knows others."""
+
 _WEIGHT = ("num_bits", "type", "strategy", "symmetric")
 _INPUT = ("num_bits", "type", "strategy", "dynamic")
 

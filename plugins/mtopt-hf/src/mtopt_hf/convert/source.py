@@ -17,7 +17,7 @@ from mtcore.formats.catalog import FP8, NVFP4
 from mtcore.lint import Checkpoint, file_rules, open_checkpoint
 from mtcore.numerics import QParams
 from mtopt_hf.checkpoint.layer import LayerValues
-from mtopt_hf.convert.formats import Formats, formats_of, symmetric_twin
+from mtopt_hf.convert.formats import METHODS, Formats, formats_of, symmetric_twin
 from mtopt_hf.convert.read import read_layer, reciprocal, zero_points
 from mtopt_hf.ct.spelling import cache_arguments
 from mtopt_hf.lint.config import Declared, mapping, text
@@ -190,7 +190,7 @@ def _check(checkpoint: Checkpoint) -> None:
     rules += [rule for rule in (*tensors.RULES, *scales.RULES) if rule.name in _MUST_HOLD]
     found = [f"{hit.where}: {hit.why} ({rule.name})" for rule in rules for hit in rule.check(checkpoint)]
     says = view_of(checkpoint).says
-    if not found and says.method in ("", "other"):
+    if not found and says.method not in METHODS:
         unknown = f"no dialect that can be converted ({says.word})"
         found = [unknown if says.word else "it is not quantized; quantize it first"]
     if found:
