@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     "--with",
     "parts",
     metavar="PART,…",
-    help="What it has: command, recipe, format, layer, trace-rule, kernel, algorithm, exporter, loader, phases. "
-    "[default: all of them]",
+    help="What it has: command, recipe, format, layer, trace-rule, kernel, algorithm, searcher, exporter, client, "
+    "loader, phases. [default: all of them]",
 )
 @click.option("--directory", type=click.Path(path_type=Path), metavar="DIR", help="Where. [default: ./NAME]")
 def new_plugin(name: str, parts: str | None, directory: Path | None) -> Answer:

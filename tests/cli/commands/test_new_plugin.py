@@ -2,6 +2,8 @@
 
 import json
 
+from mtcore.plugins.scaffold import PARTS
+
 
 def test_it_lists_what_it_wrote_and_what_comes_next(mtopt, tmp_path):
     shown = mtopt("new-plugin", "acme", "--with", "format,kernel", "--directory", tmp_path / "acme").out
@@ -23,3 +25,9 @@ def test_a_bad_name_is_one_line_and_an_exit_code(mtopt, tmp_path, monkeypatch):
     assert shown.code == 1
     assert shown.err.startswith("error: 'Acme' is no name for a plugin")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_names_every_part(mtopt):
+    words = " ".join(mtopt("new-plugin", "--help").out.split())
+    named = words.partition("What it has: ")[2].partition(".")[0].split(", ")
+    assert sorted(named) == sorted(PARTS)
