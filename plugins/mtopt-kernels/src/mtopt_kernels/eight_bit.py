@@ -13,7 +13,8 @@ from mtopt_kernels.constants import known
 from mtopt_kernels.kernels.eight_bit_gemm import eight_bit_gemm_kernel
 from mtopt_kernels.kernels.eight_bit_linear import eight_bit_linear_kernel
 from mtopt_kernels.launch import quantize
-from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of, together
+from mtopt_kernels.parts import counters, room_for_parts
+from mtopt_kernels.several import filled, tiles_of, together
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import processors, start, starts_early
 

@@ -16,8 +16,9 @@ from mtopt_kernels.configurations import (
 from mtopt_kernels.fp8 import fp8_product
 from mtopt_kernels.kernels.four_bit_linear import four_bit_linear_kernel, four_bit_unpack_kernel
 from mtopt_kernels.nvfp4_vector import nvfp4_vector
-from mtopt_kernels.parts import counters, filled, room_for_parts, tiles_of, together
+from mtopt_kernels.parts import counters, room_for_parts
 from mtopt_kernels.prepack import CHUNK
+from mtopt_kernels.several import filled, tiles_of, together
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import start, starts_early
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mtopt_kernels.configurations import Vector
 from mtopt_kernels.kernels.nvfp4_vector import nvfp4_vector_kernel
-from mtopt_kernels.parts import filled, tiles_of
 from mtopt_kernels.prepack import TILE
+from mtopt_kernels.several import filled, tiles_of
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import start, starts_early
 
