@@ -11,11 +11,12 @@ from torch import Tensor
 from mtcore.backends import COLUMN_STATISTICS, HADAMARD
 from mtcore.numerics import LOG_BINS
 from mtopt_kernels.constants import known
+from mtopt_kernels.cuts import block_tiles
 from mtopt_kernels.device.counters import COARSE_COUNTERS, FINE_COUNTERS
 from mtopt_kernels.kernels.columns import columns_kernel
 from mtopt_kernels.kernels.hadamard import hadamard_kernel
 from mtopt_kernels.kernels.sweep import sweep_kernel
-from mtopt_kernels.launch import block_amax, block_tiles, on_grid, streamable
+from mtopt_kernels.launch import block_amax, on_grid, streamable
 from mtopt_kernels.parts import counters
 from mtopt_kernels.sizes import cdiv, power_of_two
 from mtopt_kernels.start import processors, start

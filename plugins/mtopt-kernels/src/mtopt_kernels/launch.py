@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -12,6 +9,7 @@ from mtcore.backends import OPERATIONS, code_dtype, scale_dtype
 from mtcore.formats import PER_ROW, PER_TENSOR, Block
 from mtcore.numerics import packed_cols
 from mtopt_kernels.constants import Known, known
+from mtopt_kernels.cuts import block_tiles, rectangles
 from mtopt_kernels.kernels.amax import rows_amax_kernel
 from mtopt_kernels.kernels.blocks import blocks_amax_kernel, blocks_kernel, dequantize_blocks_kernel
 from mtopt_kernels.kernels.rectangles import (
@@ -23,13 +21,6 @@ from mtopt_kernels.pairs import LONGEST_ROW, in_pairs, quantize_pairs
 from mtopt_kernels.sizes import cdiv, power_of_two
 from mtopt_kernels.start import Started, start
 
-TILE_ELEMENTS = 4096
-"""Elements of one program of a kernel that streams through a matrix."""
-LIGHT_ELEMENTS = 2048
-"""The same where scales cost little, because they are given or powers of two, and no codes are packed. (H200:
-0.96 to 1.00 of a copy instead of 0.81 to 0.97; more work for a scale favours 4096.)"""
-FEWEST_ELEMENTS = 1024
-"""The same for few tokens, so that more programs share what little there is; 8 a thread."""
 MOST_KEPT = 4096
 """Starts that are kept: more kinds of tensors than a model has, fewer than a service with texts of all lengths."""
 
@@ -90,7 +81,7 @@ def dequantize(
     codes, block = qdata.contiguous().view(torch.uint8), fmt.block
     stored = scale.contiguous().view(_byte(scale.dtype))
     if block in (PER_ROW, PER_TENSOR) or block.rows > 1:
-        shape = _rectangles(rows, cols, block, given=True, contiguous=True, light=False)
+        shape = rectangles(rows, cols, block, given=True, contiguous=True, light=False)
         start(
             dequantize_rectangles_kernel,
             shape.count,
@@ -188,7 +179,7 @@ def _quantize_into(
         if amax is None and in_pairs(x, block):
             return quantize_pairs(x, what, out, scale)
         light = amax is not None and not codes
-        shape = _rectangles(rows, cols, block, given=amax is not None, contiguous=x.is_contiguous(), light=light)
+        shape = rectangles(rows, cols, block, given=amax is not None, contiguous=x.is_contiguous(), light=light)
         return start(
             rectangles_kernel,
             shape.count,
@@ -259,57 +250,6 @@ def _rows_amax(x: Tensor, amax: Tensor, *, per_tensor: bool) -> None:
         per_tensor,
         warps=4,
     )
-
-
-class Rectangles(NamedTuple):
-    """How a matrix is cut into rectangles of `high` x `wide`, one a program.
-
-    Attributes:
-        rows, cols: of the matrix as kernels see it: one row where one scale serves all, without gaps.
-        grid_cols, count: rectangles in a row of them, and in all.
-        shared: what has one scale: "tile", "row" or "tensor".
-        warps: of a program.
-    """
-
-    rows: int
-    cols: int
-    high: int
-    wide: int
-    grid_cols: int
-    count: int
-    shared: str
-    warps: int
-
-
-@lru_cache(4096)
-def _rectangles(rows: int, cols: int, block: Block, *, given: bool, contiguous: bool, light: bool) -> Rectangles:
-    """`given`: magnitudes are, so that a rectangle need not hold all that shares a scale. `light`: little is
-    done."""
-    elements = LIGHT_ELEMENTS if light else TILE_ELEMENTS
-    while elements > FEWEST_ELEMENTS and elements * 128 > rows * cols:
-        elements //= 2
-    if block == PER_TENSOR and contiguous:
-        rows, cols = 1, rows * cols
-    if block in (PER_TENSOR, PER_ROW):
-        shared = "tensor" if block == PER_TENSOR else "row"
-        wide = max(power_of_two(cols), 16)
-        wide = min(wide, elements) if given else wide
-        high = min(max(elements // wide, 1), power_of_two(rows))
-    else:
-        shared, high, wide = "tile", block.rows, block.cols
-    grid_cols = cdiv(cols, wide)
-    count = cdiv(rows, high) * grid_cols
-    warps = min(max(high * wide // 1024, 4), 32)  # 32 elements a thread
-    return Rectangles(rows, cols, high, wide, grid_cols, count, shared, warps)
-
-
-def block_tiles(
-    rows: int, cols: int, k: int, *, contiguous: bool, light: bool = False
-) -> tuple[bool, int, int, int]:
-    """Whether the matrix is one run of whole blocks, blocks of a program, programs, and blocks along a row."""
-    grid_cols = cdiv(cols, k)
-    tile = max(1, (LIGHT_ELEMENTS if light else TILE_ELEMENTS) // k)
-    return contiguous and cols % k == 0, tile, cdiv(rows * grid_cols, tile), grid_cols
 
 
 def streamable(x: Tensor) -> Tensor:
