@@ -125,7 +125,7 @@ def test_a_product_with_one_token_has_each_lane_of_a_warp_where_its_own_words_ar
     # What is multiplied inside a warp is no operation on elements: it is right only where the last dimension of the
     # tensors are the lanes. (On a card sums are NaN elsewhere.)
     monkeypatch.setattr(four_bit, "nvfp4_vector_configuration", lambda *sizes: Vector(warps, 2))
-    made = next(launches for launches in nvfp4_launches())
+    made = next(nvfp4_launches())
     assert made.kernel is nvfp4_vector_kernel
     text = compile_launch(made, 90).asm["ttgir"]
     used = set(re.findall(r"elementwise_inline_asm.* -> tensor<\d+x32x\w+, (#\w+)>", text))

@@ -142,9 +142,8 @@ def test_a_product_agrees_with_float64(tokens, features, inner, weight, given):
 def test_nvfp4_weights_of_all_scales_times_one_token_agree_with_float64(features, inner, size):
     device, fmt = torch.device("cuda"), FORMATS["nvfp4"]
     choice = choose_kernel(Use("linear", fmt, device, None, (features, inner)), specs.linear_specs())
-    x = (torch.randn(2 * inner + 2, device=device, dtype=torch.bfloat16) * size)[1 : inner + 1][
-        None
-    ]  # at an odd place
+    x = torch.randn(2 * inner + 2, device=device, dtype=torch.bfloat16) * size
+    x = x[None, 1 : inner + 1]  # at an odd place
     weight = torch.randn(features, inner, device=device) * torch.logspace(-6, 2, features, device=device)[:, None]
     qdata, scale, scale_2 = reference.quantize(weight, None, None, choice.key)
     prepared = choice.kernel.prepare(qdata, scale)

@@ -36,6 +36,8 @@ def four_bit_products(
 ) -> list[Tensor]:
     """x [tokens, inner] · weightᵀ with a bias, for each of several weights; with few tokens, several in one kernel.
 
+    That kernel decodes to bf16: where x is not bf16, or has many tokens, a weight is unpacked to its dtype first.
+
     Args:
         words, scales, scale_2: the weights, as `prepack_nvfp4` or `prepack_int4` lays them out.
     """
