@@ -95,14 +95,13 @@ _ANY_SCALAR = Want(FLOATS, _scalar)
 _PRE = Want(FLOATS, _features)
 
 
-_STACKED_MXFP4 = (
-    Layout(  # [experts, o, i / 32, 16] and [experts, o, i / 32]; the rule `expert-blocks` compares them
-        "blocks",
-        lambda shape: (shape[1], 32 * shape[2]),
-        {"blocks": Want(("U8",), lambda o, i: ()), "scales": Want(("U8",), lambda o, i: ())},
-        axes=4,
-    )
+_STACKED_MXFP4 = Layout(
+    "blocks",
+    lambda shape: (shape[1], 32 * shape[2]),
+    {"blocks": Want(("U8",), lambda o, i: ()), "scales": Want(("U8",), lambda o, i: ())},
+    axes=4,
 )
+"""Of E experts: blocks [E, o, i / 32, 16] and scales [E, o, i / 32]; the rule `expert-blocks` compares them."""
 
 
 def layout_of(method: str, scheme: Scheme) -> Layout | None:
