@@ -41,7 +41,7 @@ COLUMNS = {
     (True, FINE_COUNTERS): Columns(16, 64, 8, 4),
 }
 """By what is asked for beside magnitudes: moments, and how many counters. The fastest of some 20 on an H100; with
-FINE_COUNTERS, not measured, what keeps most warps and spills no register."""
+FINE_COUNTERS, of which no others were tried, what keeps most warps and spills no register."""
 COUNTED_ROWS = 1024
 """Of a strip of columns that are counted in a histogram before the next one's: programs are as many as fit then,
 since each has counters to write in the end."""
