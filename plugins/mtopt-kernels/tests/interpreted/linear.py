@@ -81,11 +81,13 @@ def test_nvfp4_weights_times_16_bit_inputs(monkeypatch, split, step, warps, toke
 
 
 @pytest.mark.parametrize("how", [Vector(1, 1), Vector(2, 1), Vector(1, 2), Vector(4, 2)], ids=str)
-@pytest.mark.parametrize("size", [1.0, 1e-12, 1e12])
-@pytest.mark.parametrize(("widths", "with_bias"), [((70,), False), ((16,), True), ((40, 16, 8), True)])
-def test_nvfp4_weights_times_one_token(monkeypatch, how, size, widths, with_bias):
+@pytest.mark.parametrize(
+    ("widths", "size", "with_bias"),
+    [((70,), 1.0, False), ((16,), 1e12, False), ((16,), 1e-12, True), ((40, 16, 8), 1.0, True)],
+)
+def test_nvfp4_weights_times_one_token(monkeypatch, how, widths, size, with_bias):
     monkeypatch.setattr(four_bit, "nvfp4_vector_configuration", lambda *sizes: how)
-    cols, count = 384, len(widths)
+    cols = 384
     stored = [stored_nvfp4(rows, cols) for rows in widths]
     words, scales = zip(*(prepack_nvfp4(*each[:2]) for each in stored), strict=True)
     x = (torch.randn(2 * cols)[1 : cols + 1] * size).bfloat16()[None]
@@ -95,8 +97,9 @@ def test_nvfp4_weights_times_one_token(monkeypatch, how, size, widths, with_bias
     for y, each, rows, added in zip(results, stored, widths, bias, strict=True):
         weight = reference.dequantize(*each, cols, torch.float32, NVFP4_KEY)
         assert y.shape == (1, rows)
-        assert relative(y, x.double() @ weight.double().T + (added.double() if with_bias else 0)) <= 2**-7 + 2**-15
-    assert len(results) == count
+        expected = x.double() @ weight.double().T + (added.double() if with_bias else 0)
+        # Rounded to bf16, by the interpreter without the last bit: 2^-7; sums of 384 terms in fp32.
+        assert relative(y, expected) <= 2**-7 + 384 * 2**-24
 
 
 def test_one_token_that_is_not_finite_gives_no_number():
