@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtcore.backends import KernelChoice
+from mtcore.errors import StateError
 from mtcore.nn.quant_linear import QuantLinear
 from mtcore.nn.tensor_quantizer import TensorQuantizer
 from mtcore.numerics import QTensor
@@ -70,8 +71,17 @@ class PackedLinear(nn.Module):
 
     @torch.no_grad()
     def forward(self, input: Tensor) -> Tensor:
+        """
+        Raises:
+            StateError: the input is on another device than the weight.
+        """
         y = None if self.siblings is None else self.siblings.part(self.place, input)
         if y is None:
+            if input.device != self.qdata.device:
+                raise StateError(
+                    f"a packed layer has its weight on {self.qdata.device} and was given an input on "
+                    f"{input.device}: move the model or the input"
+                )
             x = self.input_quantizer(input).reshape(-1, self.in_features)
             y = self.kernel.kernel.run(
                 x, self.qdata, self.scale, self.scale_2, self.input_amax, self.input_outer_amax, self.bias,

@@ -53,6 +53,15 @@ def test_no_float_weight_is_left_and_the_buffers_are_codes_and_scales(model, bat
     assert "linear nvfp4: torch.linear (cpu)" in str(layer)
 
 
+def test_an_input_on_another_device_than_the_weight_is_refused(model, batch, make_config, registry):
+    compress(
+        quantize(model, make_config({"*weight_quantizer": "fp8"}), [batch], registry=registry), registry=registry
+    )
+    layer = model[0].gate
+    with pytest.raises(StateError, match="weight on cpu and was given an input on meta"):
+        layer(torch.empty(2, layer.in_features, device="meta"))
+
+
 def test_a_root_that_is_a_layer_is_replaced(make_config, registry):
     x = torch.randn(3, 32)
     root = quantize(nn.Linear(32, 8), make_config({"*weight_quantizer": "fp8"}), registry=registry)

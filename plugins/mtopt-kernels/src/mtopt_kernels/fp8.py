@@ -54,7 +54,7 @@ def fp8_product(
         return eight_bit_gemm(x, x_scale, weight, scale, bias, many, dtype, by_block=by_block)
     if by == "block":
         y = torch._scaled_mm(x, weight.t(), x_scale.t().contiguous().t(), scale.t(), out_dtype=dtype)
-        return y if bias is None else y + bias
+        return y if bias is None else (y + bias).to(dtype)
     if way == "torch by row":
         if x_scale.numel() < tokens or scale.numel() < features:  # in one kernel
             both = torch.cat((scale.expand(features, 1), x_scale.expand(tokens, 1)))

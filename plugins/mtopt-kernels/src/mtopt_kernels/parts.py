@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
@@ -11,10 +9,20 @@ COUNTERS = 2**16
 """Tiles of a product, or strips of columns, that are split; each has a counter."""
 
 
-@cache
+_KEPT: dict[torch.device, Tensor] = {}
+
+
 def counters(device: torch.device) -> Tensor:
-    """Zeros that every kernel leaves zero; shared by all kernels of one stream."""
-    return torch.zeros(COUNTERS, dtype=torch.int32, device=device)
+    """Zeros that every kernel leaves zero; shared by all kernels of one stream.
+
+    Where a CUDA graph is recorded before anything ran, making them zero is recorded too: these are its own.
+    """
+    kept = _KEPT.get(device)
+    if kept is None:
+        kept = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
+        if not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+            _KEPT[device] = kept
+    return kept
 
 
 def room_for_parts(device: torch.device, elements: int, split: int) -> Tensor:
