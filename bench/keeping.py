@@ -10,7 +10,6 @@ the longest time between two keepings, which is what a kill loses at most.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 from machine import machine
+from report import report
 
 import mtopt_tinylm
 from mtcore.calibration.statistics import StatisticsStore, Unfinished
@@ -92,10 +92,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = [measure(options.batches, products) for products in (False, True)]
-    text = json.dumps(found, indent=1)
-    print(text)
-    if options.json is not None:
-        options.json.write_text(text + "\n")
+    report(found, options.json)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
+from report import report
 
 import mtopt_tinylm
 from mtcore.files import whole_file
@@ -152,10 +153,7 @@ def main() -> None:
         job, _, kills = asked.partition("=")
         with tempfile.TemporaryDirectory() as folder:
             found[job] = measure(job, int(kills), Path(folder))
-    text = json.dumps(found, indent=1)
-    print(text)
-    if options.json is not None:
-        options.json.write_text(text + "\n")
+    report(found, options.json)
 
 
 if __name__ == "__main__":

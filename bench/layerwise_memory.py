@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from machine import machine
+from report import report
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -113,10 +114,7 @@ def main() -> None:
         found = measure(
             options.layers, options.hidden, options.max_memory, options.recipe, options.device, Path(folder)
         )
-    text = json.dumps(found, indent=1)
-    print(text)
-    if options.json is not None:
-        options.json.write_text(text + "\n")
+    report(found, options.json)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from torch import Tensor
 from mtcore.backends import DEQUANTIZE, LINEARS, Operation, format_of_key
 from mtcore.formats import E4M3, FP32, PER_TENSOR, WHOLE, IntElement
 from mtcore.numerics import compile_time_constant
+from mtopt_kernels.alone import as_several
 
 SPLIT_COLUMNS, SPLIT_ROWS = 8192, 264
 """Fewer rows, each of more columns, are reduced in several kernels by Inductor: under two rows a multiprocessor, of
@@ -94,22 +95,9 @@ def fused_linears(
     return product(*parts, qdata, scale, scale_2, bias, features, x.dtype, format, input_format)
 
 
-def fused_linear(
-    product: Callable[..., list[Tensor]],
-    x: Tensor,
-    qdata: Tensor,
-    scale: Tensor,
-    scale_2: Tensor | None,
-    input_amax: Tensor | None,
-    input_outer_amax: None,
-    bias: Tensor | None,
-    features: int,
-    format: str,
-    input_format: str,
-) -> Tensor | None:
+def fused_linear(product: Callable[..., list[Tensor]], *arguments: Any) -> Tensor | None:
     """The same for one weight."""
-    one = [qdata], [scale], [scale_2], input_amax, input_outer_amax, [bias], [features]
-    results = fused_linears(product, x, *one, format, input_format)
+    results = fused_linears(product, *as_several(*arguments))
     return None if results is None else results[0]
 
 

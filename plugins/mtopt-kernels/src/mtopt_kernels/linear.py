@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtopt_kernels.alone import as_several
 from mtopt_kernels.constants import known
 from mtopt_kernels.eight_bit import scale_from
 from mtopt_kernels.four_bit import four_bit_products, nvfp4_fp8_products
@@ -138,21 +140,9 @@ int8_linears = _quantizing(int8_linears_of_codes)
 def _alone(linears: Callable[..., list[Tensor]]) -> Callable[..., Tensor]:
     """The same for one weight."""
 
-    def linear(
-        x: Tensor,
-        qdata: Tensor,
-        scale: Tensor,
-        scale_2: Tensor | None,
-        input_amax: Tensor | None,
-        input_outer_amax: Tensor | None,
-        bias: Tensor | None,
-        features: int,
-        format: str,
-        input_format: str,
-    ) -> Tensor:
+    def linear(*arguments: Any) -> Tensor:
         """See `mtcore.backends.reference.linear`."""
-        one = [qdata], [scale], [scale_2], input_amax, input_outer_amax, [bias], [features]
-        return linears(x, *one, format, input_format)[0]
+        return linears(*as_several(*arguments))[0]
 
     return linear
 
