@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from mtcore.calibration.folding import ScaledInput, fold_inputs, scaled_inputs
 from mtcore.calibration.matrices import Columns, linear_columns, planned_columns, stacks_of
-from mtcore.calibration.quantizers import WeightKey, factor_site
+from mtcore.calibration.quantizers import Quantizers, WeightKey, factor_site, weight_tensor
 from mtcore.calibration.spec import CalibrationRun
-from mtcore.calibration.statistics import Site
+from mtcore.calibration.statistics import Site, TensorStatistics
 from mtcore.nn import QuantizerState, QuantModule
 from mtcore.plan import Finding, Holds, Plan
 from mtcore.trace import FoldGroup, Slices
@@ -95,6 +95,15 @@ def sites_to_scale(run: CalibrationRun, layers: Mapping[WeightKey, QuantModule])
     """Where statistics for `inputs_to_scale` are found: all linear layers, and experts that a fold reaches."""
     reached = {key for where in scaled_inputs(run.plan.folds, _columns(run, layers)) for key in where.consumers}
     return [factor_site(key) for key, layer in layers.items() if isinstance(layer, nn.Linear) or key in reached]
+
+
+def factors_of(
+    run: CalibrationRun, where: ScaledInput, quantizers: Quantizers
+) -> tuple[dict[WeightKey, TensorStatistics], dict[WeightKey, Tensor]]:
+    """What is known of what each matrix of an input to scale is multiplied with, and the matrices [rows, cols]."""
+    inputs = {key: run.statistics[factor_site(key)] for key in where.consumers}
+    matrices = {key: quantizers[key].view.to_matrix(weight_tensor(run.model, key).detach()) for key in inputs}
+    return inputs, matrices
 
 
 def scale_inputs(run: CalibrationRun, where: ScaledInput, scales: Tensor) -> None:

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.carried import inputs_to_scale, scale_inputs, sites_to_scale, with_carried_scales
+from mtcore.calibration.carried import (
+    factors_of,
+    inputs_to_scale,
+    scale_inputs,
+    sites_to_scale,
+    with_carried_scales,
+)
 from mtcore.calibration.folding import ScaledInput
 from mtcore.calibration.math import (
     best_amax,
@@ -128,8 +134,7 @@ def _clip(run: CalibrationRun, quantizer: TensorQuantizer, key: WeightKey, optio
 
 def _choose(run: CalibrationRun, where: ScaledInput, quantizers: Quantizers, options: AwqOptions) -> ScaleChoice:
     """Try the published scales of AWQ and of SmoothQuant, with every exponent of the grid."""
-    inputs = {key: run.statistics[factor_site(key)] for key in where.consumers}
-    weights = {key: quantizers[key].view.to_matrix(weight_tensor(run.model, key).detach()) for key in inputs}
+    inputs, weights = factors_of(run, where, quantizers)
     mean = where.channels_of({key: found.mean for key, found in inputs.items()})
     amax = where.channels_of({key: found.amax for key, found in inputs.items()})
     size = where.channels_of({key: column_amax(matrix) for key, matrix in weights.items()})

@@ -10,9 +10,15 @@ from torch import Tensor
 
 from mtcore.calibration.algorithms import max as max_algorithm
 from mtcore.calibration.algorithms.max import MaxOptions, run_max
-from mtcore.calibration.carried import inputs_to_scale, scale_inputs, sites_to_scale, with_carried_scales
+from mtcore.calibration.carried import (
+    factors_of,
+    inputs_to_scale,
+    scale_inputs,
+    sites_to_scale,
+    with_carried_scales,
+)
 from mtcore.calibration.math import smoothing_scales
-from mtcore.calibration.quantizers import factor_site, matrix_layers, planned_quantizers, weight_tensor
+from mtcore.calibration.quantizers import matrix_layers, planned_quantizers
 from mtcore.calibration.spec import AlgorithmSpec, CalibrationRun
 from mtcore.calibration.statistics import Needs, Site, joined
 from mtcore.calibration.statistics.gather import all_at_once
@@ -65,8 +71,7 @@ def run_smoothquant(run: CalibrationRun, options: SmoothQuantOptions) -> None:
     reached = 0
     largest: list[Tensor] = []
     for where in inputs_to_scale(run, layers):
-        inputs = {key: run.statistics[factor_site(key)] for key in where.consumers}
-        weights = {key: quantizers[key].view.to_matrix(weight_tensor(run.model, key).detach()) for key in inputs}
+        inputs, weights = factors_of(run, where, quantizers)
         if options.size == "amax":
             activation = where.channels_of({key: found.amax for key, found in inputs.items()})
             weight = where.channels_of({key: column_amax(matrix) for key, matrix in weights.items()})
