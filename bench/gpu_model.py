@@ -69,6 +69,7 @@ def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> di
         times["forward eager"] = bench.microseconds(forward, eager=True)
         times["forward"] = bench.microseconds(forward)
         times["forward of 32"] = bench.microseconds(forward_of_many, count=2)
+        times["a token eager"] = bench.microseconds([decoding(model)], eager=True)
         times["a token"] = bench.microseconds([decoding(model)])
     for what in inductor:
         torch.compiler.reset()  # or another size would be compiled for sizes that are not known

@@ -69,12 +69,17 @@ class PackedLinear(nn.Module):
         self.place = 0
         self.train(layer.training)
 
-    @torch.no_grad()
     def forward(self, input: Tensor) -> Tensor:
         """
         Raises:
             StateError: the input is on another device than the weight.
         """
+        if not torch.is_grad_enabled():  # which is asked in less time than it is turned off
+            return self._product(input)
+        with torch.no_grad():
+            return self._product(input)
+
+    def _product(self, input: Tensor) -> Tensor:
         y = None if self.siblings is None else self.siblings.part(self.place, input)
         if y is None:
             if input.device != self.qdata.device:

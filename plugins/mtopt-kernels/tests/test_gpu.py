@@ -6,14 +6,15 @@ import math
 import pytest
 import torch
 
-from mtcore.backends import Use, choose_kernel, reference
+from mtcore.backends import Use, choose_kernel, format_key, reference
 from mtcore.formats import builtin_formats
 from mtcore.plugins import Registry
 from mtcore.quantization import calibrate, compress, quantize
 from mtcore.testing import CalibrationKernelContract, KernelContract
+from mtcore.testing.compare import assert_same_bits
 from mtcore.testing.formats import sample
 from mtcore.testing.kernels import check
-from mtopt_kernels import hooks, specs
+from mtopt_kernels import hooks, replay, specs
 
 FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
 KERNELS = {spec.op: spec for spec in specs.streaming_specs()}
@@ -155,13 +156,9 @@ def test_nvfp4_weights_of_all_scales_times_one_token_agree_with_float64(features
     assert bool(((y.double() - expected).abs() <= bound).all())
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("tokens", [1, 16, 64, 700])
-@pytest.mark.parametrize(
-    ("weight", "given"),
-    [("nvfp4", ""), ("fp8", "fp8"), ("fp8_row", "fp8_row"), ("int4_b128", ""), ("int8_row", "int8_row_full")],
-)
-def test_several_products_at_once_agree_with_float64(tokens, weight, given):
+def several(weight, given, tokens, seed):
+    """A kernel's choice, and the arguments of three products with inputs and weights of a seed, up to the keys."""
+    torch.manual_seed(seed)
     device, widths, inner = torch.device("cuda"), (1000, 256, 4096), 512
     fmt, input_format = FORMATS[weight], FORMATS[given] if given else None
     choice = choose_kernel(Use("linear", fmt, device, input_format, (1000, inner)), specs.linear_specs())
@@ -172,12 +169,66 @@ def test_several_products_at_once_agree_with_float64(tokens, weight, given):
     weights, scales = ([each[i] for each in prepared] for i in range(2))
     scale_2 = [each[2] if each[2].numel() else None for each in stored]
     bias = [torch.randn(width, device=device, dtype=torch.bfloat16) for width in widths]
-    last = (choice.key, choice.input_key)
-    results = choice.kernel.together(x, weights, scales, scale_2, None, None, bias, widths, *last)
+    return choice, stored, (x, weights, scales, scale_2, None, None, bias, widths)
+
+
+SEVERAL = [("nvfp4", ""), ("fp8", "fp8"), ("fp8_row", "fp8_row"), ("int4_b128", ""), ("int8_row", "int8_row_full")]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tokens", [1, 16, 64, 700])
+@pytest.mark.parametrize(("weight", "given"), SEVERAL)
+def test_several_products_at_once_agree_with_float64(tokens, weight, given):
+    choice, stored, arguments = several(weight, given, tokens, seed=0)
+    results = choice.kernel.together(*arguments, choice.key, choice.input_key)
+    x, _, _, scale_2, _, _, bias, _ = arguments
     seen = reference.fake_quantize(x.float(), None, None, choice.input_key) if given else x
     for y, each, outer, added in zip(results, stored, scale_2, bias, strict=True):
-        values = reference.dequantize(*each[:2], outer, inner, torch.float32, choice.key).double()
+        values = reference.dequantize(*each[:2], outer, 512, torch.float32, choice.key).double()
         assert relative(y, seen.double() @ values.T + added.double()) <= 2 * 2**-9 + 2**-13
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tokens", [1, 16, 700])
+@pytest.mark.parametrize(("weight", "given"), SEVERAL)
+def test_repeated_products_are_those_that_were_worked_out(tokens, weight, given):
+    choice, _, first = several(weight, given, tokens, seed=0)
+    _, _, second = several(weight, given, tokens, seed=1)
+    run, keys = choice.kernel.together, (choice.key, choice.input_key)
+    replay._KEPT.clear()
+    run(*first, *keys)
+    repeated = run(*second, *keys)
+    recordings = [recording for recording in replay._KEPT.values() if recording is not None]
+    assert recordings, "nothing was repeated"
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run(*second, *keys)
+    graph.replay()
+    replay._KEPT.clear()
+    for one, again, replayed in zip(run(*second, *keys), repeated, captured, strict=True):
+        assert torch.equal(one, again)
+        assert torch.equal(one, replayed)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["fp8", "fp8_row", "fp8_128x128", "nvfp4", "int8_row", "int4_b128", "mxfp6_e2m3"])
+def test_values_are_rounded_again_as_the_first_time(name):
+    fmt, key = FORMATS[name], format_key(FORMATS[name])
+    cases = [sample((130, 8192), torch.bfloat16).cuda() for _ in range(2)]
+    cases[1] = cases[1].flip(0).contiguous()
+    given = fmt.block.grid(130, 8192)
+    magnitudes = torch.full(given, 3.0, device="cuda"), torch.full((), 3.0, device="cuda")
+    for op in ("fake_quantize", "quantize"):
+        for amax, outer in ((None, None), magnitudes):
+            replay._KEPT.clear()
+            run = KERNELS[op].run
+            run(cases[0], amax, outer, key)
+            again = run(cases[1], amax, outer, key)
+            replay._KEPT.clear()
+            once = run(cases[1], amax, outer, key)
+            pairs = zip(once, again, strict=True) if isinstance(once, (list, tuple)) else [(once, again)]
+            for one, other in pairs:
+                assert_same_bits(other, one, f"{op} {name}, repeated")
 
 
 @pytest.mark.gpu

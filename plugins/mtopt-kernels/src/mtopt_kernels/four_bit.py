@@ -18,6 +18,7 @@ from mtopt_kernels.kernels.four_bit_linear import four_bit_linear_kernel, four_b
 from mtopt_kernels.nvfp4_vector import nvfp4_vector
 from mtopt_kernels.parts import counters, room_for_parts
 from mtopt_kernels.prepack import CHUNK
+from mtopt_kernels.replay import replayed
 from mtopt_kernels.several import filled, tiles_of, together
 from mtopt_kernels.sizes import cdiv
 from mtopt_kernels.start import start, starts_early
@@ -62,13 +63,13 @@ def _few_tokens(
 ) -> list[Tensor]:
     """In one kernel."""
     tokens, chunks = x.shape[0], words[0].shape[0]
+    is_int = scales[0].dtype == torch.float32
+    if tokens == 1 and not is_int and sum(features):
+        vector = nvfp4_vector_configuration(sum(features), chunks * CHUNK)
+        return nvfp4_vector(x, words, scales, scale_2, biases, features, vector)
     outs = [torch.empty((tokens, width), dtype=x.dtype, device=x.device) for width in features]
     if not tokens or not sum(features):
         return outs
-    is_int = scales[0].dtype == torch.float32
-    if tokens == 1 and not is_int:
-        vector = nvfp4_vector_configuration(sum(features), chunks * CHUNK)
-        return nvfp4_vector(x, words, scales, scale_2, biases, features, vector)
     how = four_bit_configuration(tokens, sum(features), chunks * CHUNK, is_int=is_int)
     starts, feature_tiles = tiles_of(features, how.high)
     token_tiles, early = cdiv(tokens, how.wide), starts_early()
@@ -105,6 +106,7 @@ def _few_tokens(
     return outs
 
 
+@replayed
 def four_bit_unpack(
     words: Tensor, scales: Tensor, scale_2: Tensor | None, features: int, dtype: torch.dtype
 ) -> Tensor:

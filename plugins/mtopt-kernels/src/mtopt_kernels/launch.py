@@ -18,42 +18,21 @@ from mtopt_kernels.kernels.rectangles import (
     tiles_amax_kernel,
 )
 from mtopt_kernels.pairs import LONGEST_ROW, in_pairs, quantize_pairs
+from mtopt_kernels.replay import replayed
 from mtopt_kernels.sizes import cdiv, power_of_two
-from mtopt_kernels.start import Started, start
-
-MOST_KEPT = 4096
-"""Starts that are kept: more kinds of tensors than a model has, fewer than a service with texts of all lengths."""
-
-_AGAIN: dict[tuple[object, ...], Started | None] = {}
-"""Starts of `fake_quantize` that can be made again, by all that they depend on."""
+from mtopt_kernels.start import start
 
 
+@replayed
 def fake_quantize(x: Tensor, amax: Tensor | None, outer_amax: Tensor | None, format: str) -> Tensor:
-    """See `mtcore.backends.reference.fake_quantize`.
-
-    Eager models call it often: what follows from shapes and formats is worked out once.
-    """
-    device = x.device.index or 0
+    """See `mtcore.backends.reference.fake_quantize`."""
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    key = (format, device, _kind(x), _kind(amax), _kind(outer_amax))
-    started = _AGAIN.get(key)
-    if started is not None and started.again(x, amax, outer_amax, out, device=device):
-        return out
     if x.numel():
-        started = _quantize_into(x, amax, outer_amax, known(format), out, None, None)
-        if len(_AGAIN) >= MOST_KEPT:
-            _AGAIN.clear()
-        _AGAIN[key] = started.of((x, amax, outer_amax, out))
+        _quantize_into(x, amax, outer_amax, known(format), out, None, None)
     return out
 
 
-def _kind(tensor: Tensor | None) -> tuple[object, ...] | None:
-    """All of a tensor on which a start depends but its address."""
-    if tensor is None:
-        return None
-    return tensor.dtype, tensor.shape, tensor.stride(), tensor.data_ptr() % 16 == 0
-
-
+@replayed
 def quantize(
     x: Tensor, amax: Tensor | None, outer_amax: Tensor | None, format: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,6 +48,7 @@ def quantize(
     return qdata.view(code_dtype(fmt.element)), scale.view(scale_dtype(fmt.inner.element)), scale_2
 
 
+@replayed
 def dequantize(
     qdata: Tensor, scale: Tensor, scale_2: Tensor | None, cols: int, dtype: torch.dtype, format: str
 ) -> Tensor:
@@ -119,6 +99,7 @@ def dequantize(
     return out
 
 
+@replayed
 def block_amax(x: Tensor, rows: int, cols: int) -> Tensor:
     """See `mtcore.backends.reference.block_amax`."""
     block = Block(rows, cols)
@@ -161,12 +142,8 @@ def _quantize_into(
     out: Tensor,
     scale: Tensor | None,
     scale_2: Tensor | None,
-) -> Started:
-    """Fill `out` with fake-quantized values, or with codes where `scale` is there to be filled as well.
-
-    Returns:
-        Its last start, which is the only one where it touches no other tensors.
-    """
+) -> None:
+    """Fill `out` with fake-quantized values, or with codes where `scale` is there to be filled as well."""
     fmt, constants = what
     block, codes = fmt.block, scale is not None
     x = streamable(x)
@@ -177,10 +154,11 @@ def _quantize_into(
         if amax is None and (block == PER_TENSOR or (block == PER_ROW and cols > LONGEST_ROW)):
             amax = block_amax(x, block.rows, block.cols)  # and read once more
         if amax is None and in_pairs(x, block):
-            return quantize_pairs(x, what, out, scale)
+            quantize_pairs(x, what, out, scale)
+            return
         light = amax is not None and not codes
         shape = rectangles(rows, cols, block, given=amax is not None, contiguous=x.is_contiguous(), light=light)
-        return start(
+        start(
             rectangles_kernel,
             shape.count,
             x,
@@ -199,13 +177,14 @@ def _quantize_into(
             codes,
             warps=shape.warps,
         )
+        return
     if fmt.outer is not None and outer_amax is None:
         outer_amax = block_amax(x, -1, -1)
     light = not codes and (amax is not None or constants.scale == "power")
     whole, tile, programs, grid_cols = block_tiles(
         rows, cols, block.cols, contiguous=x.is_contiguous(), light=light
     )
-    return start(
+    start(
         blocks_kernel,
         programs,
         x,

@@ -17,12 +17,14 @@ from mtopt_kernels.fp8 import fp8_products
 from mtopt_kernels.int8 import int8_products
 from mtopt_kernels.launch import dequantize, quantize
 from mtopt_kernels.nvfp4_scaled import nvfp4_scaled_product
+from mtopt_kernels.replay import replayed
 
 AMAX_TOKENS = 16
 """Up to so many, the kernel for few tokens is the fastest, for one weight or several, and makes a scale of a
 calibrated magnitude itself. With more, that is done once for all weights, in place of quantizing."""
 
 
+@replayed
 def four_bit_linears(
     x: Tensor,
     words: Sequence[Tensor],
@@ -42,7 +44,7 @@ def four_bit_linears(
 nvfp4_linears = int4_linears = four_bit_linears
 
 
-def nvfp4_fp8_linears_of_codes(
+def _nvfp4_fp8_linears_of_codes(
     codes: Tensor,
     input_scale: Tensor | None,
     input_amax: Tensor | None,
@@ -61,7 +63,7 @@ def nvfp4_fp8_linears_of_codes(
     return nvfp4_fp8_products(codes, x_scale, words, scale_bytes, scale_2, bias, features, dtype)
 
 
-def fp8_linears_of_codes(
+def _fp8_linears_of_codes(
     codes: Tensor,
     input_scale: Tensor | None,
     input_amax: Tensor | None,
@@ -80,7 +82,7 @@ def fp8_linears_of_codes(
     return fp8_products(codes, x_scale, qdata, scale, bias, dtype, by_block=by_block, amax_in=amax_in)
 
 
-def int8_linears_of_codes(
+def _int8_linears_of_codes(
     codes: Tensor,
     input_scale: Tensor | None,
     input_amax: Tensor | None,
@@ -112,6 +114,7 @@ def _scale_or_amax(
 def _quantizing(linears_of_codes: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
     """The same for inputs that are not quantized yet."""
 
+    @replayed
     def linears(
         x: Tensor,
         qdata: Sequence[Tensor],
@@ -132,9 +135,12 @@ def _quantizing(linears_of_codes: Callable[..., list[Tensor]]) -> Callable[..., 
     return linears
 
 
-nvfp4_fp8_linears = _quantizing(nvfp4_fp8_linears_of_codes)
-fp8_linears = _quantizing(fp8_linears_of_codes)
-int8_linears = _quantizing(int8_linears_of_codes)
+nvfp4_fp8_linears_of_codes = replayed(_nvfp4_fp8_linears_of_codes)
+fp8_linears_of_codes = replayed(_fp8_linears_of_codes)
+int8_linears_of_codes = replayed(_int8_linears_of_codes)
+nvfp4_fp8_linears = _quantizing(_nvfp4_fp8_linears_of_codes)
+fp8_linears = _quantizing(_fp8_linears_of_codes)
+int8_linears = _quantizing(_int8_linears_of_codes)
 
 
 def _alone(linears: Callable[..., list[Tensor]]) -> Callable[..., Tensor]:

@@ -12,7 +12,7 @@ from mtcore.formats import PER_ROW, Block
 from mtopt_kernels.constants import Known
 from mtopt_kernels.kernels.pairs import pairs_kernel
 from mtopt_kernels.sizes import cdiv, power_of_two
-from mtopt_kernels.start import Started, start
+from mtopt_kernels.start import start
 
 FEWEST = 8192
 """Elements of a row or tile from which on it is held as pairs. (H100, rows of 4096: 0.99 of a copy either way.)"""
@@ -56,11 +56,11 @@ def in_pairs(x: Tensor, block: Block) -> bool:
     return block.rows > 1 and block.cols >= 2 * LANE_PAIRS and block.rows * block.cols >= FEWEST
 
 
-def quantize_pairs(x: Tensor, what: Known, out: Tensor, scale: Tensor | None) -> Started:
+def quantize_pairs(x: Tensor, what: Known, out: Tensor, scale: Tensor | None) -> None:
     """Fill `out` with fake-quantized values, or with codes of 8 bits where `scale` is there to be filled too."""
     rows, cols = x.shape
     cut = cut_of(rows, cols, what.fmt.block)
-    return start(
+    start(
         pairs_kernel,
         cut.count,
         x,

@@ -20,9 +20,14 @@ def counters(device: torch.device) -> Tensor:
     kept = _KEPT.get(device)
     if kept is None:
         kept = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
-        if not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        if not capturing(device):
             _KEPT[device] = kept
     return kept
+
+
+def capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is recorded, so that nothing runs yet."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def room_for_parts(device: torch.device, elements: int, split: int) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -19,58 +20,98 @@ _COMPILED: dict[tuple[Any, ...], Any] = {}
 
 
 KNOWN_TRITONS = ("3.6", "3.9")
-"""Versions whose compiled kernels were seen to be started as `Started.again` does."""
+"""Versions whose compiled kernels were seen to be started as a `Restart` does."""
+
+_OVERHEARD: ContextVar[list[Started] | None] = ContextVar("_OVERHEARD", default=None)
 
 
-@dataclass(frozen=True)
-class Started:
-    """A start that was made, to be made again with other tensors of the same kinds.
+class Restart(NamedTuple):
+    """A start to be made with other tensors and nothing looked at again.
 
     Attributes:
-        compiled: what Triton made of the kernel; None where it was not started on a GPU.
-        programs, arguments: of the start; tensors that `again` is to replace are their places among its own.
-        places: (place in arguments, place among the tensors given to `again`).
+        compiled: what Triton made of the kernel.
+        programs, arguments: of the start, with 0 for tensors.
+        places: of tensors among the arguments, each with the place of its address among those that are given.
     """
 
     compiled: Any
     programs: int
-    arguments: tuple[Any, ...]
-    places: tuple[tuple[int, int], ...] = ()
+    arguments: Sequence[Any]
+    places: Sequence[tuple[int, int]]
 
-    def of(self, tensors: Sequence[Tensor | None]) -> Started | None:
-        """The start as one of these tensors; None where it reads or writes others, or cannot be made again."""
-        if self.compiled is None or triton.__version__[:3] not in KNOWN_TRITONS:
-            return None
-        places = []
-        for place, argument in enumerate(self.arguments):
-            if isinstance(argument, Tensor):
-                same = [number for number, tensor in enumerate(tensors) if tensor is argument]
-                if not same:
-                    return None
-                places.append((place, same[0]))
-        arguments = tuple(0 if isinstance(argument, Tensor) else argument for argument in self.arguments)
-        return Started(self.compiled, self.programs, arguments, tuple(places))
-
-    def again(self, *tensors: Tensor | None, device: int) -> bool:
-        """Start once more, with addresses for tensors and nothing looked at again.
-
-        Returns:
-            Whether it was: not where another device is the current one, and not while a profiler listens, which
-            Triton itself must tell.
-        """
-        if device != driver.active.get_current_device() or triton.knobs.runtime.launch_enter_hook.calls:
-            return False
-        arguments = list(self.arguments)
+    def __call__(self, addresses: Sequence[int], device: torch.device) -> None:
+        """Start it on a device where `can_restart`."""
+        arguments, compiled = list(self.arguments), self.compiled
         for place, number in self.places:
-            arguments[place] = tensors[number].data_ptr()  # type: ignore[union-attr]
-        compiled, stream = self.compiled, driver.active.get_current_stream(device)
+            arguments[place] = addresses[number]
+        stream = driver.active.get_current_stream(device.index or 0)
         compiled.run(
             self.programs, 1, 1, stream, compiled.function, compiled.packed_metadata, None, None, None, *arguments
         )
-        return True
 
 
-def start(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> Started:
+class Started(NamedTuple):
+    """A start that was made.
+
+    Attributes:
+        compiled: what Triton made of the kernel; None where it was not started on a GPU.
+        programs, arguments: of the start.
+    """
+
+    compiled: Any
+    programs: int
+    arguments: Sequence[Any]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Those among the arguments."""
+        for argument in self.arguments:
+            if isinstance(argument, Tensor):
+                yield argument
+            elif isinstance(argument, TensorDescriptor):
+                yield argument.base
+
+    def at(self, places: Mapping[int, int]) -> Restart | None:
+        """The start with tensors at other addresses; None where it cannot be made again.
+
+        Args:
+            places: of the addresses that tensors have now.
+        """
+        if self.compiled is None or any(isinstance(argument, TensorDescriptor) for argument in self.arguments):
+            return None
+        arguments, numbers = list(self.arguments), []
+        for place, argument in enumerate(self.arguments):
+            if isinstance(argument, Tensor):
+                arguments[place] = 0
+                if argument.numel():
+                    numbers.append((place, places[argument.data_ptr()]))
+        return Restart(self.compiled, self.programs, arguments, numbers)
+
+
+def can_restart(device: torch.device) -> bool:
+    """Whether kernels are restarted: not where another device is the current one, and not while a profiler listens,
+    which Triton itself must tell."""
+    if device.type == "cpu" or triton.__version__[:3] not in KNOWN_TRITONS:
+        return False
+    return device.index == torch.cuda.current_device() and not triton.knobs.runtime.launch_enter_hook.calls
+
+
+@contextmanager
+def overhear() -> Iterator[list[Started]]:
+    """Collect all starts of this thread."""
+    starts: list[Started] = []
+    token = _OVERHEARD.set(starts)
+    try:
+        yield starts
+    finally:
+        _OVERHEARD.reset(token)
+
+
+def overhearing() -> bool:
+    """Whether starts are collected."""
+    return _OVERHEARD.get() is not None
+
+
+def start(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> None:
     """Run `programs` programs of a Triton kernel on the device of its first argument, a tensor or its descriptor.
 
     Triton examines every argument at every launch, which takes longer than many a kernel runs. What it compiles
@@ -81,14 +122,14 @@ def start(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool =
     device = _device_of(arguments[0])
     if device.type != "cuda":  # in the interpreter, or written down by `mtopt_kernels.ahead`
         kernel[(programs,)](*arguments, num_warps=warps, **_options(early))
-        return Started(None, programs, arguments)
-    if device.index == torch.cuda.current_device():
-        return start_directly(kernel, programs, *arguments, warps=warps, early=early)
-    with torch.cuda.device(device):
-        return start_directly(kernel, programs, *arguments, warps=warps, early=early)
+    elif device.index == torch.cuda.current_device():
+        start_directly(kernel, programs, *arguments, warps=warps, early=early)
+    else:
+        with torch.cuda.device(device):
+            start_directly(kernel, programs, *arguments, warps=warps, early=early)
 
 
-def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> Started:
+def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int, early: bool = False) -> None:
     """`start` on the current device."""
     device = _device_of(arguments[0])
     key = (kernel, device.index, warps, *map(_kind, arguments, _constant_places(kernel)))
@@ -97,7 +138,9 @@ def start_directly(kernel: Any, programs: int, *arguments: Any, warps: int, earl
         compiled = _COMPILED[key] = kernel[(programs,)](*arguments, num_warps=warps, **_options(early))
     else:
         compiled[(programs, 1, 1)](*arguments)
-    return Started(compiled, programs, arguments)
+    starts = _OVERHEARD.get()
+    if starts is not None:
+        starts.append(Started(compiled, programs, arguments))
 
 
 def starts_early() -> bool:
