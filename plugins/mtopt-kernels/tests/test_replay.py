@@ -109,7 +109,8 @@ def test_layers_in_nvfp4_are_computed_again(gpu, monkeypatch, tokens):
     else:  # the products are torch's
         one, other = ([*(it[0] for it in arguments()[1:4]), 256, torch.bfloat16] for _ in range(2))
         linear.nvfp4_linears(*arguments())
-        assert list(replay._KEPT.values())[-1] is None
+        assert {key[0] for key in replay._KEPT} == {four_bit.four_bit_unpack.__wrapped__}
+        replay._KEPT.clear()
         gpu.started.clear()
         assert_repeated(gpu, monkeypatch, four_bit.four_bit_unpack, one, other)
 
@@ -124,10 +125,11 @@ def test_what_has_other_arguments_is_another_call(gpu):
     assert len(replay._KEPT) == 3 * len(kinds)
 
 
-def test_early_starts_are_other_calls(gpu, monkeypatch):
-    for early in (True, False):
-        monkeypatch.setattr(replay, "starts_early", lambda early=early: early)
-        launch.fake_quantize(inputs(), None, None, KEY)
+def test_what_a_call_depends_on_beside_its_arguments_makes_it_another(gpu):
+    early = [True]
+    function = replay.replayed(launch.fake_quantize.__wrapped__, depends=lambda: early[0])
+    for early[0] in (True, False, True):
+        function(inputs(), None, None, KEY)
     assert len(replay._KEPT) == 2
 
 
@@ -175,7 +177,7 @@ def test_a_tensor_that_was_not_given_is_not_kept(gpu):
 
 
 def test_a_kernel_that_reads_by_descriptors_is_not_repeated(gpu):
-    codes, weight = (torch.zeros(size, 256, dtype=torch.float8_e4m3fn) for size in (300, 256))
+    codes, weight = (torch.zeros(size, 256, dtype=torch.float8_e4m3fn) for size in (200, 256))
     scale, key = torch.ones(1, 1), format_key(FP8)
     arguments = [weight], [scale], [None], [None], [256], torch.float16, key, key  # in which torch has no product
     linear.fp8_linears_of_codes(codes, scale, None, *arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtopt_kernels.alone import as_several
+from mtopt_kernels.configurations import FOUR_BIT_FUSED_TOKENS
 from mtopt_kernels.constants import known
 from mtopt_kernels.eight_bit import scale_from
 from mtopt_kernels.four_bit import four_bit_products, nvfp4_fp8_products
@@ -18,13 +20,17 @@ from mtopt_kernels.int8 import int8_products
 from mtopt_kernels.launch import dequantize, quantize
 from mtopt_kernels.nvfp4_scaled import nvfp4_scaled_product
 from mtopt_kernels.replay import replayed
+from mtopt_kernels.start import starts_early
 
 AMAX_TOKENS = 16
 """Up to so many, the kernel for few tokens is the fastest, for one weight or several, and makes a scale of a
 calibrated magnitude itself. With more, that is done once for all weights, in place of quantizing."""
 
+_replayed = partial(replayed, depends=starts_early, rows=FOUR_BIT_FUSED_TOKENS)
+"""For products: with more tokens torch multiplies, or kernels do that read by descriptors."""
 
-@replayed
+
+@_replayed
 def four_bit_linears(
     x: Tensor,
     words: Sequence[Tensor],
@@ -114,7 +120,7 @@ def _scale_or_amax(
 def _quantizing(linears_of_codes: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
     """The same for inputs that are not quantized yet."""
 
-    @replayed
+    @_replayed
     def linears(
         x: Tensor,
         qdata: Sequence[Tensor],
@@ -135,9 +141,9 @@ def _quantizing(linears_of_codes: Callable[..., list[Tensor]]) -> Callable[..., 
     return linears
 
 
-nvfp4_fp8_linears_of_codes = replayed(_nvfp4_fp8_linears_of_codes)
-fp8_linears_of_codes = replayed(_fp8_linears_of_codes)
-int8_linears_of_codes = replayed(_int8_linears_of_codes)
+nvfp4_fp8_linears_of_codes = _replayed(_nvfp4_fp8_linears_of_codes)
+fp8_linears_of_codes = _replayed(_fp8_linears_of_codes)
+int8_linears_of_codes = _replayed(_int8_linears_of_codes)
 nvfp4_fp8_linears = _quantizing(_nvfp4_fp8_linears_of_codes)
 fp8_linears = _quantizing(_fp8_linears_of_codes)
 int8_linears = _quantizing(_int8_linears_of_codes)

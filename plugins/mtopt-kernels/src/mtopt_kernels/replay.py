@@ -7,6 +7,7 @@ the kernels that it started. Where that is all it did, later calls of this kind 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtopt_kernels.parts import capturing, counters
-from mtopt_kernels.start import Restart, Started, can_restart, overhear, overhearing, starts_early
+from mtopt_kernels.start import Restart, Started, can_restart, overhear, overhearing
 
 Room = tuple[torch.Size, torch.dtype]
 """Memory to be asked for."""
@@ -55,20 +56,27 @@ class Recording(NamedTuple):
         return self.form([made[place] for place in self.results])
 
 
-def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
+def replayed(
+    function: Callable[..., Any], *, depends: Callable[[], Hashable] = lambda: None, rows: float = math.inf
+) -> Callable[..., Any]:
     """A function of a tensor and more, repeated where it does nothing but start kernels.
 
     It returns a tensor, or a list or tuple of them, in memory of its own. What it does follows from its arguments,
     and of those that are tensors, from dtype, shape, strides and alignment alone.
+
+    Args:
+        depends: gives what else it depends on.
+        rows: of the first tensor, beyond which it is known to do more than start kernels.
     """
 
     @wraps(function)
     def call(*arguments: Any) -> Any:
-        device: torch.device = arguments[0].device
-        if overhearing() or not can_restart(device):
+        first: Tensor = arguments[0]
+        device = first.device
+        if first.shape[0] > rows or overhearing() or not can_restart(device):
             return function(*arguments)
         addresses: list[int] = []
-        key = function, device, starts_early(), _kinds(arguments, addresses)
+        key = function, device, depends(), _kinds(arguments, addresses)
         if key in _KEPT:
             recording = _KEPT[key]
             return function(*arguments) if recording is None else recording.repeat(addresses, device)

@@ -21,6 +21,7 @@ _COMPILED: dict[tuple[Any, ...], Any] = {}
 
 KNOWN_TRITONS = ("3.6", "3.9")
 """Versions whose compiled kernels were seen to be started as a `Restart` does."""
+_IS_KNOWN = triton.__version__[:3] in KNOWN_TRITONS
 
 _OVERHEARD: ContextVar[list[Started] | None] = ContextVar("_OVERHEARD", default=None)
 
@@ -90,9 +91,11 @@ class Started(NamedTuple):
 def can_restart(device: torch.device) -> bool:
     """Whether kernels are restarted: not where another device is the current one, and not while a profiler listens,
     which Triton itself must tell."""
-    if device.type == "cpu" or triton.__version__[:3] not in KNOWN_TRITONS:
+    index = device.index  # None of a CPU
+    if index is None or not _IS_KNOWN or triton.knobs.runtime.launch_enter_hook.calls:
         return False
-    return device.index == torch.cuda.current_device() and not triton.knobs.runtime.launch_enter_hook.calls
+    current: int = torch.cuda.current_device()
+    return index == current
 
 
 @contextmanager
