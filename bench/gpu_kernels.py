@@ -5,8 +5,8 @@
     python bench/gpu_kernels.py --only model --recipes bf16 fp8 --inductor token
 
 Needs torch with CUDA, Triton, mtopt-kernels, and for the part `model` transformers; nvidia-modelopt is measured
-where it is installed. Parts: streaming and quantizer (gpu_streaming.py), statistics, products, w4a8 and model (in
-files of these names).
+where it is installed. Parts: streaming and quantizer (gpu_streaming.py), statistics, products, fp16 (gpu_half.py),
+w4a8 and model (in files of these names).
 
 Every result is checked before it is timed: bit for bit against mtcore.numerics, products against float64. Operands
 are random and rotate past the L2 cache; launches are captured in a CUDA graph (rows marked "eager" are not); the
@@ -29,6 +29,7 @@ from pathlib import Path
 
 import torch
 from gpu_bench import Bench
+from gpu_half import half
 from gpu_products import products
 from gpu_statistics import statistics_of_values
 from gpu_streaming import COLS, ELEMENTS, FORMATS, ROWS, quantizers, streaming
@@ -47,6 +48,7 @@ PARTS = {
     "statistics": statistics_of_values,
     "quantizer": quantizers,
     "products": products,
+    "fp16": half,
     "w4a8": w4a8,
     "model": model,
 }

@@ -55,6 +55,11 @@ PAIRS = (
     ("INT4 weights", "int4", "bf16"), ("torch's INT4 weights", "int4 torch", "bf16"),
 )  # fmt: skip
 """Titles of columns, ours and torch's."""
+HALF = """
+## Weights of 4 bits, inputs in fp16
+
+On one {device}, how many times as fast as a product in fp16.
+"""
 W4A8 = """
 ## NVFP4 weights, FP8 inputs
 
@@ -67,6 +72,7 @@ MODELS = """
 
 A random Llama of 8 layers, 2.0 B parameters, compressed: forwards of 512 tokens, or of 32 such
 texts at once, and one more token of a text with a static cache; in a CUDA graph, as it is or under `torch.compile`.
+"Eager" is without a CUDA graph, where the host decides; bf16 was timed in turn with each recipe.
 "Early starts": Inductor's kernels begin before the last one has ended (`TORCHINDUCTOR_ENABLE_PDL=1`), in bf16 too.
 "Layers alone": without computing those that read one value together.
 """
@@ -93,7 +99,7 @@ def page(files: Sequence[Mapping[str, Any]]) -> str:
     parts = [HEAD.format(wrong=sum(row["count"] for row in wrong), checked=checked)]
     for name, make in (
         ("streaming", streaming), ("quantizer", quantizers), ("statistics", statistics), ("products", products),
-        ("w4a8", w4a8), ("model", models),
+        ("fp16", half), ("w4a8", w4a8), ("model", models),
     ):  # fmt: skip
         for file in files:
             rows = [row for row in file["rows"] if part_of(row) == name]
@@ -165,10 +171,26 @@ def ratio(row: Row, ours: str, other: str) -> str:
     return "=" if ours in row.get("same", ()) else f"{row[other] / row[ours]:.2f}"
 
 
+def half(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
+    """Times as fast as fp16, one line a number of tokens."""
+    yield HALF.format(device=device)
+    titles = [f"{title}, {f} x {i}" for title in ("NVFP4", "INT4") for f, i in layers_of(rows)]
+    cells = {row["tokens"]: [f"{row['tokens']}"] for row in rows}
+    for name in ("nvfp4", "int4"):
+        for row in rows:
+            cells[row["tokens"]].append(ratio(row, name, "fp16"))
+    yield from table(("tokens", *titles), list(cells.values()))
+
+
+def layers_of(rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """Features and inner dimensions, each once."""
+    return list(dict.fromkeys((row["features"], row["inner"]) for row in rows))
+
+
 def w4a8(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
     """Times as fast as bf16, one line a number of tokens."""
     yield W4A8.format(device=device)
-    layers = list(dict.fromkeys((row["features"], row["inner"]) for row in rows))
+    layers = layers_of(rows)
     cells = {row["tokens"]: [f"{row['tokens']}"] for row in rows}
     for row in rows:
         cells[row["tokens"]].append(f"{ratio(row, 'nvfp4 fp8', 'bf16')} ({row['error']:.0e})")
@@ -183,6 +205,7 @@ def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterat
         "a token compiled, early starts",
     )  # fmt: skip
     titles = [title for title in known if title in rows[0]]
+    titles += [title for title in ("a token eager", "forward eager") if f"{title}, bf16 in turn" in rows[0]]
     cells = [
         [row["name"][6:], f"{row['gib']:.2f} GiB"] + [timed(row, rows[0], title) for title in titles]
         for row in rows
@@ -191,8 +214,10 @@ def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterat
 
 
 def timed(row: Row, base: Row, title: str) -> str:
-    """Milliseconds, and how many times as fast as the first row's."""
-    return f"{row[title] / 1000:.2f} ms ({base[title] / row[title]:.2f}x)" if title in row else ""
+    """Milliseconds, and how many times as fast as the first row's, or as bf16 was in turn with it."""
+    if title not in row:
+        return ""
+    return f"{row[title] / 1000:.2f} ms ({row.get(f'{title}, bf16 in turn', base[title]) / row[title]:.2f}x)"
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Collection, Mapping
 
 import torch
@@ -29,6 +31,7 @@ def whole_model(bench: Bench) -> None:
     if bench.compiled is not None:
         recipes = recipes[bench.compiled[0] :: bench.compiled[1]]
     base: dict[str, float] = {}
+    plain = random_llama()
     for recipe in recipes:
         torch.manual_seed(0)
         model = random_llama()
@@ -37,6 +40,7 @@ def whole_model(bench: Bench) -> None:
             model = compress(quantize(model, recipe, [batch], registry=registry), registry=registry)
         times = timed(bench, model, bench.inductor)
         if bench.timing:
+            times |= eager(model, plain)
             base = base or times
             noted(bench, model, recipe, times, base)
         if bench.timing and bench.layers_alone and recipe != "bf16":
@@ -66,10 +70,8 @@ def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> di
     forward_of_many = [lambda: model(many, use_cache=False).logits]
     times: dict[str, float] = {}
     if bench.timing:
-        times["forward eager"] = bench.microseconds(forward, eager=True)
         times["forward"] = bench.microseconds(forward)
         times["forward of 32"] = bench.microseconds(forward_of_many, count=2)
-        times["a token eager"] = bench.microseconds([decoding(model)], eager=True)
         times["a token"] = bench.microseconds([decoding(model)])
     for what in inductor:
         torch.compiler.reset()  # or another size would be compiled for sizes that are not known
@@ -90,12 +92,38 @@ def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> di
     return times
 
 
+@torch.no_grad()
+def eager(model: torch.nn.Module, plain: torch.nn.Module) -> dict[str, float]:
+    """Microseconds of a token and of a forward without a CUDA graph, and of the model in bf16 in turn with them,
+    since the host decides, and its speed changes."""
+    model._compiled_call_impl = None
+    batch = torch.randint(0, 32000, (1, BATCH), device="cuda")
+    times: dict[str, float] = {}
+    for name, make in (
+        ("a token eager", decoding),
+        ("forward eager", lambda model: lambda: model(input_ids=batch, use_cache=False).logits),
+    ):
+        calls = {name: make(model), f"{name}, bf16 in turn": make(plain)}
+        found: dict[str, list[float]] = {key: [] for key in calls}
+        for _ in range(12):
+            for key, call in calls.items():
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                for _ in range(8):
+                    call()
+                torch.cuda.synchronize()
+                found[key].append((time.perf_counter() - start) * 1e6 / 8)
+        times |= {key: statistics.median(each[2:]) for key, each in found.items()}
+    return times
+
+
 def noted(
     bench: Bench, model: torch.nn.Module, name: str, times: Mapping[str, float], base: Mapping[str, float]
 ) -> None:
     """Print and keep what was measured, beside the times of bf16."""
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30
-    ratios = ", ".join(f"{what} {time:.0f} us ({base[what] / time:.2f}x)" for what, time in times.items())
+    beside = {what: times.get(f"{what}, bf16 in turn", base[what]) for what in times}
+    ratios = ", ".join(f"{what} {us:.0f} us ({beside[what] / us:.2f}x)" for what, us in times.items())
     bench.note(f"Llama {DEPTH} layers {name}: {ratios}; {size:.2f} GiB")
     bench.add(f"model {name}", gib=size, **times)
 

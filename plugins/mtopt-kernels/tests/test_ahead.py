@@ -191,10 +191,11 @@ def int4_launches():
 def four_bit_launches(scales, scale_2):
     features = 512
     words = torch.empty(COLS // 128, features // 16, 2, 8, 4, 4, dtype=torch.int32)
-    bias = torch.empty(features, dtype=torch.bfloat16)
-    for tokens in (1, 16, 64, 256):
-        x = torch.empty(tokens, COLS, dtype=torch.bfloat16)
-        yield from launches_of(four_bit.four_bit_products, x, [words], [scales], [scale_2], [bias], [features])
+    for dtype in (torch.bfloat16, torch.float16):
+        bias = torch.empty(features, dtype=dtype)
+        for tokens in (1, 16, 64, 256):
+            x = torch.empty(tokens, COLS, dtype=dtype)
+            yield from launches_of(four_bit.four_bit_products, x, [words], [scales], [scale_2], [bias], [features])
     yield from launches_of(four_bit.four_bit_unpack, words, scales, scale_2, features, torch.bfloat16)
 
 

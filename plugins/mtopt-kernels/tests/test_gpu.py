@@ -102,38 +102,41 @@ def relative(actual, expected):
     return float((actual.double() - expected).norm() / expected.norm())
 
 
+PRODUCTS = [
+    ("nvfp4", ""),
+    ("fp8", "fp8"),
+    ("fp8_row", "fp8_row"),
+    ("fp8_128x128", "fp8_1x128"),
+    ("int4_b128", ""),
+    ("int4_b64", ""),
+    ("int8_row", "int8_row_full"),
+    ("int8", "int8"),
+    ("nvfp4_fp8", "fp8"),
+]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("tokens", [1, 3, 16, 64, 100, 700])
 @pytest.mark.parametrize(("features", "inner"), [(256, 512), (1000, 4096), (8192, 256)])
-@pytest.mark.parametrize(
-    ("weight", "given"),
-    [
-        ("nvfp4", ""),
-        ("fp8", "fp8"),
-        ("fp8_row", "fp8_row"),
-        ("fp8_128x128", "fp8_1x128"),
-        ("int4_b128", ""),
-        ("int4_b64", ""),
-        ("int8_row", "int8_row_full"),
-        ("int8", "int8"),
-        ("nvfp4_fp8", "fp8"),
-    ],
-)
-def test_a_product_agrees_with_float64(tokens, features, inner, weight, given):
+@pytest.mark.parametrize(("weight", "given"), PRODUCTS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_product_agrees_with_float64(tokens, features, inner, weight, given, dtype):
     device = torch.device("cuda")
     fmt, input_format = FORMATS[weight], FORMATS[given] if given else None
     choice = choose_kernel(Use("linear", fmt, device, input_format, (features, inner)), specs.linear_specs())
-    x = torch.randn(tokens, inner, device=device, dtype=torch.bfloat16)
+    x = torch.randn(tokens, inner, device=device, dtype=dtype)
     stored = reference.quantize(torch.randn(features, inner, device=device), None, None, choice.key)
-    bias = torch.randn(features, device=device, dtype=torch.bfloat16)
+    bias = torch.randn(features, device=device, dtype=dtype)
     prepared = choice.kernel.prepare(*stored[:2]) if choice.kernel.prepare else stored[:2]
     scale_2 = stored[2] if stored[2].numel() else None
     y = choice.kernel.run(x, *prepared, scale_2, None, None, bias, features, choice.key, choice.input_key)
     values = reference.dequantize(*stored[:2], scale_2, inner, torch.float32, choice.key).double()
     seen = reference.fake_quantize(x.float(), None, None, choice.input_key) if given else x
-    # The result, and the weight of the unfused products, are rounded to bf16: 2^-9 each; FP8 tensor cores add up
+    # The result, and the weight of unfused products, are rounded: a quarter of eps each; FP8 tensor cores add up
     # with 14 bits or more: 2^-13. Of nvfp4_fp8, a weight may move by 2^-4 of itself, with random signs.
-    bound = 2**-4 if weight == "nvfp4_fp8" and tokens > 256 else 2 * 2**-9 + 2**-13
+    bound = 2**-4 if weight == "nvfp4_fp8" and tokens > 256 else 2 * torch.finfo(dtype).eps / 4
+    if weight.startswith("fp8"):
+        bound += 2**-13 * (inner / 16) ** 0.5
     assert relative(y, seen.double() @ values.T + bias.double()) <= bound
 
 
@@ -154,6 +157,29 @@ def test_nvfp4_weights_of_all_scales_times_one_token_agree_with_float64(features
     # Rounded to bf16: 2^-8 of each at most. Sums in fp32: sqrt(inner) * 2^-22 of the norm of a feature's terms.
     bound = expected.abs() * 2**-8 + (x.double().square() @ values.square().T).sqrt() * inner**0.5 * 2**-22
     assert bool(((y.double() - expected).abs() <= bound).all())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("tokens", [2, 16, 64, 128])
+def test_every_code_of_4_bits_is_multiplied_as_what_it_stands_for(tokens, dtype):
+    device, inner = torch.device("cuda"), 128
+    x = torch.eye(inner, device=device, dtype=dtype)[:tokens]
+    for name in ("nvfp4", "int4_b128"):
+        choice = choose_kernel(Use("linear", FORMATS[name], device, None, (128, inner)), specs.linear_specs())
+        # every code beside every scale: those of NVFP4 that are not NaN, powers of two of INT4
+        row = torch.arange(128, device=device)
+        codes = (row[:, None] + torch.arange(inner, device=device)) % 16
+        qdata = (codes[:, ::2] | codes[:, 1::2] << 4).to(torch.uint8)
+        if name == "nvfp4":
+            bytes_, outer = row.clamp(max=126).to(torch.uint8), torch.ones((), device=device)
+            scale = bytes_.view(torch.float8_e4m3fn)[:, None].repeat(1, inner // 16)
+        else:
+            scale, outer = torch.exp2(row % 16 - 8.0)[:, None], None
+        expected = reference.dequantize(qdata, scale, outer, inner, dtype, choice.key)[:, :tokens].T
+        prepared = choice.kernel.prepare(qdata, scale)
+        y = choice.kernel.run(x, *prepared, outer, None, None, None, 128, choice.key, "")
+        assert torch.equal(y, expected)
 
 
 def several(weight, given, tokens, seed):
@@ -194,6 +220,8 @@ def test_several_products_at_once_agree_with_float64(tokens, weight, given):
 def test_repeated_products_are_those_that_were_worked_out(tokens, weight, given):
     choice, _, first = several(weight, given, tokens, seed=0)
     _, _, second = several(weight, given, tokens, seed=1)
+    if weight == "fp8":  # whose scale is one for all, so that it takes two readings
+        first, second = ((*it[:4], torch.full((1, 1), 4.0, device="cuda"), *it[5:]) for it in (first, second))
     run, keys = choice.kernel.together, (choice.key, choice.input_key)
     replay._KEPT.clear()
     run(*first, *keys)

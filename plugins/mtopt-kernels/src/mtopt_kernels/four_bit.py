@@ -25,6 +25,8 @@ from mtopt_kernels.start import start, starts_early
 
 FP8 = torch.float8_e4m3fn
 UNPACK_TILES = 4
+DECODED = torch.bfloat16, torch.float16
+"""The dtypes to which codes are decoded inside a product."""
 
 
 def four_bit_products(
@@ -37,12 +39,12 @@ def four_bit_products(
 ) -> list[Tensor]:
     """x [tokens, inner] · weightᵀ with a bias, for each of several weights; with few tokens, several in one kernel.
 
-    That kernel decodes to bf16: where x is not bf16, or has many tokens, a weight is unpacked to its dtype first.
+    That kernel decodes to x's dtype, bf16 or fp16: for another one, or many tokens, a weight is unpacked first.
 
     Args:
         words, scales, scale_2: the weights, as `prepack_nvfp4` or `prepack_int4` lays them out.
     """
-    if x.shape[0] > FOUR_BIT_FUSED_TOKENS or x.dtype != torch.bfloat16:
+    if x.shape[0] > FOUR_BIT_FUSED_TOKENS or x.dtype not in DECODED:
         each = zip(words, scales, scale_2, biases, features, strict=True)
         return [F.linear(x, four_bit_unpack(w, s, o, width, x.dtype), b) for w, s, o, b, width in each]
     x = x if x.stride(1) == 1 else x.contiguous()
@@ -64,7 +66,7 @@ def _few_tokens(
     """In one kernel."""
     tokens, chunks = x.shape[0], words[0].shape[0]
     is_int = scales[0].dtype == torch.float32
-    if tokens == 1 and not is_int and sum(features):
+    if tokens == 1 and x.dtype == torch.bfloat16 and not is_int and sum(features):
         vector = nvfp4_vector_configuration(sum(features), chunks * CHUNK)
         return nvfp4_vector(x, words, scales, scale_2, biases, features, vector)
     outs = [torch.empty((tokens, width), dtype=x.dtype, device=x.device) for width in features]
@@ -149,9 +151,9 @@ def nvfp4_fp8_products(
         codes: e4m3 [tokens, inner]; their scale is fp32 [1, 1].
         words, scale_bytes, scale_2: the weights, as `prepack_nvfp4` lays them out.
     """
-    if codes.shape[0] <= FOUR_BIT_FUSED_TOKENS and dtype == torch.bfloat16:
+    if codes.shape[0] <= FOUR_BIT_FUSED_TOKENS and dtype in DECODED:
         times = [(outer * x_scale).view(()) for outer in scale_2]
-        return four_bit_products(codes.to(torch.bfloat16), words, scale_bytes, times, biases, features)
+        return four_bit_products(codes.to(dtype), words, scale_bytes, times, biases, features)
     each = zip(words, scale_bytes, scale_2, biases, features, strict=True)
     return [
         fp8_product(codes, x_scale, four_bit_unpack(w, s, None, width, FP8), outer.view(1, 1), b, dtype)

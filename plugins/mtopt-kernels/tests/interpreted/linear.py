@@ -64,13 +64,16 @@ def test_a_weight_that_was_not_finite_is_refused():
 
 @pytest.mark.parametrize("warps", [2, 4])
 @pytest.mark.parametrize(("split", "step"), [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2)])
-@pytest.mark.parametrize(("tokens", "with_bias"), [(2, False), (5, True), (17, False)])
-def test_nvfp4_weights_times_16_bit_inputs(monkeypatch, split, step, warps, tokens, with_bias):
+@pytest.mark.parametrize(
+    ("tokens", "with_bias", "dtype"),
+    [(2, False, torch.bfloat16), (5, True, torch.bfloat16), (17, False, torch.bfloat16), (1, True, torch.float16)],
+)
+def test_nvfp4_weights_times_16_bit_inputs(monkeypatch, split, step, warps, tokens, with_bias, dtype):
     how = FourBit(64, 16, split, step, 3, warps)
     monkeypatch.setattr(four_bit, "four_bit_configuration", lambda *sizes, is_int: how)
     rows, cols = 70, 384
     qdata, scale, scale_2 = stored_nvfp4(rows, cols)
-    x, bias = torch.randn(tokens, cols).bfloat16(), torch.randn(rows) if with_bias else None
+    x, bias = torch.randn(tokens, cols).to(dtype), torch.randn(rows) if with_bias else None
     y = linear.nvfp4_linear(x, *prepack_nvfp4(qdata, scale), scale_2, None, None, bias, rows, NVFP4_KEY, "")
     weight = reference.dequantize(qdata, scale, scale_2, cols, torch.float32, NVFP4_KEY)
     expected = x.double() @ weight.double().T + (0 if bias is None else bias.double())
@@ -120,13 +123,16 @@ def test_prepacked_int4_weights_unpack_to_their_values(name):
 
 
 @pytest.mark.parametrize(("split", "step"), [(1, 1), (3, 1), (1, 2)])
-@pytest.mark.parametrize(("tokens", "with_bias"), [(1, False), (5, True), (17, False)])
-def test_int4_weights_times_16_bit_inputs(monkeypatch, split, step, tokens, with_bias):
+@pytest.mark.parametrize(
+    ("tokens", "with_bias", "dtype"),
+    [(1, False, torch.bfloat16), (5, True, torch.bfloat16), (17, False, torch.bfloat16), (1, True, torch.float16)],
+)
+def test_int4_weights_times_16_bit_inputs(monkeypatch, split, step, tokens, with_bias, dtype):
     how = FourBit(64, 16, split, step, 3, 2)
     monkeypatch.setattr(four_bit, "four_bit_configuration", lambda *sizes, is_int: how)
     rows, cols, key = 70, 384, format_key(INT4_B128)
     qdata, scale, _ = reference.quantize(torch.randn(rows, cols), None, None, key)
-    x, bias = torch.randn(tokens, cols).bfloat16(), torch.randn(rows) if with_bias else None
+    x, bias = torch.randn(tokens, cols).to(dtype), torch.randn(rows) if with_bias else None
     y = linear.int4_linear(x, *prepack_int4(qdata, scale), None, None, None, bias, rows, key, "")
     weight = reference.dequantize(qdata, scale, None, cols, torch.float32, key)
     expected = x.double() @ weight.double().T + (0 if bias is None else bias.double())
@@ -134,7 +140,10 @@ def test_int4_weights_times_16_bit_inputs(monkeypatch, split, step, tokens, with
     assert int(counters(x.device).abs().sum()) == 0
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 2**-7 + 256 * 2**-24), (torch.float16, 2**-3)])
+@pytest.mark.parametrize(
+    ("dtype", "bound"),
+    [(torch.bfloat16, 2**-7 + 256 * 2**-24), (torch.float16, 2**-10 + 256 * 2**-24), (torch.float32, 2**-3)],
+)
 def test_nvfp4_weights_times_fp8_inputs(dtype, bound):
     key, input_key = format_key(NVFP4_FP8), format_key(FP8)
     qdata, scale, scale_2 = reference.quantize(torch.randn(48, 256), None, None, key)
@@ -143,8 +152,8 @@ def test_nvfp4_weights_times_fp8_inputs(dtype, bound):
     y = linear.nvfp4_fp8_linear(x, *packed, torch.full((1, 1), 3.0), None, bias, 48, key, input_key)
     seen = reference.fake_quantize(x.float(), torch.full((1, 1), 3.0), None, input_key).double()
     values = reference.dequantize(qdata, scale, scale_2, 256, torch.float32, key).double()
-    # In bf16 the few tokens' product is exact up to its rounding. In fp16 weights are rounded to e4m3, here by the
-    # interpreter, by one unit in its last place at most: 2^-3.
+    # In 16 bits the few tokens' product is exact up to its rounding. In fp32 weights are rounded to e4m3, here by
+    # the interpreter, by one unit in its last place at most: 2^-3.
     assert relative(y, seen @ values.T + bias.double()) <= bound
 
 

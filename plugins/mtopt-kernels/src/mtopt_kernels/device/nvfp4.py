@@ -1,4 +1,4 @@
-"""NVFP4 weights on the GPU: from prepacked words to bf16 in the registers of the thread that multiplies them."""
+"""NVFP4 weights on the GPU: from prepacked words to 16-bit floats in registers of the thread that multiplies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from mtopt_kernels.device.element import INTERPRETED, from_bits
 from mtopt_kernels.device.four_bit import arranged, words_of
 
 LIFT = tl.constexpr(2.0**14)
-"""What decoded weights lack: they are 2^-14 too small, so that a scale is decoded by an `or`."""
+"""What weights decoded to bf16 lack: they are 2^-14 too small, so that a scale is decoded by an `or`."""
+HALF_LIFT = tl.constexpr(2.0**7)
+"""The same of fp16, whose range is small: the largest, 6 · 448, is 21 there, and the least keeps all its bits."""
 
 
 def moved_codes(to: str, word: str, place: int) -> str:
@@ -29,36 +31,47 @@ def moved_codes(to: str, word: str, place: int) -> str:
     )
 
 
-def _decoder() -> str:
-    """PTX for two neighbouring words: eight pairs of bf16, each two codes times their scale.
+def _scales(to: str, word: str, odd: bool, half: bool) -> str:
+    """PTX for the scales of a word's even bytes, or the odd ones, as a pair of bf16, or fp16.
+
+    A byte eeeeemmm becomes 0|111eeeee|mmm0000, its value times 2^112; or 0|eeeee|mmm0000000, with 7 more in e: its
+    value times 2^7.
+    """
+    if half:
+        move = "shr.b32 t, {}, 1;" if odd else "shl.b32 t, {}, 7;"
+        return f"{move.format(word)} and.b32 t, t, 0x7F807F80; add.u32 {to}, t, 0x1C001C00;"
+    move = "shr" if odd else "shl"
+    return f"{move}.b32 t, {word}, 4; lop3.b32 {to}, t, 0x0FF00FF0, 0x70007000, 0xEA;"  # (t & mask) | exponent
+
+
+def _decoder(half: bool) -> str:
+    """PTX for two neighbouring words: eight pairs of bf16, or fp16, each two codes times their scale.
 
     $0…$7: the results, of scale block 0…7. $8, $9: the words. $10, $12: the scale bytes of blocks 0…3 and 4…7; $11,
-    $13 are the same registers. Codes become what `moved_codes` says. A scale byte eeeeemmm becomes
-    0|111eeeee|mmm0000, which is its value times 2^112. The product of the two is exact: six significant bits.
+    $13 are the same registers. Codes become what `moved_codes` says, or the fp16 s|000ee|m000000000, which is 2^-14
+    of them; scales become what `_scales` says. The product of the two is exact: six significant bits.
     """
-    lines = [".reg .b32 t, u;"]
+    kind, lines = "f16x2" if half else "bf16x2", [".reg .b32 t, u, v;"]
     for i, (word, scales) in enumerate((("$8", "$10"), ("$9", "$12"))):
         lines += [
             f".reg .b32 even{i}, odd{i};",
             f".reg .b16 a{i}, b{i}, c{i}, d{i};",
-            f"shl.b32 t, {scales}, 4;",
-            f"lop3.b32 even{i}, t, 0x0FF00FF0, 0x70007000, 0xEA;",  # (t & mask) | exponent
-            f"shr.b32 t, {scales}, 4;",
-            f"lop3.b32 odd{i}, t, 0x0FF00FF0, 0x70007000, 0xEA;",
+            _scales(f"even{i}", scales, False, half),
+            _scales(f"odd{i}", scales, True, half),
             f"mov.b32 {{a{i}, c{i}}}, even{i};",
             f"mov.b32 {{b{i}, d{i}}}, odd{i};",
         ]
         for place in range(4):
             scale = f"{'abcd'[place]}{i}"
-            lines += [
-                moved_codes("t", word, place),
-                f"mov.b32 u, {{{scale}, {scale}}};",
-                f"mul.rn.bf16x2 ${4 * i + place}, t, u;",
-            ]
+            lines.append(moved_codes("t", word, place))
+            if half:  # three places further up, but for the sign
+                lines.append("shl.b32 v, t, 3; and.b32 v, v, 0x0E000E00; lop3.b32 t, t, 0x80008000, v, 0xEA;")
+            lines += [f"mov.b32 u, {{{scale}, {scale}}};", f"mul.rn.{kind} ${4 * i + place}, t, u;"]
     return "{ " + " ".join(lines) + " }"
 
 
-DECODER = tl.constexpr(_decoder())
+DECODER = tl.constexpr(_decoder(half=False))
+HALF_DECODER = tl.constexpr(_decoder(half=True))
 CONSTRAINTS = tl.constexpr(",".join(["=r"] * 8 + ["r"] * 6))
 
 
@@ -86,8 +99,8 @@ def decode_slowly(words, low, high, CODE: tl.constexpr):
 
 
 @triton.jit
-def decode_words(words, low, high):
-    """Eight tensors, one a scale block, of weights 2^-14 too small: [tiles, 8 g, 4 t, 4] as the words are.
+def decode_words(words, low, high, HALF: tl.constexpr):
+    """Eight tensors, one a scale block, of weights that are too small: [tiles, 8 g, 4 t, 4] as the words are.
 
     Of a thread's four words (h, i), the results have the columns (h, side).
     """
@@ -96,6 +109,10 @@ def decode_words(words, low, high):
         a2, a3 = decode_slowly(words, low, high, 2), decode_slowly(words, low, high, 3)
         a4, a5 = decode_slowly(words, low, high, 4), decode_slowly(words, low, high, 5)
         a6, a7 = decode_slowly(words, low, high, 6), decode_slowly(words, low, high, 7)
+    elif HALF:
+        a0, a1, a2, a3, a4, a5, a6, a7 = tl.inline_asm_elementwise(
+            HALF_DECODER, CONSTRAINTS, [words, low, high], dtype=(tl.float16,) * 8, is_pure=True, pack=2
+        )
     else:
         a0, a1, a2, a3, a4, a5, a6, a7 = tl.inline_asm_elementwise(
             DECODER, CONSTRAINTS, [words, low, high], dtype=(tl.bfloat16,) * 8, is_pure=True, pack=2
@@ -104,8 +121,9 @@ def decode_words(words, low, high):
 
 
 @triton.jit
-def decode_nvfp4_tile(upper, lower, scales, TILES: tl.constexpr):
-    """The weights of TILES tiles and a chunk, [16 TILES, 128], each 2^-14 too small; bf16, interpreted fp32.
+def decode_nvfp4_tile(upper, lower, scales, TILES: tl.constexpr, HALF: tl.constexpr):
+    """The weights of TILES tiles and a chunk, [16 TILES, 128], each too small by what `lift_of` says; bf16, or fp16
+    where HALF; interpreted fp32.
 
     Args:
         upper, lower: words [TILES, 8, 4, 4] of the rows g and g + 8.
@@ -114,6 +132,12 @@ def decode_nvfp4_tile(upper, lower, scales, TILES: tl.constexpr):
     low, high = tl.split(tl.reshape(scales, (TILES, 8, 2, 2)))
     low_0, low_1 = tl.split(low)
     high_0, high_1 = tl.split(high)
-    a0, a1, a2, a3, a4, a5, a6, a7 = decode_words(upper, low_0[:, :, None, None], high_0[:, :, None, None])
-    b0, b1, b2, b3, b4, b5, b6, b7 = decode_words(lower, low_1[:, :, None, None], high_1[:, :, None, None])
+    a0, a1, a2, a3, a4, a5, a6, a7 = decode_words(upper, low_0[:, :, None, None], high_0[:, :, None, None], HALF)
+    b0, b1, b2, b3, b4, b5, b6, b7 = decode_words(lower, low_1[:, :, None, None], high_1[:, :, None, None], HALF)
     return arranged(a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7, TILES)
+
+
+@triton.jit
+def lift_of(HALF: tl.constexpr):
+    """What decoded weights lack."""
+    return HALF_LIFT if HALF and not INTERPRETED else LIFT

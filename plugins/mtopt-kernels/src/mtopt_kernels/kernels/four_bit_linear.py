@@ -12,7 +12,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from mtopt_kernels.device.element import INTERPRETED
 from mtopt_kernels.device.int4 import decode_int4_tile
 from mtopt_kernels.device.mask import where_both
-from mtopt_kernels.device.nvfp4 import LIFT, decode_nvfp4_tile
+from mtopt_kernels.device.nvfp4 import decode_nvfp4_tile, lift_of
 from mtopt_kernels.kernels.several import one_of, whose_tile
 from mtopt_kernels.kernels.split import bias_of, last_of, sum_of_parts, write_tile
 
@@ -81,6 +81,7 @@ def four_bit_linear_kernel(
     programs takes `share` steps of STEP chunks of a tile.
     """
     TILES: tl.constexpr = HIGH // 16
+    HALF: tl.constexpr = x_ptr.dtype.element_ty == tl.float16
     pid = tl.program_id(0)
     part = pid % SPLIT
     tile = pid // SPLIT
@@ -103,7 +104,7 @@ def four_bit_linear_kernel(
         gdc_launch_dependents()
     if not INT:  # asked for now, so that nothing waits for it at the end
         outer_ptr = one_of(which, outer_0_ptr, outer_1_ptr, outer_2_ptr, outer_3_ptr, WEIGHTS)
-        outer = tl.load(outer_ptr) * LIFT
+        outer = tl.load(outer_ptr) * lift_of(HALF)
     for turn in tl.range(0, share, num_stages=STAGES):
         for more in tl.static_range(STEP):
             chunk = (part * share + turn) * STEP + more
@@ -117,10 +118,10 @@ def four_bit_linear_kernel(
             if INT:
                 in_chunk = where_both(scale_row < row_tiles * 16, chunk < chunks)
                 scales = tl.load(scales_ptr + row * 16 + scale_row, mask=in_chunk, other=0.0)
-                acc += tl.dot(decode_int4_tile(upper, lower, TILES), x) * scales[:, None]
+                acc += tl.dot(decode_int4_tile(upper, lower, TILES, HALF), x) * scales[:, None]
             else:
                 scales = tl.load(scales_ptr + scale + row * 32, mask=alive, other=0)
-                acc = tl.dot(decode_nvfp4_tile(upper, lower, scales, TILES), x, acc)
+                acc = tl.dot(decode_nvfp4_tile(upper, lower, scales, TILES, HALF), x, acc)
     feature = first * HIGH + tl.arange(0, HIGH)
     writes = True
     if SPLIT > 1:
@@ -153,10 +154,10 @@ def four_bit_unpack_kernel(
     lower = tl.load(words_ptr + row * 256 + 128 + word, mask=there[:, :, :, None], other=0)
     if INT:
         scales = tl.load(scales_ptr + row * 16 + feature, mask=feature < row_tiles * 16, other=0.0)
-        value = decode_int4_tile(upper, lower, TILES).to(tl.float32) * scales[:, None]
+        value = decode_int4_tile(upper, lower, TILES, False).to(tl.float32) * scales[:, None]
     else:
         scales = tl.load(scales_ptr + row * 32 + scale, mask=there, other=0)
-        value = decode_nvfp4_tile(upper, lower, scales, TILES).to(tl.float32)
-        value *= LIFT if scale_2_ptr is None else tl.load(scale_2_ptr) * LIFT
+        value = decode_nvfp4_tile(upper, lower, scales, TILES, False).to(tl.float32)
+        value *= lift_of(False) if scale_2_ptr is None else tl.load(scale_2_ptr) * lift_of(False)
     places = feature.to(tl.int64)[:, None] * (chunks * 128) + chunk * 128 + tl.arange(0, 128)[None, :]
     tl.store(out_ptr + places, value.to(out_ptr.dtype.element_ty), mask=(feature < features)[:, None])
