@@ -19,7 +19,7 @@ _COMPILED: dict[tuple[Any, ...], Any] = {}
 """Compiled kernels by kernel, device, warps and the kinds of their arguments."""
 
 
-KNOWN_TRITONS = ("3.6", "3.9")
+KNOWN_TRITONS = ("3.6", "3.7", "3.8", "3.9")
 """Versions whose compiled kernels were seen to be started as a `Restart` does."""
 _IS_KNOWN = triton.__version__[:3] in KNOWN_TRITONS
 
