@@ -223,8 +223,10 @@ def _algo_scheme(algo: str, size: Any) -> Scheme:
 
 def is_of_attention(group: Mapping[str, Any]) -> bool:
     """Whether a group of a configuration is on the queries of an attention class, as vLLM tells: by its name."""
-    targets = group.get("targets") or ()
-    return len(targets) == 1 and str(targets[0]).endswith("Attention") and not group.get("weights")
+    targets = group.get("targets")
+    if not isinstance(targets, list | tuple) or len(targets) != 1:
+        return False
+    return str(targets[0]).endswith("Attention") and not group.get("weights")
 
 
 def _compressed_tensors(body: Mapping[str, Any], file: str, word: str) -> Declared:
