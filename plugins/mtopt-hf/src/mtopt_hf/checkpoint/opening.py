@@ -71,7 +71,8 @@ def _quantizer(settings: Mapping[str, Any]) -> Any:
 
     plain = {key: value for key, value in settings.items() if key != "quant_method"}
     quantizer = CompressedTensorsHfQuantizer(CompressedTensorsConfig(**plain), pre_quantized=True)
-    quantizer.validate_environment()  # it decides here whether there are FP8 kernels
+    # it decides here whether there are FP8 kernels
+    quantizer.validate_environment()  # type: ignore[no-untyped-call]
     return quantizer
 
 
@@ -79,7 +80,8 @@ def _merges(conversions: list[Any], names: Collection[str], quantizer: Any) -> I
     """A merge that decodes first takes codes alone, unless they are FP8; of floats it makes an empty list."""
     from transformers.integrations.compressed_tensors import CompressedTensorsDequantize, get_experts_scheme
 
-    weights = get_experts_scheme(quantizer.compressor.quantization_config).weights
+    scheme = get_experts_scheme(quantizer.compressor.quantization_config)  # type: ignore[no-untyped-call]
+    weights = scheme.weights
     if weights is None or (weights.type == "float" and weights.num_bits == 8):
         return
     for conversion in conversions:
@@ -111,7 +113,7 @@ def _first_values(model: nn.Module) -> Iterator[Stop]:
         owner = owners[max((own for own in owners if not own or f"{name}.".startswith(f"{own}.")), key=len)]
         try:
             with torch.no_grad(), guard_torch_init_functions(), torch.device("meta"):
-                owner._init_weights(module)
+                owner._init_weights(module)  # type: ignore[no-untyped-call]
         except AttributeError as error:
             if "has no attribute 'weight'" in str(error):
                 why = f"a {type(module).__name__} gives a first value to the weight of a layer that is packed"

@@ -71,8 +71,8 @@ def _parsed(text: str, where: str) -> Any:
 
 def _parquet(path: Path, field: str) -> Iterator[Record]:
     try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
+        from pyarrow import ArrowException  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         raise CalibrationError(_missing(str(path), "pyarrow", "parquet", error)) from error
     try:
@@ -91,7 +91,7 @@ def _parquet(path: Path, field: str) -> Iterator[Record]:
 
 def _dataset(name: str, field: str) -> Iterator[Record]:
     try:
-        import datasets
+        import datasets  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         raise CalibrationError(_missing(name, "datasets", "datasets", error)) from error
     dataset, _, configuration = name.partition(":")

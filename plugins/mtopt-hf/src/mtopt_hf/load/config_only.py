@@ -31,5 +31,5 @@ def load_config_only(folder: Path) -> tuple[PreTrainedModel, SourceFiles]:
             model = build_empty(config, known, dtype=getattr(known, "dtype", None) or torch.float32)
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder / CONFIG}: transformers cannot build it: {first_line(error)}") from error
-    built: PreTrainedModel = model.eval()
+    built: PreTrainedModel = model.eval()  # type: ignore[no-untyped-call]
     return built.requires_grad_(False), SourceFiles(config=config)

@@ -13,7 +13,7 @@ Modules = Literal["fake", "packed"]
 MODULES = ("fake", "packed")
 
 
-class MtcoreConfig(CompressedTensorsConfig):  # type: ignore[misc]
+class MtcoreConfig(CompressedTensorsConfig):
     """What to pass to `from_pretrained`, and what a model that was opened so carries.
 
     Attributes:

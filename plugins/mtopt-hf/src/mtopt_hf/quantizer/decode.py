@@ -49,7 +49,7 @@ class Found:
     coded: dict[str, Coded] = field(default_factory=dict)
 
 
-class Decode(ConversionOps):  # type: ignore[misc]
+class Decode(ConversionOps):
     """Takes the serialized tensors of one or many matrices and gives the weights; others pass through.
 
     In a converter that merges the matrices of experts it comes first; `rest` are the operations that follow. They
@@ -65,7 +65,7 @@ class Decode(ConversionOps):  # type: ignore[misc]
         return self  # transformers copies its converters for every parameter; this one has nothing of its own
 
     @torch.no_grad()
-    def convert(
+    def convert(  # type: ignore[override]  # transformers gives these by name
         self, input_dict: dict[str, Any], full_layer_name: str, model: Any, **context: Any
     ) -> dict[str, Any]:
         parts = _by_matrix(input_dict)

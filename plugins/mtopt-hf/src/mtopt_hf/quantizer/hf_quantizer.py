@@ -24,7 +24,7 @@ from mtopt_hf.quantizer.read import COMPANIONS
 from mtopt_hf.quantizer.restore import restore
 
 
-class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
+class MtcoreQuantizer(HfQuantizer):
     """Opens a compressed-tensors checkpoint as a model that mtcore quantized.
 
     Weights are decoded while they are loaded, through the model's own conversions of names and layouts; then every
@@ -34,7 +34,7 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
 
     requires_calibration = True
     quantization_config: MtcoreConfig
-    serialized_names: ClassVar[dict[str, list[str]]] = {"weight": list(COMPANIONS)}
+    serialized_names: ClassVar[dict[str, list[str]]] = {"weight": list(COMPANIONS)}  # type: ignore[misc]
 
     def __init__(self, quantization_config: MtcoreConfig, **options: Any) -> None:
         super().__init__(quantization_config, **options)
@@ -54,7 +54,8 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
         Experts that the hub stacks are merged from the matrices that our files hold.
         """
         apart = apart_conversions(model, weight_conversions)
-        updated: list[Any] = super().update_weight_conversions([*weight_conversions, *apart], model)
+        both = [*weight_conversions, *apart]
+        updated: list[Any] = super().update_weight_conversions(both, model)  # type: ignore[no-untyped-call]
         for converter in updated:
             first, *rest = getattr(converter, "operations", None) or [None]
             if isinstance(first, Decode):
@@ -67,7 +68,8 @@ class MtcoreQuantizer(HfQuantizer):  # type: ignore[misc]
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **options: Any) -> PreTrainedModel:
         restore(model, self.found.coded)
         self.found.coded.clear()
-        model._weight_conversions = []  # what is saved has the names and layouts of the hub already
+        # what is saved has the names and layouts of the hub already
+        model._weight_conversions = []  # type: ignore[assignment]
         if self.quantization_config.modules == "packed":
             compress(model)
         return model

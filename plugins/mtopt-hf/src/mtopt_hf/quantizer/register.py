@@ -33,9 +33,7 @@ def registered() -> Iterator[None]:
     try:
         yield
     finally:
-        for mapping, before in (
-            (auto.AUTO_QUANTIZATION_CONFIG_MAPPING, configs),
-            (auto.AUTO_QUANTIZER_MAPPING, quantizers),
-        ):
-            mapping.clear()
-            mapping.update(before)
+        auto.AUTO_QUANTIZATION_CONFIG_MAPPING.clear()
+        auto.AUTO_QUANTIZATION_CONFIG_MAPPING.update(configs)
+        auto.AUTO_QUANTIZER_MAPPING.clear()
+        auto.AUTO_QUANTIZER_MAPPING.update(quantizers)

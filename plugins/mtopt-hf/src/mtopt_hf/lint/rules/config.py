@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec
+from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec, Severity
 from mtopt_hf.lint.config import (
     MODELOPT_FILE,
     Declared,
@@ -141,9 +141,9 @@ def two_files(checkpoint: Checkpoint) -> Iterator[Hit]:
 def _differences(inline: Declared, file: Declared) -> Iterator[tuple[str, object, object]]:
     if inline.algo != file.algo:
         yield "quant_algo", inline.algo, file.algo
-    sizes = tuple(says.everywhere.group if says.everywhere else None for says in (inline, file))
-    if sizes[0] != sizes[1]:
-        yield "group_size", *sizes
+    here, there = (says.everywhere.group if says.everywhere else None for says in (inline, file))
+    if here != there:
+        yield "group_size", here, there
     if _kv(inline) != _kv(file):
         yield "the format of the KV cache", _kv(inline), _kv(file)
     if set(inline.ignore) != set(file.ignore):
@@ -309,7 +309,7 @@ def half_precision(checkpoint: Checkpoint) -> Iterator[Hit]:
         yield Hit(CONFIG, why, "write dtype bfloat16, or load with dtype=torch.bfloat16")
 
 
-_ALL = {EVERYONE: "error"}
+_ALL: Mapping[str, Severity] = {EVERYONE: "error"}
 RULES = (
     RuleSpec("config-missing", "config.json is there and names a model_type", _ALL, no_config),
     RuleSpec("undeclared", "quantized tensors are declared", _ALL, undeclared),

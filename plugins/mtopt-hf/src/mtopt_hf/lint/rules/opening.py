@@ -16,9 +16,9 @@ def stopped(checkpoint: Checkpoint) -> Iterator[Hit]:
     view = view_of(checkpoint)
     if view.says.method != "compressed-tensors" or not view.quantized:
         return
-    from mtopt_hf.checkpoint.opening import stops_of
+    from mtopt_hf.checkpoint.opening import Stop, stops_of
 
-    stops = asked(stops_of, checkpoint.config, checkpoint.tensors, otherwise=[])
+    stops: list[Stop] = asked(stops_of, checkpoint.config, checkpoint.tensors, otherwise=[])
     stop = next((one for one in stops if expert_of(one.where.rpartition(".")[0]) is None), None)
     if stop is not None:
         other = "open it by way of mtopt_hf.quantizer, or take another client"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec
+from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec, Severity
 from mtopt_hf.lint.architecture import asked
 from mtopt_hf.lint.config import mapping, matches, whole
 from mtopt_hf.lint.names import expert_of, is_embedding, is_head, is_router
@@ -174,7 +174,7 @@ def _number(config: Mapping[str, Any], *keys: str) -> int:
     return next((found for key in keys if (found := whole(config.get(key), 0)) > 0), 0)
 
 
-_ALL = {EVERYONE: "error"}
+_ALL: Mapping[str, Severity] = {EVERYONE: "error"}
 RULES = (
     RuleSpec("embedding-quantized", "embeddings stay in floats", _ALL, embedding),
     RuleSpec("head-quantized", "a quantized output layer is named as a target", _ALL, head),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec, ScaleFacts, TensorInfo
+from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec, ScaleFacts, Severity, TensorInfo
 from mtopt_hf.lint.names import SCALES, is_norm
 from mtopt_hf.lint.view import Module, view_of
 
@@ -116,7 +116,7 @@ def unreadable(checkpoint: Checkpoint) -> Iterator[Hit]:
                 yield Hit(tensor.name, "it has no values", "write the scale")
 
 
-_ALL = {EVERYONE: "error"}
+_ALL: Mapping[str, Severity] = {EVERYONE: "error"}
 RULES = (
     RuleSpec("scale-nan", "no scale is NaN", _ALL, _rule(_nan, "calibrate again; look for NaN in weights or data")),
     RuleSpec("scale-infinite", "no scale is infinite", _ALL, _rule(_infinite, "calibrate again")),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec
+from mtcore.lint import EVERYONE, Checkpoint, Hit, RuleSpec, Severity
 from mtopt_hf.lint.layouts import Layout
 from mtopt_hf.lint.names import SCALES
 from mtopt_hf.lint.view import Module, view_of
@@ -155,7 +155,7 @@ def _called(module: Module) -> str:
     return scheme.kind if scheme.kind != "pack" else f"pack-quantized, {scheme.bits} bit"
 
 
-_ALL = {EVERYONE: "error"}
+_ALL: Mapping[str, Severity] = {EVERYONE: "error"}
 RULES = (
     RuleSpec("tensor-missing", "a layer has every tensor of its format", _ALL, missing),
     RuleSpec("tensor-extra", "a layer has no tensor that its format lacks", {EVERYONE: "warning"}, extra),
