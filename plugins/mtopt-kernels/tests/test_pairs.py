@@ -47,7 +47,7 @@ def test_the_parts_of_a_rectangle_cover_it_and_fit_into_registers(shape, block):
     else:
         assert cut.high * cut.wide * cut.parts * 2 == rows * cols
     assert cut.high * cut.wide * cut.parts <= 64 * 32 * cut.warps, "pairs a thread"
-    assert cut.count == -(-shape[0] // rows) * -(-shape[1] // cols)
+    assert cut.programs == -(-shape[0] // rows) * -(-shape[1] // cols)
 
 
 def test_only_what_is_made_of_whole_parts_is_read_without_looking():

@@ -56,7 +56,8 @@ LONGEST_STRETCH = 2**14
 def column_statistics(x: Tensor, moments: bool, histogram: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See `mtcore.backends.reference.column_statistics`; the kernel counts numbers of up to 32 bits."""
     if not x.numel() or x.shape[1] > MOST_COLUMNS or x.dtype == torch.float64:
-        return COLUMN_STATISTICS.reference(x, moments, histogram)
+        by_torch: tuple[Tensor, Tensor, Tensor, Tensor] = COLUMN_STATISTICS.reference(x, moments, histogram)
+        return by_torch
     x = streamable(x)
     rows, cols = x.shape
     device, kept = x.device, 0
@@ -151,7 +152,8 @@ def sweep_amax(
 def hadamard(x: Tensor, size: int, inverse: bool) -> Tensor:
     """See `mtcore.backends.reference.hadamard`. Powers of two have a kernel, and are their own inverse."""
     if not x.numel() or not 1 < size <= LONGEST_STRETCH or size & (size - 1) or x.shape[1] % size:
-        return HADAMARD.reference(x, size, inverse)
+        by_torch: Tensor = HADAMARD.reference(x, size, inverse)
+        return by_torch
     x = x.contiguous()
     out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
     stretches, together = x.numel() // size, max(2048 // size, 1)

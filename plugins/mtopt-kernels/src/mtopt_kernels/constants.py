@@ -159,7 +159,7 @@ def constants_of(fmt: TensorFormat) -> Constants:
     kind = "power" if power else "float" if isinstance(level.element, FloatElement) else "fp32"
     low = level.smallest if level.smallest is not None else level.element.min
     return Constants(
-        *(getattr(element, field) for field in Coded._fields),
+        *element,
         s_mantissa_bits=small.mantissa_bits,
         s_lowest=small.lowest,
         s_lift=small.lift,

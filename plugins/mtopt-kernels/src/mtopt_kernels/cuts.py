@@ -22,7 +22,7 @@ class Rectangles(NamedTuple):
 
     Attributes:
         rows, cols: of the matrix as kernels see it: one row where one scale serves all, without gaps.
-        grid_cols, count: rectangles in a row of them, and in all.
+        grid_cols, programs: rectangles in a row of them, and in all, one a program.
         shared: what has one scale: "tile", "row" or "tensor".
         warps: of a program.
     """
@@ -32,7 +32,7 @@ class Rectangles(NamedTuple):
     high: int
     wide: int
     grid_cols: int
-    count: int
+    programs: int
     shared: str
     warps: int
 
@@ -56,9 +56,9 @@ def rectangles(rows: int, cols: int, block: Block, *, given: bool, contiguous: b
     else:
         shared, high, wide = "tile", block.rows, block.cols
     grid_cols = cdiv(cols, wide)
-    count = cdiv(rows, high) * grid_cols
+    programs = cdiv(rows, high) * grid_cols
     warps = min(max(high * wide // 1024, 4), 32)  # 32 elements a thread
-    return Rectangles(rows, cols, high, wide, grid_cols, count, shared, warps)
+    return Rectangles(rows, cols, high, wide, grid_cols, programs, shared, warps)
 
 
 def block_tiles(

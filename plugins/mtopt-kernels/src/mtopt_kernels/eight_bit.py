@@ -93,7 +93,7 @@ def eight_bit_few_tokens(
     tokens, inner = x.shape
     features = [weight.shape[0] for weight in weights]
     outs = [torch.empty((tokens, width), dtype=dtype, device=x.device) for width in features]
-    if not tokens or not sum(features):
+    if not tokens or not any(features):
         return outs
     high, wide, deep, split, stages, warps = how
     starts, feature_tiles = tiles_of(features, high)
@@ -167,4 +167,5 @@ def eight_bit_products(
 def scale_from(amax: Tensor, amax_in: str) -> Tensor:
     """The scale, fp32 [1, 1], of a tensor with this calibrated magnitude: quantizing that number works it out."""
     amax = amax.view(1, 1)
-    return quantize(amax, amax, None, amax_in)[1]
+    scale: Tensor = quantize(amax, amax, None, amax_in)[1]
+    return scale

@@ -50,8 +50,10 @@ def four_bit_products(
     x = x if x.stride(1) == 1 else x.contiguous()
     done: list[Tensor] = []
     for some in together(biases, scales):
-        mine = ([all_[i] for i in some] for all_ in (words, scales, scale_2, biases, features))
-        done += _few_tokens(x, *mine)
+        outers, mine = [scale_2[i] for i in some], [biases[i] for i in some]
+        done += _few_tokens(
+            x, [words[i] for i in some], [scales[i] for i in some], outers, mine, [features[i] for i in some]
+        )
     return done
 
 
@@ -66,11 +68,11 @@ def _few_tokens(
     """In one kernel."""
     tokens, chunks = x.shape[0], words[0].shape[0]
     is_int = scales[0].dtype == torch.float32
-    if tokens == 1 and x.dtype == torch.bfloat16 and not is_int and sum(features):
+    if tokens == 1 and x.dtype == torch.bfloat16 and not is_int and any(features):
         vector = nvfp4_vector_configuration(sum(features), chunks * CHUNK)
         return nvfp4_vector(x, words, scales, scale_2, biases, features, vector)
     outs = [torch.empty((tokens, width), dtype=x.dtype, device=x.device) for width in features]
-    if not tokens or not sum(features):
+    if not tokens or not any(features):
         return outs
     how = four_bit_configuration(tokens, sum(features), chunks * CHUNK, is_int=is_int)
     starts, feature_tiles = tiles_of(features, how.high)

@@ -58,7 +58,7 @@ def fp8_product(
     if way == "torch by row":
         if x_scale.numel() < tokens or scale.numel() < features:  # in one kernel
             both = torch.cat((scale.expand(features, 1), x_scale.expand(tokens, 1)))
-            scale, x_scale = both.split((features, tokens))
+            scale, x_scale = both[:features], both[features:]
         scale = scale.view(1, features)
     else:
         x_scale, scale = x_scale.view(()), scale.view(())

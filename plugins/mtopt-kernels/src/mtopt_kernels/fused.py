@@ -156,7 +156,7 @@ def amax_of(x: Tensor, units: Units) -> Tensor:
 
 def _in_runs(x: Tensor, units: Units) -> Tensor:
     """x [rows, cols], or [rows, grid cols, wide] where a run of columns has a scale."""
-    return x if units.wide == WHOLE else x.unflatten(1, (-1, units.wide))
+    return x if units.wide == WHOLE else x.unflatten(1, (-1, units.wide))  # type: ignore[no-untyped-call]
 
 
 def _itself(x: Tensor) -> Tensor:

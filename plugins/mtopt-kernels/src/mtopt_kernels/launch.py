@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtcore.backends import OPERATIONS, code_dtype, scale_dtype
+from mtcore.backends import QUANTIZE, code_dtype, scale_dtype
 from mtcore.formats import PER_ROW, PER_TENSOR, Block
 from mtcore.numerics import packed_cols
 from mtopt_kernels.constants import Known, known
@@ -38,7 +38,8 @@ def quantize(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `mtcore.backends.reference.quantize`."""
     if not x.numel():
-        return OPERATIONS["quantize"].reference(x, amax, outer_amax, format)
+        by_torch: tuple[Tensor, Tensor, Tensor] = QUANTIZE.reference(x, amax, outer_amax, format)
+        return by_torch
     fmt = known(format).fmt
     rows, cols = x.shape
     qdata = torch.empty((rows, packed_cols(cols, fmt.element.bits)), dtype=torch.uint8, device=x.device)
@@ -64,7 +65,7 @@ def dequantize(
         shape = rectangles(rows, cols, block, given=True, contiguous=True, light=False)
         start(
             dequantize_rectangles_kernel,
-            shape.count,
+            shape.programs,
             codes,
             stored,
             out,
@@ -112,7 +113,7 @@ def block_amax(x: Tensor, rows: int, cols: int) -> Tensor:
     amax = torch.empty((grid_rows, grid_cols), dtype=torch.float32, device=x.device)
     x = streamable(x)
     if block.rows == 1:
-        whole, tile, programs, _ = block_tiles(*x.shape, cols, contiguous=x.is_contiguous())
+        whole, tile, programs, _ = block_tiles(x.shape[0], x.shape[1], cols, contiguous=x.is_contiguous())
         start(
             blocks_amax_kernel,
             programs,
@@ -160,7 +161,7 @@ def _quantize_into(
         shape = rectangles(rows, cols, block, given=amax is not None, contiguous=x.is_contiguous(), light=light)
         start(
             rectangles_kernel,
-            shape.count,
+            shape.programs,
             x,
             amax,
             out,

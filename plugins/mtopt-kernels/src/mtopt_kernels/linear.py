@@ -65,7 +65,7 @@ def _nvfp4_fp8_linears_of_codes(
 ) -> list[Tensor]:
     """See `mtopt_kernels.fused.linears_of_codes`; the weights as `prepack_nvfp4` lays them out. With many
     tokens they are rounded once more (see `nvfp4_fp8_products`)."""
-    x_scale = scale_from(input_amax, input_format) if input_scale is None else input_scale
+    x_scale = _scale(input_scale, input_amax, input_format)
     return nvfp4_fp8_products(codes, x_scale, words, scale_bytes, scale_2, bias, features, dtype)
 
 
@@ -106,15 +106,21 @@ def _int8_linears_of_codes(
     return int8_products(codes, x_scale, qdata, scale, bias, dtype, amax_in=amax_in)
 
 
+def _scale(input_scale: Tensor | None, input_amax: Tensor | None, input_format: str) -> Tensor:
+    """The scales, of which one of the two is enough."""
+    if input_scale is not None:
+        return input_scale
+    assert input_amax is not None
+    return scale_from(input_amax, input_format)
+
+
 def _scale_or_amax(
     codes: Tensor, input_scale: Tensor | None, input_amax: Tensor | None, input_format: str
 ) -> tuple[Tensor, str]:
     """Scales; or a magnitude and the key of its format, of which the kernel for few tokens makes a scale itself."""
-    if input_scale is not None:
-        return input_scale, ""
-    if codes.shape[0] > AMAX_TOKENS:
-        return scale_from(input_amax, input_format), ""
-    return input_amax, input_format
+    if input_amax is not None and codes.shape[0] <= AMAX_TOKENS:
+        return input_amax, input_format
+    return _scale(input_scale, input_amax, input_format), ""
 
 
 def _quantizing(linears_of_codes: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:

@@ -19,7 +19,7 @@ def nvfp4_vector(
     x: Tensor,
     words: Sequence[Tensor],
     scale_bytes: Sequence[Tensor],
-    scale_2: Sequence[Tensor],
+    scale_2: Sequence[Tensor | None],
     biases: Sequence[Tensor | None],
     features: Sequence[int],
     how: Vector,
@@ -28,7 +28,7 @@ def nvfp4_vector(
 
     Args:
         x: below 2^64 in magnitude: from there on it counts as infinite.
-        words, scale_bytes: the weights, as `prepack_nvfp4` lays them out.
+        words, scale_bytes, scale_2: the weights, as `prepack_nvfp4` lays them out; none of `scale_2` is None.
         biases: of all of them or of none.
         how: the configuration.
     """

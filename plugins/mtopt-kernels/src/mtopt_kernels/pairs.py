@@ -28,7 +28,7 @@ class Cut(NamedTuple):
     """How a matrix is cut: rectangles, one a program, of `parts` parts of `high` x `wide` pairs.
 
     Attributes:
-        grid_cols, count: rectangles in a row of them, and in all.
+        grid_cols, programs: rectangles in a row of them, and in all.
         down: parts lie one below the other, not side by side.
         whole: no part reaches beyond the matrix.
         warps: of a program.
@@ -39,7 +39,7 @@ class Cut(NamedTuple):
     parts: int
     down: bool
     grid_cols: int
-    count: int
+    programs: int
     whole: bool
     warps: int
 
@@ -62,7 +62,7 @@ def quantize_pairs(x: Tensor, what: Known, out: Tensor, scale: Tensor | None) ->
     cut = cut_of(rows, cols, what.fmt.block)
     start(
         pairs_kernel,
-        cut.count,
+        cut.programs,
         x,
         out,
         scale,

@@ -105,11 +105,11 @@ def _kinds(arguments: Sequence[Any], addresses: list[int]) -> Hashable:
     return tuple(kinds)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees what torch does: memory that is made, views of it, and anything else."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.made: list[Tensor] = []
         self.computed = False
 

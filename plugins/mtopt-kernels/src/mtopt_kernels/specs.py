@@ -93,14 +93,20 @@ def _casts(use: Use) -> bool:
     return constants.e_is_e4m3 or constants.scale == "float" or (use.op == "quantize" and constants.e_carrier != "")
 
 
+def format_of(use: Use) -> TensorFormat:
+    """The format of a use that has one."""
+    assert use.format is not None, use
+    return use.format
+
+
 def refuses_streaming(use: Use) -> str | None:
     """What is wrong for kernels that read a matrix once and write something of its shape."""
-    return refusal(use.format) or refuses_amax(use)
+    return refusal(format_of(use)) or refuses_amax(use)
 
 
 def refuses_codes(use: Use) -> str | None:
     """The same for those that read or write codes."""
-    fmt = use.format
+    fmt = format_of(use)
     in_row = fmt.block.rows == 1 and fmt.block != PER_ROW
     if fmt.element.bits not in ((4, 6, 8) if in_row else (8,)):
         return f"has no kernel for codes of {fmt.element.bits} bits in blocks of {fmt.block}"
@@ -109,7 +115,7 @@ def refuses_codes(use: Use) -> str | None:
 
 def refuses_sweep(use: Use) -> str | None:
     """What is wrong for a search among all scales."""
-    fmt = use.format
+    fmt = format_of(use)
     if not isinstance(fmt.inner.element, FloatElement) or fmt.block.rows != 1 or fmt.block == PER_ROW:
         return "sweeps scales of blocks in a row that are small floats"
     return refuses_streaming(use)
@@ -117,13 +123,14 @@ def refuses_sweep(use: Use) -> str | None:
 
 def refuses_amax(use: Use) -> str | None:
     """What is wrong with a block."""
-    block = use.format.block
+    fmt = format_of(use)
+    block = fmt.block
     if block in (PER_ROW, PER_TENSOR):
         return None
     extents = (block.rows, block.cols)
     if WHOLE in extents or any(extent & (extent - 1) for extent in extents) or block.cols < 16:
         return f"has no kernel for blocks of {block}"
-    if block.rows * block.cols > 2**14 or (block.rows > 1 and use.format.outer is not None):
+    if block.rows * block.cols > 2**14 or (block.rows > 1 and fmt.outer is not None):
         return f"has no kernel for blocks of {block}"
     return None
 
@@ -148,9 +155,10 @@ def refuses_nvfp4_fp8_linear(use: Use) -> str | None:
 
 def refuses_int4_linear(use: Use) -> str | None:
     """What is wrong for words of INT4 and 16-bit activations."""
-    if not _is_integer(use.format, 4):
+    fmt = format_of(use)
+    if not _is_integer(fmt, 4):
         return ""
-    if use.format.block.rows != 1 or use.format.block.cols != CHUNK:
+    if fmt.block.rows != 1 or fmt.block.cols != CHUNK:
         return f"multiplies weights in blocks of 1x{CHUNK}"
     if use.input_format is not None:
         return "leaves inputs as they are"
@@ -201,9 +209,10 @@ def refuses_fp8_linear(use: Use) -> str | None:
 
 def refuses_int8_linear(use: Use) -> str | None:
     """What is wrong for two factors in INT8."""
-    if not _is_integer(use.format, 8):
+    fmt = format_of(use)
+    if not _is_integer(fmt, 8):
         return ""
-    factors = (use.format, use.input_format)
+    factors = (fmt, use.input_format)
     if any(f is None or not _is_integer(f, 8) or f.block not in (PER_ROW, PER_TENSOR) for f in factors):
         return "multiplies int8 weights with int8 inputs, by tensor or by row"
     if use.shape is not None and use.shape[1] >= LONGEST_INNER:
