@@ -19,6 +19,8 @@ from mtopt_kernels import launch, linear
 from mtopt_kernels.prepack import prepack_int4, prepack_nvfp4
 
 TOKENS = (1, 16, 64)
+BYTES = 0.5625
+"""Of a weight in NVFP4: a code of 4 bits, and a byte of scale for 16."""
 FORMATS = {"nvfp4": (catalog.NVFP4, prepack_nvfp4), "int4": (catalog.INT4_B128, prepack_int4)}
 
 
@@ -26,7 +28,7 @@ def half(bench: Bench) -> None:
     """All layers with all numbers of tokens."""
     for features, inner in LAYERS:
         plain = [torch.randn(features, inner, device="cuda", dtype=torch.float16) for _ in range(3)]
-        copies = max(3, min(8, int(3e8 // (features * inner * 0.5625)) + 1))  # past the L2 cache
+        copies = max(3, min(8, int(3e8 // (features * inner * BYTES)) + 1))  # past the L2 cache
         packed: dict[str, list[tuple[Tensor, ...]]] = {}
         values: dict[str, Tensor] = {}
         for name, (fmt, prepack) in FORMATS.items():

@@ -72,10 +72,10 @@ MODELS = """
 
 A random Llama of 8 layers, 2.0 B parameters, compressed: forwards of 512 tokens, or of 32 such
 texts at once, and one more token of a text with a static cache; in a CUDA graph, as it is or under `torch.compile`.
-"Eager" is without a CUDA graph, where the host decides; bf16 was timed in turn with each recipe.
 "Early starts": Inductor's kernels begin before the last one has ended (`TORCHINDUCTOR_ENABLE_PDL=1`), in bf16 too.
 "Layers alone": without computing those that read one value together.
 """
+EAGER = '"Eager" is without a CUDA graph, where the host decides; bf16 was timed in turn with each recipe.\n'
 COLUMNS = ("fake quantize, scales worked out", "fake quantize, scales given", "quantize", "dequantize")
 PREFIXES = ("fake {} dynamic", "fake {} static", "quantize {}", "dequantize {}")
 
@@ -88,6 +88,9 @@ PEERS = {
     "quantize mxfp8_e4m3": "pack mxfp8", "quantize int4_b128": "pack int4_b128", "dequantize nvfp4": "unpack nvfp4",
 }  # fmt: skip
 """Our rows, and nvidia-modelopt's for the same."""
+
+EAGERLY = "a token eager, bf16 in turn"
+"""What rows have since eager models are timed in turn with bf16."""
 
 Row = Mapping[str, Any]
 
@@ -200,12 +203,13 @@ def w4a8(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator
 def models(device: str, rows: Sequence[Row], named: Mapping[str, Row]) -> Iterator[str]:
     """Times of a whole model, with the ratio to bf16."""
     yield MODELS.format(device=device)
+    yield from [EAGER] if EAGERLY in rows[0] else []
     known = (
         "forward", "forward of 32", "a token", "forward compiled", "forward of 32 compiled", "a token compiled",
         "a token compiled, early starts",
     )  # fmt: skip
     titles = [title for title in known if title in rows[0]]
-    titles += [title for title in ("a token eager", "forward eager") if f"{title}, bf16 in turn" in rows[0]]
+    titles += ["a token eager", "forward eager"] if EAGERLY in rows[0] else []
     cells = [
         [row["name"][6:], f"{row['gib']:.2f} GiB"] + [timed(row, rows[0], title) for title in titles]
         for row in rows

@@ -31,7 +31,7 @@ def whole_model(bench: Bench) -> None:
     if bench.compiled is not None:
         recipes = recipes[bench.compiled[0] :: bench.compiled[1]]
     base: dict[str, float] = {}
-    plain = random_llama()
+    plain = random_llama() if bench.timing else None
     for recipe in recipes:
         torch.manual_seed(0)
         model = random_llama()
@@ -39,7 +39,7 @@ def whole_model(bench: Bench) -> None:
             batch = {"input_ids": torch.randint(0, 32000, (1, BATCH), device="cuda"), "use_cache": False}
             model = compress(quantize(model, recipe, [batch], registry=registry), registry=registry)
         times = timed(bench, model, bench.inductor)
-        if bench.timing:
+        if plain is not None:
             times |= eager(model, plain)
             base = base or times
             noted(bench, model, recipe, times, base)
@@ -63,7 +63,7 @@ def random_llama() -> torch.nn.Module:
 @torch.no_grad()
 def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> dict[str, float]:
     """Microseconds of forwards and of a token, by name; `inductor`: what runs compiled as well."""
-    model._compiled_call_impl = None
+    model._compiled_call_impl = None  # as `timed` leaves it, it is compiled
     batches = [torch.randint(0, 32000, (1, BATCH), device="cuda") for _ in range(4)]
     many = torch.randint(0, 32000, (MANY, BATCH), device="cuda")
     forward = [lambda b=b: model(input_ids=b, use_cache=False).logits for b in batches]
@@ -96,7 +96,7 @@ def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> di
 def eager(model: torch.nn.Module, plain: torch.nn.Module) -> dict[str, float]:
     """Microseconds of a token and of a forward without a CUDA graph, and of the model in bf16 in turn with them,
     since the host decides, and its speed changes."""
-    model._compiled_call_impl = None
+    model._compiled_call_impl = None  # as `timed` leaves it, it is compiled
     batch = torch.randint(0, 32000, (1, BATCH), device="cuda")
     times: dict[str, float] = {}
     for name, make in (

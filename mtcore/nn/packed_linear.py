@@ -74,7 +74,7 @@ class PackedLinear(nn.Module):
         Raises:
             StateError: the input is on another device than the weight.
         """
-        if not torch.is_grad_enabled():  # which is asked in less time than it is turned off
+        if not torch.is_grad_enabled():  # asking is cheaper than turning it off
             return self._product(input)
         with torch.no_grad():
             return self._product(input)

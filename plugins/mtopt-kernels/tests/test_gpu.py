@@ -14,7 +14,7 @@ from mtcore.testing import CalibrationKernelContract, KernelContract
 from mtcore.testing.compare import assert_same_bits
 from mtcore.testing.formats import sample
 from mtcore.testing.kernels import check
-from mtopt_kernels import hooks, replay, specs
+from mtopt_kernels import hooks, parts, replay, specs
 
 FORMATS = {fmt.name: fmt for fmt in builtin_formats()}
 KERNELS = {spec.op: spec for spec in specs.streaming_specs()}
@@ -228,6 +228,7 @@ def test_repeated_products_are_those_that_were_worked_out(tokens, weight, given)
     repeated = run(*second, *keys)
     recordings = [recording for recording in replay._KEPT.values() if recording is not None]
     assert recordings, "nothing was repeated"
+    assert tokens > 16 or len(recordings[-1].results) == 3, "the products were not repeated"
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured = run(*second, *keys)
@@ -236,6 +237,23 @@ def test_repeated_products_are_those_that_were_worked_out(tokens, weight, given)
     for one, again, replayed in zip(run(*second, *keys), repeated, captured, strict=True):
         assert torch.equal(one, again)
         assert torch.equal(one, replayed)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", ["fp8", "nvfp4_weight_only"])
+def test_inductor_records_a_model_that_never_ran(recipe):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4096, 1024), torch.nn.SiLU(), torch.nn.Linear(1024, 512))
+    model = model.to("cuda", torch.bfloat16).eval().requires_grad_(False)
+    x = torch.randn(1, 4096, device="cuda", dtype=torch.bfloat16)
+    registry = Registry.load([hooks], discover=False)
+    model = compress(quantize(model, recipe, [x], registry=registry), registry=registry)
+    replay._KEPT.clear()
+    parts._KEPT.clear()
+    compiled = torch.compile(model, mode="reduce-overhead", fullgraph=True)
+    found = [compiled(x).clone() for _ in range(4)]  # run, recorded, replayed
+    expected = model(x)
+    assert all(relative(y, expected.double()) <= 2**-7 for y in found)
 
 
 @pytest.mark.gpu
@@ -251,6 +269,7 @@ def test_values_are_rounded_again_as_the_first_time(name):
             replay._KEPT.clear()
             run = KERNELS[op].run
             run(cases[0], amax, outer, key)
+            assert amax is None or any(replay._KEPT.values()), "nothing is repeated"
             again = run(cases[1], amax, outer, key)
             replay._KEPT.clear()
             once = run(cases[1], amax, outer, key)

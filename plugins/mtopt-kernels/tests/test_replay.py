@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtcore.backends import format_key, reference
-from mtcore.formats.catalog import FP8, FP8_ROW, INT4_B128, INT8_ROW, NVFP4
+from mtcore.formats.catalog import FP8, FP8_ROW, INT4_B128, INT8_ROW, INT8_ROW_FULL, NVFP4
 from mtopt_kernels import eight_bit, four_bit, launch, linear, nvfp4_vector, pairs, parts, prepack, replay
 from mtopt_kernels import start as starting
 
@@ -94,6 +94,32 @@ def test_layers_in_fp8_are_computed_again(gpu, monkeypatch, tokens):
     assert parts.counters(torch.device("cpu")).data_ptr() in gpu.started[-1]
 
 
+@pytest.mark.parametrize(
+    ("function", "fmt", "input_format"),
+    [
+        (linear.fp8_linears, FP8_ROW, FP8_ROW),
+        (linear.int8_linears, INT8_ROW, INT8_ROW_FULL),
+        (linear.int4_linears, INT4_B128, None),
+    ],
+    ids=["fp8", "int8", "int4"],
+)
+def test_layers_whose_inputs_scales_are_worked_out_are_computed_again(
+    gpu, monkeypatch, function, fmt, input_format
+):
+    key, input_key = format_key(fmt), format_key(input_format) if input_format else ""
+
+    def arguments():
+        weights = (torch.randn(width, 512) for width in (256, 64, 1000))
+        codes, scales, _ = zip(*(reference.quantize(it, None, None, key) for it in weights), strict=True)
+        if fmt == INT4_B128:
+            codes, scales = zip(*map(prepack.prepack_int4, codes, scales), strict=True)
+        none = [None] * 3
+        return inputs(1, 512), [*codes], [*scales], none, None, None, none, [256, 64, 1000], key, input_key
+
+    assert_repeated(gpu, monkeypatch, function, arguments(), arguments())
+    assert len(replay._KEPT.popitem()[1].results) == 3
+
+
 @pytest.mark.parametrize("tokens", [1, 9, 300])
 def test_layers_in_nvfp4_are_computed_again(gpu, monkeypatch, tokens):
     key = format_key(NVFP4)
@@ -133,12 +159,34 @@ def test_what_a_call_depends_on_beside_its_arguments_makes_it_another(gpu):
     assert len(replay._KEPT) == 2
 
 
-def test_a_call_that_computes_something_is_not_repeated(gpu):
-    x = inputs()
-    for _ in range(2):
-        launch.fake_quantize(x.t(), None, None, KEY)  # works on a copy
-    assert list(replay._KEPT.values()) == [None]
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_call_that_computes_something_is_not_repeated(gpu, mode):
+    @replay.replayed
+    def reads(x):
+        return torch.empty(int(x.float().sum()))
+
+    x = torch.ones(4, 4096, dtype=torch.bfloat16)
+    with mode():
+        for _ in range(2):
+            launch.fake_quantize(x.t(), None, None, KEY)  # works on a copy
+            reads(x)
+    assert list(replay._KEPT.values()) == [None, None]
     assert len(gpu.started) == 2
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_codes_seen_as_bytes_are_memory_of_the_calls_own(gpu, monkeypatch, mode):
+    with mode():
+        one, other = ((inputs(), torch.ones(1, 1), None, format_key(FP8)) for _ in range(2))
+        assert_repeated(gpu, monkeypatch, launch.quantize, one, other)
+
+
+def test_tensors_on_another_device_are_another_call(gpu, monkeypatch):
+    x, amax = inputs(), torch.ones(64, 1)
+    launch.fake_quantize(x, amax, None, KEY)
+    monkeypatch.setattr(torch.Tensor, "get_device", lambda tensor: 0 if tensor is amax else -1)
+    launch.fake_quantize(x, amax, None, KEY)
+    assert len(replay._KEPT) == 2
 
 
 def test_a_call_with_one_tensor_in_two_places_is_not_repeated(gpu):
@@ -147,6 +195,28 @@ def test_a_call_with_one_tensor_in_two_places_is_not_repeated(gpu):
         launch.fake_quantize(inputs(), both, both, key)
     assert list(replay._KEPT.values()) == [None]
     assert all(isinstance(one, torch.Tensor) for one in gpu.started[1][9:12])
+
+
+def test_what_was_recorded_for_two_tensors_is_repeated_for_one_in_both_places(gpu):
+    codes, scale = torch.zeros(64, 2048).to(torch.float8_e4m3fn), torch.ones(1, 1)
+    others, other = torch.zeros(64, 2048).to(torch.float8_e4m3fn), torch.ones(1, 1)
+    last = [None, None], torch.ones(()), None, [None, None], [64, 64], format_key(FP8), format_key(FP8)
+    linear.fp8_linears(inputs(1, 2048), [codes, others], [scale, other], *last)
+    count = len(gpu.started)
+    linear.fp8_linears(inputs(1, 2048), [codes, codes], [scale, scale], *last)
+    then, now = gpu.started[count - 1], gpu.started[-1]
+    assert len(gpu.started) == 2 * count
+    for tensor in (others, other):
+        place = next(i for i, it in enumerate(then) if it is tensor)
+        assert now[place] == (codes if tensor is others else scale).data_ptr()
+
+
+def test_nothing_is_rounded_and_nothing_returned_again(gpu):
+    for _ in range(2):
+        assert launch.fake_quantize(torch.empty(0, 16), None, None, KEY).shape == (0, 16)
+        qdata, scale, _ = launch.quantize(torch.empty(0, 16), None, None, KEY)
+        assert (qdata.shape, scale.shape) == ((0, 16), (0, 1))
+    assert not gpu.started
 
 
 def test_a_result_that_is_no_memory_of_the_calls_own_is_not_repeated(gpu):

@@ -37,9 +37,10 @@ def test_kernels_are_restarted_on_the_current_gpu_alone(monkeypatch, name):
     assert not starting.can_restart(torch.device(name))
 
 
-def test_a_profiler_is_told_by_triton(monkeypatch):
+@pytest.mark.parametrize("name", ["launch_enter_hook", "launch_exit_hook"])
+def test_a_profiler_is_told_by_triton(monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    hook = triton.knobs.runtime.launch_enter_hook
+    hook = getattr(triton.knobs.runtime, name)
     hook.add(print)
     try:
         assert not starting.can_restart(torch.device("cuda:0"))

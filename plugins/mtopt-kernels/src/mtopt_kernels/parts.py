@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
@@ -16,13 +18,32 @@ def counters(device: torch.device) -> Tensor:
     """Zeros that every kernel leaves zero; shared by all kernels of one stream.
 
     Where a CUDA graph is recorded before anything ran, making them zero is recorded too: these are its own.
+    Inductor runs what it will record in the graph's memory, where nothing may stay, but gives that to one thread:
+    so another makes those that stay.
     """
     kept = _KEPT.get(device)
     if kept is None:
-        kept = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
-        if not capturing(device):
-            _KEPT[device] = kept
+        if capturing(device):
+            return _zeros(device)
+        with ThreadPoolExecutor(1) as another:
+            kept = _KEPT.setdefault(device, another.submit(_settled_zeros, device).result())
     return kept
+
+
+def kept_counters(device: torch.device) -> Tensor | None:
+    """Those that are shared; None before anything needed them."""
+    return _KEPT.get(device)
+
+
+def _settled_zeros(device: torch.device) -> Tensor:
+    zeros = _zeros(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # before another stream reads them
+    return zeros
+
+
+def _zeros(device: torch.device) -> Tensor:
+    return torch.zeros(COUNTERS, dtype=torch.int32, device=device)
 
 
 def capturing(device: torch.device) -> bool:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mtopt_kernels.parts import capturing, counters
+from mtopt_kernels.parts import capturing, counters, kept_counters
 from mtopt_kernels.start import Restart, Started, can_restart, overhear, overhearing
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 Room = tuple[torch.Size, torch.dtype]
 """Memory to be asked for."""
@@ -27,6 +29,7 @@ MOST_KEPT = 4096
 
 _KEPT: dict[Hashable, Recording | None] = {}
 """What was recorded, by all that a call depends on; None where it cannot be repeated."""
+_UNKNOWN: Any = object()
 
 
 class Recording(NamedTuple):
@@ -56,9 +59,7 @@ class Recording(NamedTuple):
         return self.form([made[place] for place in self.results])
 
 
-def replayed(
-    function: Callable[..., Any], *, depends: Callable[[], Hashable] = lambda: None, rows: float = math.inf
-) -> Callable[..., Any]:
+def replayed(function: F, *, depends: Callable[[], Hashable] = lambda: None, rows: float = math.inf) -> F:
     """A function of a tensor and more, repeated where it does nothing but start kernels.
 
     It returns a tensor, or a list or tuple of them, in memory of its own. What it does follows from its arguments,
@@ -77,9 +78,11 @@ def replayed(
             return function(*arguments)
         addresses: list[int] = []
         key = function, device, depends(), _kinds(arguments, addresses)
-        if key in _KEPT:
-            recording = _KEPT[key]
-            return function(*arguments) if recording is None else recording.repeat(addresses, device)
+        known = _KEPT.get(key, _UNKNOWN)
+        if known is None:
+            return function(*arguments)
+        if known is not _UNKNOWN:
+            return known.repeat(addresses, device)
         if capturing(device):  # the counters could be the graph's own
             return function(*arguments)
         if len(_KEPT) >= MOST_KEPT:
@@ -87,7 +90,7 @@ def replayed(
         result, _KEPT[key] = _recorded(function, arguments, addresses, device)
         return result
 
-    return call
+    return cast(F, call)
 
 
 def _kinds(arguments: Sequence[Any], addresses: list[int]) -> Hashable:
@@ -97,7 +100,8 @@ def _kinds(arguments: Sequence[Any], addresses: list[int]) -> Hashable:
         if isinstance(argument, Tensor):
             address = argument.data_ptr()
             addresses.append(address)
-            kinds += argument.dtype, argument.shape, argument.is_contiguous() or argument.stride(), address % 16
+            layout = argument.is_contiguous() or argument.stride()
+            kinds += argument.dtype, argument.shape, layout, address % 16, argument.get_device()
         elif isinstance(argument, (list, tuple)):
             kinds.append(_kinds(argument, addresses))
         else:
@@ -117,20 +121,27 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.empty.memory_format:
             self.made.append(result)
-        elif not func.is_view:
+        elif not (func.is_view and _share(result, args[0])):  # in inference mode what may copy counts as a view
             self.computed = True
         return result
+
+
+def _share(one: Any, other: Any) -> bool:
+    """Whether two are tensors in the same memory."""
+    both = isinstance(one, Tensor) and isinstance(other, Tensor)
+    return both and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _recorded(
     function: Callable[..., Any], arguments: Sequence[Any], addresses: Sequence[int], device: torch.device
 ) -> tuple[Any, Recording | None]:
     """What a call returns, and what it did; None for that where it cannot be repeated."""
-    known = [*addresses, counters(device).data_ptr()]
     with overhear() as starts, _Recorder() as recorder:
         result = function(*arguments)
     if recorder.computed or not all(tensor.device == device for tensor in recorder.made):
         return result, None
+    zeros = kept_counters(device)
+    known = [*addresses, 0 if zeros is None else zeros.data_ptr()]
     return result, _recording(known, recorder.made, starts, result)
 
 
@@ -140,7 +151,7 @@ def _recording(
     """What a call did.
 
     Args:
-        known: the addresses of what it was given, and the counters', their last.
+        known: the addresses of what it was given, and the counters', their last, or 0.
         made: what it made, all of which is still there.
 
     Returns:

@@ -92,7 +92,8 @@ def can_restart(device: torch.device) -> bool:
     """Whether kernels are restarted: not where another device is the current one, and not while a profiler listens,
     which Triton itself must tell."""
     index = device.index  # None of a CPU
-    if index is None or not _IS_KNOWN or triton.knobs.runtime.launch_enter_hook.calls:
+    hooks = triton.knobs.runtime
+    if index is None or not _IS_KNOWN or hooks.launch_enter_hook.calls or hooks.launch_exit_hook.calls:
         return False
     current: int = torch.cuda.current_device()
     return index == current
