@@ -5,8 +5,7 @@ import torch
 
 from mtcore.backends import format_key, reference
 from mtcore.formats.catalog import FP8, FP8_ROW, INT4_B128, INT8_ROW, INT8_ROW_FULL, NVFP4
-from mtopt_kernels import eight_bit, four_bit, launch, linear, nvfp4_vector, pairs, parts, prepack, replay
-from mtopt_kernels import start as starting
+from mtopt_kernels import eight_bit, four_bit, launch, linear, nvfp4_vector, pairs, parts, prepack, replay, restart
 
 KEY = format_key(INT8_ROW)
 FOR_PROFILERS = range(6, 9)
@@ -262,7 +261,7 @@ def test_a_call_that_fails_leaves_nothing(gpu):
     with pytest.raises(ValueError):
         failing(inputs())
     assert not replay._KEPT
-    assert not starting.overhearing()
+    assert not restart.overhearing()
     launch.fake_quantize(inputs(), None, None, KEY)
     assert replay._KEPT.popitem()[1] is not None
 

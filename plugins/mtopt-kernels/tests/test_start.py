@@ -30,30 +30,6 @@ def test_the_second_start_skips_triton_and_tells_the_driver_the_same(gpu, monkey
             assert ours == tritons
 
 
-@pytest.mark.parametrize("name", ["cuda:1", "cpu"])
-def test_kernels_are_restarted_on_the_current_gpu_alone(monkeypatch, name):
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    assert starting.can_restart(torch.device("cuda:0"))
-    assert not starting.can_restart(torch.device(name))
-
-
-@pytest.mark.parametrize("name", ["launch_enter_hook", "launch_exit_hook"])
-def test_a_profiler_is_told_by_triton(monkeypatch, name):
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    hook = getattr(triton.knobs.runtime, name)
-    hook.add(print)
-    try:
-        assert not starting.can_restart(torch.device("cuda:0"))
-    finally:
-        hook.remove(print)
-
-
-def test_a_triton_that_may_start_kernels_otherwise_starts_them_itself(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(starting, "_IS_KNOWN", False)
-    assert not starting.can_restart(torch.device("cuda:0"))
-
-
 def test_arguments_that_triton_compiles_differently_are_of_different_kinds():
     aligned = torch.zeros(64, dtype=torch.bfloat16)
     samples = [aligned, aligned[1:], aligned.float(), aligned.view(torch.uint8), None]

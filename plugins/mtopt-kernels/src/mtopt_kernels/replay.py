@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtopt_kernels.parts import capturing, counters, kept_counters
-from mtopt_kernels.start import Restart, Started, can_restart, overhear, overhearing
+from mtopt_kernels.restart import Restart, Started, can_restart, overhear, overhearing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
