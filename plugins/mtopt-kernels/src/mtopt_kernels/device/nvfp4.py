@@ -31,6 +31,22 @@ def moved_codes(to: str, word: str, place: int) -> str:
     )
 
 
+def half_codes(to: str, word: str, place: int) -> str:
+    """The same for fp16: the code becomes s|000ee|m000000000, which is its value times 2^-14."""
+    sign = f"lop3.b32 {to}, {to}, 0x80008000, v, 0xEA;"  # ({to} & sign) | v
+    if place == 0:
+        return f"shl.b32 v, {word}, 3; and.b32 v, v, 0x0E000E00; lop3.b32 {to}, {word}, 0x80008000, v, 0xEA;"
+    if place == 1:
+        return f"shl.b32 v, {word}, 7; and.b32 v, v, 0x0E000E00; shl.b32 {to}, {word}, 4; {sign}"
+    if place == 2:
+        turned = f"shf.l.wrap.b32 v, {word}, {word}, 13; and.b32 v, v, 0x0E000E00;"
+        return f"{turned} shf.l.wrap.b32 {to}, {word}, {word}, 10; {sign}"
+    return (
+        f"shl.b32 v, {word}, 9; and.b32 v, v, 0x06000600; shl.b32 {to}, {word}, 1; "
+        f"lop3.b32 v, {to}, 0x08000800, v, 0xEA; shl.b32 {to}, {word}, 6; {sign}"
+    )
+
+
 def _scales(to: str, word: str, odd: bool, half: bool) -> str:
     """PTX for the scales of a word's even bytes, or the odd ones, as a pair of bf16, or fp16.
 
@@ -48,8 +64,8 @@ def _decoder(half: bool) -> str:
     """PTX for two neighbouring words: eight pairs of bf16, or fp16, each two codes times their scale.
 
     $0…$7: the results, of scale block 0…7. $8, $9: the words. $10, $12: the scale bytes of blocks 0…3 and 4…7; $11,
-    $13 are the same registers. Codes become what `moved_codes` says, or the fp16 s|000ee|m000000000, which is 2^-14
-    of them; scales become what `_scales` says. The product of the two is exact: six significant bits.
+    $13 are the same registers. Codes become what `moved_codes` or `half_codes` says, scales what `_scales` does.
+    The product of the two is exact: six significant bits.
     """
     kind, lines = "f16x2" if half else "bf16x2", [".reg .b32 t, u, v;"]
     for i, (word, scales) in enumerate((("$8", "$10"), ("$9", "$12"))):
@@ -63,9 +79,7 @@ def _decoder(half: bool) -> str:
         ]
         for place in range(4):
             scale = f"{'abcd'[place]}{i}"
-            lines.append(moved_codes("t", word, place))
-            if half:  # three places further up, but for the sign
-                lines.append("shl.b32 v, t, 3; and.b32 v, v, 0x0E000E00; lop3.b32 t, t, 0x80008000, v, 0xEA;")
+            lines.append(half_codes("t", word, place) if half else moved_codes("t", word, place))
             lines += [f"mov.b32 u, {{{scale}, {scale}}};", f"mul.rn.{kind} ${4 * i + place}, t, u;"]
     return "{ " + " ".join(lines) + " }"
 
