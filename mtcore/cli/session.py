@@ -98,7 +98,9 @@ def data_options(command: F) -> F:
                 "--chat", is_flag=True, default=None, help="Records are conversations; use the chat template."
             ),
             click.option(
-                "--seed", type=int, help="Draw the chunks from all of the data, instead of the first ones."
+                "--seed",
+                type=click.IntRange(0, 2**63 - 1),
+                help="Draw the chunks from all of the data, instead of the first ones.",
             ),
         )
     ):

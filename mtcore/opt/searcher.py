@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -118,6 +119,8 @@ class Searcher:
         """
         if (bits is None) == (size is None):
             raise TypeError("give bits, or size")
+        if bits is not None and not math.isfinite(bits):
+            raise BudgetError(f"{bits} is no number of bits a weight; give one such as 4.5")
         budget = int(bits * self.weights) if bits is not None else 8 * (size or 0) - self.rest_bits
         options = [
             [(decision.bits[choice], self._score(decision, choice)) for choice in decision.bits]

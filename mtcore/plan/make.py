@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -69,6 +69,9 @@ def make_plan(
         findings.append(Finding("warning", "trace", f"no scales are shared: {untraced}"))
     findings.extend(_rule_findings(book))
     findings.extend(coverage_findings(model, grouped, coverage, config.max_unquantized))
+    wanted = any(rule.enable for rule in book.rules) and all(finding.level != "error" for finding in findings)
+    if wanted and not any(module.quantized for module in grouped):
+        findings.append(Finding("error", "recipe", _nothing(grouped)))
     return Plan(
         config.name,
         grouped,
@@ -82,6 +85,13 @@ def make_plan(
         shared_inputs=shared,
         streams=residual_streams(model, trace.symbols) if trace is not None else (),
     )
+
+
+def _nothing(modules: Sequence[ModulePlan]) -> str:
+    """What to say of a recipe that would quantize nothing."""
+    reasons = dict.fromkeys(f"{module.name or 'the model'} ({module.reason})" for module in modules)
+    some = "; ".join(list(reasons)[:3]) + ("; …" if len(reasons) > 3 else "")
+    return f"quantizes nothing of this model: {some or 'it has no layers with weights'}. See `mtopt plan --all`"
 
 
 def _rule_findings(book: RuleBook) -> Iterable[Finding]:

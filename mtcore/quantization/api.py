@@ -18,7 +18,7 @@ from mtcore.export import Artifact, SourceFiles
 from mtcore.nn import QuantizerState
 from mtcore.plan import Holds, Plan, folded, holds_nothing, make_plan
 from mtcore.plugins import Registry, default_registry
-from mtcore.quantization.attached import Quantized, attach, detach, is_quantized, quantized_of
+from mtcore.quantization.attached import Quantized, attach, detach, is_quantized, quantized_of, refuse_quantized
 from mtcore.quantization.collect import collect_artifact
 from mtcore.quantization.convert import convert
 from mtcore.quantization.kernels import assign_kernels
@@ -61,6 +61,7 @@ def quantize(
         summary: compare every layer with itself before rounding; `summary_of(model)` says what it lost.
 
     Raises:
+        StateError: the model is quantized already, or compressed.
         RecipeError, PlanError: before anything changes, all problems together.
         CalibrationError: the data is missing or bad. The model is put back as it was.
 
@@ -71,6 +72,7 @@ def quantize(
         >>> type(model[0]).__name__
         'QuantLinear'
     """
+    refuse_quantized(model)
     registry = registry or default_registry()
     example = _example_of(forward_loop) if inputs is None else inputs
     holds = holds_nothing if target is None else look_up("dialect", target, registry.exporters).holds

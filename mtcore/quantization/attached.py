@@ -9,10 +9,12 @@ from torch import nn
 from mtcore.backends import KernelChoice
 from mtcore.calibration import CalibrationSummary
 from mtcore.errors import StateError
+from mtcore.nn import PackedLinear
 from mtcore.plan import Plan
 from mtcore.quantization.journal import Journal
 
 _ATTRIBUTE = "_mtcore_quantized"
+_LOAD = "load the original model to quantize it"
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,37 @@ def is_quantized(model: nn.Module) -> bool:
     return _ATTRIBUTE in vars(model)
 
 
+def is_compressed(model: nn.Module) -> bool:
+    """Whether `compress` packed layers of this model."""
+    return any(isinstance(module, PackedLinear) for module in model.modules())
+
+
+def refuse_quantized(model: nn.Module) -> None:
+    """Nothing, for a model whose weights are as they were trained.
+
+    Raises:
+        StateError: it is quantized or compressed.
+    """
+    if is_compressed(model):
+        raise StateError(f"this {type(model).__name__} is compressed: its float weights are gone; {_LOAD}")
+    if is_quantized(model):
+        raise StateError(
+            f"this {type(model).__name__} is quantized already: call undo(model) first, or calibrate(model, …) to "
+            "calibrate it anew"
+        )
+
+
 def quantized_of(model: nn.Module) -> Quantized:
     """Plan and journal of a quantized model.
 
     Raises:
-        StateError: the model was not quantized by `mtcore.quantization.quantize`.
+        StateError: the model was not quantized by `mtcore.quantization.quantize`, or is compressed.
     """
+    if not is_quantized(model) and is_compressed(model):
+        raise StateError(
+            f"this {type(model).__name__} is compressed: it can no longer be calibrated, undone or exported. "
+            f"{_LOAD.capitalize()}"
+        )
     if not is_quantized(model):
         raise StateError(
             f"this {type(model).__name__} was not quantized by mtcore: call quantize(model, config) first"

@@ -35,6 +35,8 @@ def test_with_room_for_all_nothing_is_quantized(searcher):
     ("budget", "message"),
     [
         ({"bits": 4.4}, r"4\.4 bits a weight cannot be reached with fp8, nvfp4: the least is 4\.5 bits"),
+        ({"bits": float("nan")}, "nan is no number of bits a weight"),
+        ({"bits": float("inf")}, "inf is no number of bits a weight"),
         ({"size": 1000}, r"1,000 bytes cannot be reached.*the least is 1,225 bytes"),
     ],
 )

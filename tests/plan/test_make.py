@@ -73,6 +73,22 @@ def test_a_slot_that_is_switched_on_without_a_format_is_an_error(model, specs):
     ]
 
 
+def test_a_recipe_that_quantizes_nothing_is_an_error_that_says_why(specs, make_config):
+    tied = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    tied[1].weight = tied[0].weight
+    (message,) = messages(make_plan(tied, make_config({"*weight_quantizer": "fp8"}), specs), "error")
+    assert message.startswith("recipe: quantizes nothing of this model: 0 (its weight is tied to that of 1")
+    head = nn.Sequential(nn.Linear(16, 16))
+    config = make_config({"*weight_quantizer": "fp8", "0.*": None}, max_unquantized=1.0)
+    (message,) = messages(make_plan(head, config, specs), "error")
+    assert message.startswith("recipe: quantizes nothing of this model: 0 (left as it is by rule #2)")
+
+
+def test_a_recipe_that_switches_nothing_on_may_quantize_nothing(model, specs, make_config):
+    config = make_config({"*weight_quantizer": None}, max_unquantized=1.0)
+    assert messages(make_plan(model, config, specs), "error") == []
+
+
 def test_of_alternatives_one_must_match(model, formats, specs):
     setting = SlotSetting(formats["fp8"], "static")
     rules = [

@@ -7,7 +7,7 @@ from torch import nn
 import mtcore
 from mtcore.calibration import CalibrationSummary
 from mtcore.errors import StateError
-from mtcore.quantization import quantize, summary_of
+from mtcore.quantization import compress, quantize, summary_of, undo
 
 RECIPE = {"rules": [{"weight": "int4_b32"}], "algorithm": "max"}
 
@@ -39,3 +39,23 @@ def test_a_summary_does_not_change_the_result():
 def test_a_model_without_one_says_how_to_get_it(model, said):
     with pytest.raises(StateError, match=said):
         summary_of(model())
+
+
+def test_a_model_is_not_quantized_twice():
+    model = quantize(net(), RECIPE)
+    before = model[0]
+    with pytest.raises(StateError, match=r"is quantized already: call undo\(model\) first"):
+        quantize(model, RECIPE)
+    assert model[0] is before
+    quantize(undo(model), RECIPE)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [lambda model: quantize(model, RECIPE), undo, compress, summary_of],
+    ids=["quantize", "undo", "compress", "summary_of"],
+)
+def test_a_compressed_model_says_that_it_is_one(again):
+    model = compress(quantize(net(), RECIPE))
+    with pytest.raises(StateError, match=r"this Sequential is compressed.*[Ll]oad the original model"):
+        again(model)
