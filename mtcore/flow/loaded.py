@@ -38,6 +38,8 @@ class LoadedModel:
         loader: name of the plugin that loaded it.
         predicts_next: whether it is a causal language model: perplexity is asked of no other.
         quantized_as: how the checkpoint is quantized already, or None; such a model can be run but not planned.
+        warnings: what a user should know of how it was loaded, a line each; tensors that no part of it took, say.
+            A run tells them, and they are findings of its plan.
     """
 
     model: nn.Module
@@ -48,6 +50,7 @@ class LoadedModel:
     loader: str = ""
     predicts_next: bool = True
     quantized_as: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def has_weights(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mtcore.flow.loaded import LoadedModel
 from mtcore.flow.precision import restore_dtypes, widen_on_cpu
 from mtcore.flow.report import LoggingReporter, Phase, Reporter
 from mtcore.flow.statistics import kept_trace, stored_statistics
-from mtcore.plan import Plan, holds_nothing
+from mtcore.plan import Finding, Plan, holds_nothing
 from mtcore.plugins import Registry, RunFacts, default_registry
 from mtcore.quantization import apply_plan, plan_model, to_artifact
 from mtcore.quantization.api import Config, trace_model
@@ -65,9 +65,11 @@ class RunUnderWay:
             yield progress
 
     def load(self, *, weights: bool = True) -> LoadedModel:
-        """The model; with `weights`, one that has values and not only shapes."""
+        """The model; with `weights`, one that has values and not only shapes. Its warnings are told."""
         with self.phase("load"):
             loaded = self.registry.load_model(self.facts.source)
+        for warning in loaded.warnings:
+            self.reporter.note(f"warning: {warning}")
         if weights and not loaded.has_weights:
             raise ModelError(f"{loaded.source}: it has no weights; it can be planned and traced, and nothing else")
         return loaded
@@ -107,7 +109,7 @@ class RunUnderWay:
             trace = None
             if store is not None:
                 trace = kept_trace(store, lambda: trace_model(loaded.model, inputs, registry=self.registry))
-            return plan_model(
+            plan = plan_model(
                 loaded.model,
                 recipe,
                 inputs=inputs,
@@ -116,6 +118,8 @@ class RunUnderWay:
                 prove_folds=prove_folds,
                 holds=holds,
             )
+        told = tuple(Finding("warning", "load", warning) for warning in loaded.warnings)
+        return replace(plan, findings=(*told, *plan.findings))
 
     def quantize_whole(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import CompressedTensorsConfig, PreTrainedModel
 
 from mtcore.errors import ModelError
+from mtopt_hf.load.left_over import some, tell_left_over
 from mtopt_hf.load.model_class import model_class
 from mtopt_hf.load.weight_files import read_json
 
@@ -33,16 +34,25 @@ LOADING_ERRORS = (
 """What transformers is known to raise for a config that does not fit; each is passed on as its cause."""
 
 
-def construct_model(folder: str, config: Mapping[str, Any], **arguments: Any) -> PreTrainedModel:
+def log_warning(text: str) -> None:
+    """A line of the library's log."""
+    _log.warning("%s", text)
+
+
+def construct_model(
+    folder: str, config: Mapping[str, Any], *, warn: Callable[[str], object] = log_warning, **arguments: Any
+) -> PreTrainedModel:
     """The model of a directory, in eval mode, in the dtype that it is stored in.
 
     Args:
         folder: a checkpoint directory.
         config: content of its config.json; without an `architectures` that transformers has, a causal LM's.
+        warn: is told of tensors that fit no part of the model.
         arguments: for `from_pretrained`; `gguf_file`, say.
 
     Raises:
-        ModelError: transformers cannot build it, or weights are missing or of another shape.
+        ModelError: transformers cannot build it, weights are missing or of another shape, or its files hold more
+            blocks than the model.
     """
     options: dict[str, Any] = {"dtype": "auto", "trust_remote_code": False, "ignore_mismatched_sizes": True}
     loader = model_class(config)
@@ -54,19 +64,20 @@ def construct_model(folder: str, config: Mapping[str, Any], **arguments: Any) ->
         raise ModelError(f"{where}: transformers cannot load it: {reason}") from error
     missing, mismatched = _names(info["missing_keys"]), _names(info["mismatched_keys"])
     if missing:
-        raise ModelError(f"{where}: {len(missing)} weights of the model are not in its files: {_some(missing)}")
+        raise ModelError(f"{where}: {len(missing)} weights of the model are not in its files: {some(missing)}")
     if mismatched:
         raise ModelError(
-            f"{where}: {len(mismatched)} weights have another shape than config.json says: {_some(mismatched)}"
+            f"{where}: {len(mismatched)} weights have another shape than config.json says: {some(mismatched)}"
         )
-    unexpected = _names(info["unexpected_keys"])
-    if unexpected:
-        _log.warning("%s: %d tensors fit no part of the model: %s", where, len(unexpected), _some(unexpected))
+    settings = "config.json" if "gguf_file" not in arguments else "its header"
+    tell_left_over(model, _names(info["unexpected_keys"]), where, settings, warn)
     result: PreTrainedModel = model.eval()
     return result.requires_grad_(False)
 
 
-def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> PreTrainedModel:
+def open_quantized(
+    folder: Path, dtype: torch.dtype | str = torch.float32, *, warn: Callable[[str], object] = log_warning
+) -> PreTrainedModel:
     """The model of a compressed-tensors checkpoint as transformers and compressed-tensors run it.
 
     Weights have their float values: `code · scale`, worked out in the dtype of the model, to which the client also
@@ -79,6 +90,7 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
     Args:
         folder: a checkpoint directory.
         dtype: to compute in; "auto" is that of config.json.
+        warn: see `construct_model`.
 
     Raises:
         ModelError: transformers cannot open it.
@@ -88,8 +100,8 @@ def open_quantized(folder: Path, dtype: torch.dtype | str = torch.float32) -> Pr
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You passed `quantization_config`")  # as its own docs tell to
             decoded = CompressedTensorsConfig(dequantize=True)
-            return construct_model(str(folder), config, dtype=dtype, quantization_config=decoded)
-    model: Any = construct_model(str(folder), config, dtype=dtype)
+            return construct_model(str(folder), config, warn=warn, dtype=dtype, quantization_config=decoded)
+    model: Any = construct_model(str(folder), config, warn=warn, dtype=dtype)
     if not hasattr(getattr(model, "hf_quantizer", None), "compressor"):
         raise ModelError(f"{folder}: this is no compressed-tensors checkpoint")
     model.hf_quantizer.compressor.decompress_model(model)  # the library would do it in the first forward
@@ -116,7 +128,3 @@ def predicts_next(model: PreTrainedModel) -> bool:
 def _names(keys: Collection[Any]) -> list[str]:
     """transformers lists keys as text, or as tuples that start with the key."""
     return sorted(str(key[0]) if isinstance(key, tuple) else str(key) for key in keys)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import AutoTokenizer as TokenizerLoader
 
 from mtcore.errors import ModelError
 from mtcore.export import SourceFiles
-from mtopt_hf.load.construct import LOADING_ERRORS, construct_model, open_quantized
+from mtopt_hf.load.construct import LOADING_ERRORS, construct_model, log_warning, open_quantized
 from mtopt_hf.load.source import CODE_PREFIX
 from mtopt_hf.load.weight_files import check_weight_files, read_json
 
@@ -39,12 +39,13 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.tx
 
 
 def load_directory(
-    folder: Path, *, code: bool = False
+    folder: Path, *, code: bool = False, warn: Callable[[str], object] = log_warning
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, SourceFiles]:
     """The model of a checkpoint directory, its tokenizer (None where it has none), and its companions.
 
     Args:
         code: whether the Python files that lie there may run; they go with the model then.
+        warn: is told of tensors that fit no part of the model.
 
     Raises:
         ModelError: no model is there, a file is damaged, or it would need code of its own to run.
@@ -52,9 +53,9 @@ def load_directory(
     config = read_config(folder, code=code)
     check_weight_files(folder)
     if quantized_as(config) is None:
-        model = construct_model(str(folder), config, trust_remote_code=code)
+        model = construct_model(str(folder), config, warn=warn, trust_remote_code=code)
     else:
-        model = open_quantized(folder)
+        model = open_quantized(folder, warn=warn)
     files = {**companions(folder), **({file.name: file for file in folder.glob("*.py")} if code else {})}
     return model, load_tokenizer(folder, code=code), SourceFiles(config=config, files=files)
 

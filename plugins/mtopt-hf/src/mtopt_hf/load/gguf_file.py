@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,26 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mtcore.errors import ModelError
 from mtcore.export import SourceFiles
-from mtopt_hf.load.construct import construct_model
+from mtopt_hf.load.construct import construct_model, log_warning
 from mtopt_hf.load.gguf_header import read_header
 from mtopt_hf.load.gguf_tokenizer import is_sentencepiece, rebuild_tokenizer
 
 
-def load_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, SourceFiles]:
+def load_gguf(
+    file: Path, *, warn: Callable[[str], object] = log_warning
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, SourceFiles]:
     """The model in a GGUF file, its tokenizer, and what a checkpoint directory needs beside the weights.
 
     The weights are dequantized to fp32: no narrower type holds a scaled 4-bit code exactly.
+
+    Args:
+        warn: is told of tensors that fit no part of the model.
 
     Raises:
         ModelError: the file is damaged or cut short, or transformers does not know its architecture.
     """
     header = read_header(file)
-    model = construct_model(str(file.parent), {}, gguf_file=file.name, dtype=torch.float32)
+    model = construct_model(str(file.parent), {}, warn=warn, gguf_file=file.name, dtype=torch.float32)
     _forget_origin(model)
     tokenizer = _tokenizer(file, header.values)
     config = json.loads(model.config.to_json_string(use_diff=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtcore.flow import LoadedModel
 from mtopt_hf.load.config_only import load_config_only
-from mtopt_hf.load.construct import predicts_next
+from mtopt_hf.load.construct import log_warning, predicts_next
 from mtopt_hf.load.directory import load_directory, quantized_as
 from mtopt_hf.load.example import example_inputs
 from mtopt_hf.load.gguf_file import load_gguf
@@ -31,16 +31,22 @@ def load_model(source: str) -> LoadedModel | None:
     meaning = understand_source(source)
     if meaning is None:
         return None
+    told: list[str] = []
+
+    def warn(text: str) -> None:
+        told.append(text)
+        log_warning(text)
+
     with quiet_transformers():
         match meaning:
             case ConfigOnly(path):
                 (model, files), tokenizer = load_config_only(path), None
             case Directory(path, code):
-                model, tokenizer, files = load_directory(path, code=code)
+                model, tokenizer, files = load_directory(path, code=code, warn=warn)
             case HubName(name, code):
-                model, tokenizer, files = load_directory(fetch_model(name, code=code), code=code)
+                model, tokenizer, files = load_directory(fetch_model(name, code=code), code=code, warn=warn)
             case GgufFile(path):
-                model, tokenizer, files = load_gguf(path)
+                model, tokenizer, files = load_gguf(path, warn=warn)
     return LoadedModel(
         model=model,
         source=source,
@@ -50,4 +56,5 @@ def load_model(source: str) -> LoadedModel | None:
         predicts_next=predicts_next(model),
         loader=LOADER,
         quantized_as=quantized_as(files.config),
+        warnings=tuple(told),
     )
