@@ -40,6 +40,7 @@ class LoadedModel:
         quantized_as: how the checkpoint is quantized already, or None; such a model can be run but not planned.
         warnings: what a user should know of how it was loaded, a line each; tensors that no part of it took, say.
             A run tells them, and they are findings of its plan.
+        positions: how many tokens at once its configuration says it was made for, or None where it says nothing.
     """
 
     model: nn.Module
@@ -51,6 +52,7 @@ class LoadedModel:
     predicts_next: bool = True
     quantized_as: str | None = None
     warnings: tuple[str, ...] = ()
+    positions: int | None = None
 
     @property
     def has_weights(self) -> bool:

@@ -327,6 +327,6 @@ def evaluate_checkpoint(
         kind = type(loaded.model).__name__
         raise ModelError(f"{source}: {kind} is no causal language model, and perplexity is of those only")
     widen_on_cpu(loaded.model)
-    batches = run.registry.calibration_batches(text, loaded, data or DataOptions())
+    batches = run.batches(text, loaded, data)
     with run.registry.phase(run.facts, "evaluate"):
         return perplexity(loaded.model, batches, run.reporter)

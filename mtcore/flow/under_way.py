@@ -77,7 +77,7 @@ class RunUnderWay:
     def batches(
         self, calib: str | Iterable[Any] | None, loaded: LoadedModel, data: DataOptions | None
     ) -> list[Any]:
-        """The calibration data in memory; empty where none are given."""
+        """The calibration data in memory; empty where none are given. Samples that are too long are told."""
         if calib is None:
             return []
         given = (
@@ -88,6 +88,12 @@ class RunUnderWay:
         batches: list[Any] = list(given)
         if not batches:
             raise CalibrationError("the calibration data held no batch (an iterator that was used up already?)")
+        longest = max(map(_length, batches))
+        if loaded.positions is not None and longest > loaded.positions:
+            self.reporter.note(
+                f"warning: samples have {longest} tokens, but the model was made for {loaded.positions} at once, "
+                f"as its configuration says; shorter samples (--length {loaded.positions}) are nearer to its use"
+            )
         return batches
 
     def plan(
@@ -159,3 +165,9 @@ class RunUnderWay:
 def _tokens(batch: Any) -> int:
     ids = batch.get("input_ids") if isinstance(batch, dict) else None
     return ids.numel() if isinstance(ids, Tensor) else 0
+
+
+def _length(batch: Any) -> int:
+    """Tokens of its longest sample; 0 where it has none."""
+    ids = batch.get("input_ids") if isinstance(batch, dict) else None
+    return ids.shape[-1] if isinstance(ids, Tensor) and ids.ndim else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from mtcore.errors import CalibrationError
 from mtcore.flow.data_options import DataOptions
@@ -115,3 +116,41 @@ def test_an_id_outside_of_the_vocabulary_is_named(loaded: LoadedModel, tmp_path:
     assert "token id 258 is outside of the model's vocabulary of 258" in error_of(
         file, loaded, replace(SMALL, format="ids")
     )
+
+
+def learned(model: object, loaded: LoadedModel) -> LoadedModel:
+    """With the tokenizer of the tiny Llama."""
+    return replace(loaded, model=model)
+
+
+def test_samples_longer_than_a_table_of_positions_are_refused_with_the_length_that_fits(
+    loaded: LoadedModel, text_file: Path
+) -> None:
+    opt = OPTForCausalLM(
+        OPTConfig(
+            vocab_size=258,
+            hidden_size=16,
+            word_embed_proj_dim=16,
+            ffn_dim=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=32,
+        )
+    )
+    message = error_of(text_file, learned(opt, loaded), replace(SMALL, length=33))
+    assert message == (
+        f"{text_file}: 33 tokens a sample, but the model has 32 positions (config.json: max_position_embeddings); "
+        "give --length 32"
+    )
+    (batch,) = calibration_batches(str(text_file), learned(opt, loaded), DataOptions(1, 32, 1))
+    assert opt(**batch).logits.shape == (1, 32, 258)
+
+
+def test_the_key_of_the_config_is_the_one_that_the_file_has(loaded: LoadedModel, text_file: Path) -> None:
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=258, n_positions=32, n_embd=16, n_layer=1, n_head=2))
+    assert "config.json: n_positions" in error_of(text_file, learned(gpt2, loaded), replace(SMALL, length=33))
+
+
+def test_rotary_positions_may_be_exceeded(loaded: LoadedModel, text_file: Path) -> None:
+    (batch,) = calibration_batches(str(text_file), loaded, DataOptions(1, 300, 1))
+    assert loaded.model(**batch).logits.shape == (1, 300, 258)

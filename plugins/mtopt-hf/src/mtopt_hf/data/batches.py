@@ -13,6 +13,7 @@ from mtcore.flow import DataOptions, LoadedModel
 from mtopt_hf.data.documents import documents
 from mtopt_hf.data.source import understand_data
 from mtopt_hf.data.tensors import tensor_batches
+from mtopt_hf.load.positions import key_of_positions, learned_positions
 
 
 def calibration_batches(source: str, loaded: LoadedModel, options: DataOptions) -> list[dict[str, Any]]:
@@ -33,12 +34,13 @@ def calibration_batches(source: str, loaded: LoadedModel, options: DataOptions) 
 
     Raises:
         CalibrationError: the data cannot be read, or are too few: it says how many there are and how many are
-            needed.
+            needed. Or a sample has more tokens than the model has positions.
     """
     _check(options)
     data = understand_data(source, options.format, options.field)
     if data.kind == "tensors":
         return tensor_batches(data.path, loaded, options)
+    _check_positions(source, loaded, options)
     bos = None if data.kind == "ids" or loaded.tokenizer is None else loaded.tokenizer.bos_id
     body = options.length - (bos is not None)
     needed = options.samples * body
@@ -77,6 +79,16 @@ def _check(options: DataOptions) -> None:
         value = getattr(options, name)
         if value < least:
             raise CalibrationError(f"calibration data: {name} is {value}; it must be at least {least}")
+
+
+def _check_positions(source: str, loaded: LoadedModel, options: DataOptions) -> None:
+    most = learned_positions(loaded.model)
+    if most is not None and options.length > most:
+        key = key_of_positions(loaded.model)
+        raise CalibrationError(
+            f"{source}: {options.length} tokens a sample, but the model has {most} positions (config.json: {key}); "
+            f"give --length {most}"
+        )
 
 
 def _check_vocabulary(rows: Tensor, source: str, loaded: LoadedModel) -> None:

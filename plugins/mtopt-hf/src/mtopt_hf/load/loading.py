@@ -9,6 +9,7 @@ from mtopt_hf.load.directory import load_directory, quantized_as
 from mtopt_hf.load.example import example_inputs
 from mtopt_hf.load.gguf_file import load_gguf
 from mtopt_hf.load.hub import fetch_model
+from mtopt_hf.load.positions import stated_positions
 from mtopt_hf.load.source import ConfigOnly, Directory, GgufFile, HubName, understand_source
 from mtopt_hf.quiet import quiet_transformers
 from mtopt_hf.tokenizer import HfTokenizer
@@ -57,4 +58,5 @@ def load_model(source: str) -> LoadedModel | None:
         loader=LOADER,
         quantized_as=quantized_as(files.config),
         warnings=tuple(told),
+        positions=stated_positions(model),
     )
