@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -120,7 +121,9 @@ class Registry:
         """
         answer = self._calls.first("mtcore_load_model", source=source)
         if answer is None:
-            raise ModelError(self._nobody(f"can load the model {source!r}", "mtcore_load_model"))
+            nobody = self._nobody(f"can load the model {source!r}", "mtcore_load_model")
+            there = os.path.exists(os.path.expanduser(source))  # pathlib raises for odd names
+            raise ModelError(nobody if there else f"{source}: no such directory or file, and {nobody}")
         loaded, origin = cast("tuple[LoadedModel, Origin]", answer)
         return loaded if loaded.loader else replace(loaded, loader=origin.plugin)
 

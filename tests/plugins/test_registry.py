@@ -165,6 +165,14 @@ def test_nobody_knows_the_source_says_who_was_asked(make_plugin):
         load(shy).load_model("tiny")
 
 
+def test_a_source_that_is_no_path_is_said_to_be_none(make_plugin, tmp_path):
+    registry = load(make_plugin("shy", mtcore_load_model=lambda source: None))
+    with pytest.raises(ModelError, match=r"^nowhere: no such directory or file, and no plugin can load the model"):
+        registry.load_model("nowhere")
+    with pytest.raises(ModelError, match=r"^no plugin can load the model"):
+        registry.load_model(str(tmp_path))
+
+
 def test_batches_come_from_the_first_plugin_that_knows_the_data(make_plugin):
     def batches(source, options):
         return [{"x": torch.zeros(options.batch_size)}] if source == "zeros" else None

@@ -85,6 +85,12 @@ def test_directory_without_config_is_no_model(tmp_path: Path) -> None:
     assert "not a model: it has no config.json" in error_of(tmp_path)
 
 
+def test_an_artifact_is_named_with_the_command_that_makes_a_model_of_it(tmp_path: Path) -> None:
+    (tmp_path / "artifact.json").write_text("{}")
+    assert f"{tmp_path}: this is an artifact" in error_of(tmp_path)
+    assert f"`mtopt export {tmp_path} --to NAME -o OUT` writes one" in error_of(tmp_path)
+
+
 def test_directory_around_a_model_names_the_inner_one(llama_copy: Path) -> None:
     assert f"did you mean {llama_copy}?" in error_of(llama_copy.parent)
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer as TokenizerLoader
 
 from mtcore.errors import ModelError
 from mtcore.export import SourceFiles
+from mtcore.export.stored import ARTIFACT_FILE
 from mtopt_hf.load.construct import LOADING_ERRORS, construct_model, log_warning, open_quantized
 from mtopt_hf.load.source import CODE_PREFIX
 from mtopt_hf.load.weight_files import check_weight_files, read_json
@@ -129,6 +130,11 @@ def quantized_as(config: Mapping[str, Any]) -> str | None:
 
 
 def _not_a_model(folder: Path) -> str:
+    if (folder / ARTIFACT_FILE).is_file():
+        return (
+            "this is an artifact, from which checkpoints are written, and no model; "
+            f"`mtopt export {folder} --to NAME -o OUT` writes one"
+        )
     gguf = sorted(file.name for file in folder.glob("*.gguf"))
     if gguf:
         return f"it has no {CONFIG}, but a GGUF file; name the file itself: {folder / gguf[0]}"
