@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint that fit no part of the model: whole blocks are an error, others are told by name."""
+"""Tensors of a checkpoint that fit no part of the model: they are told, whole blocks by their number."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
-
-from mtcore.errors import ModelError
-
-_AHEAD = re.compile(r"mtp|nextn")
-"""In the names of a configuration: layers that predict tokens further ahead stand after the last block."""
 
 _NO_WEIGHT = re.compile(r"(^|\.)(rotary_emb\.inv_freq|masked_bias)$")
 """Buffers that old checkpoints hold and no model of today reads."""
@@ -28,11 +23,8 @@ def tell_left_over(
         names: tensors of the files that transformers found no place for.
         where: the checkpoint.
         settings: what says how many blocks there are; config.json, say.
-        warn: is given one line.
-
-    Raises:
-        ModelError: blocks beyond those that the configuration counts are among them. Where it has layers that
-            predict further tokens, these may be meant, and are only told.
+        warn: is given one line. Blocks beyond those that the configuration counts may be left out by intention:
+            to predict further tokens, or to try a model with fewer.
     """
     buffers = [name for name, _ in model.named_buffers()]
     weights = [name for name in names if not _NO_WEIGHT.search(name)]
@@ -42,14 +34,9 @@ def tell_left_over(
     config: Any = model.config.get_text_config()
     count = getattr(config, "num_hidden_layers", None)
     beyond = _blocks_beyond(model, dropped, count)
-    if beyond and not any(value and _AHEAD.search(key) for key, value in config.to_dict().items()):
-        blocks = "block" if len(beyond) == 1 else "blocks"
-        raise ModelError(
-            f"{where}: its files hold {blocks} {some(beyond)}, but {settings} says num_hidden_layers: {count}, so "
-            "they would be left out; correct the number, or delete the tensors if they are not wanted"
-        )
     tensors = "1 tensor fits" if len(dropped) == 1 else f"{len(dropped)} tensors fit"
-    warn(f"{where}: {tensors} no part of the model and will not be in what is made of it: {some(dropped)}")
+    more = f" ({settings} says num_hidden_layers: {count}, and the files hold {some(beyond)})" if beyond else ""
+    warn(f"{where}: {tensors} no part of the model and will not be in what is made of it: {some(dropped)}{more}")
 
 
 def some(names: list[str]) -> str:
