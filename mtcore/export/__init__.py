@@ -1,7 +1,7 @@
 """From artifact to files: the neutral artifact, the exporter record and the unified exporter."""
 
 from mtcore.export.artifact import Artifact, LowRankBranch, QuantizedModule, SourceFiles
-from mtcore.export.atomic import whole_directory
+from mtcore.export.atomic import target_problems, whole_directory
 from mtcore.export.natural import natural_order
 from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
 from mtcore.export.spec import Client, ExporterSpec
@@ -24,6 +24,7 @@ __all__ = [
     "natural_order",
     "open_artifact",
     "target_names",
+    "target_problems",
     "whole_directory",
     "write_artifact",
     "write_tensors",

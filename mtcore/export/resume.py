@@ -30,6 +30,7 @@ def resumable(out: Path, key: Mapping[str, str]) -> Iterator[Path]:
     Raises:
         ExportError: another process writes there, or it cannot be made.
     """
+    out = out.resolve()
     place = out.with_name(f".{out.name}.export")
     try:
         place.mkdir(parents=True, exist_ok=True)

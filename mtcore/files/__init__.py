@@ -2,6 +2,7 @@
 
 from mtcore.files.memory import parse_bytes, peak_bytes, resident_bytes, show_bytes, trim_memory
 from mtcore.files.pages import drop_pages, fetch_pages, in_file, read_once
+from mtcore.files.places import file_problems, local_path, parent_problems, taken_inputs
 from mtcore.files.sources import hash_sources
 from mtcore.files.tensors import TensorFile, TensorSource, facts_of, save_tensors
 from mtcore.files.whole import sync_directory, whole_file, write_json
@@ -12,8 +13,11 @@ __all__ = [
     "drop_pages",
     "facts_of",
     "fetch_pages",
+    "file_problems",
     "hash_sources",
     "in_file",
+    "local_path",
+    "parent_problems",
     "parse_bytes",
     "peak_bytes",
     "read_once",
@@ -21,6 +25,7 @@ __all__ = [
     "save_tensors",
     "show_bytes",
     "sync_directory",
+    "taken_inputs",
     "trim_memory",
     "whole_file",
     "write_json",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtcore.errors import ExportError, UnknownNameError
-from mtcore.export import Artifact, ExporterSpec, UnifiedExporter
+from mtcore.export import Artifact, ExporterSpec, SourceFiles, UnifiedExporter
 from mtcore.plan import Coverage, Plan
 from mtcore.plugins import Catalog
 
@@ -51,13 +51,21 @@ def test_an_empty_directory_may_be_the_target(tmp_path):
 def test_an_existing_directory_is_refused_unless_it_may_be_replaced(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "old").write_text("old")
+    (out / "config.json").write_text("old")
     with pytest.raises(ExportError, match="exists already"):
         exporter(writes("new")).export(ARTIFACT, out, "plain")
-    assert (out / "old").exists()
+    assert (out / "config.json").exists()
     exporter(writes("new")).export(ARTIFACT, out, "plain", overwrite=True)
-    assert not (out / "old").exists()
+    assert not (out / "config.json").exists()
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_directory_with_files_that_the_artifact_copies_is_not_replaced(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    source = SourceFiles(files={"config.json": tmp_path / "config.json"})
+    with pytest.raises(ExportError, match=r"holds the model's config\.json"):
+        exporter(writes("new")).export(Artifact(PLAN, {}, {}, source=source), tmp_path, "plain", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
@@ -80,10 +88,10 @@ def test_whatever_fails_leaves_nothing_behind_and_the_old_in_place(tmp_path, err
     out = tmp_path / "out"
     if overwrite:
         out.mkdir()
-        (out / "old").write_text("old")
+        (out / "config.json").write_text("old")
     with pytest.raises(shown, match=message or None):
         exporter(fails(error)).export(ARTIFACT, out, "plain", overwrite=overwrite)
-    assert [p.name for p in tmp_path.rglob("*")] == (["out", "old"] if overwrite else [])
+    assert [p.name for p in tmp_path.rglob("*")] == (["out", "config.json"] if overwrite else [])
 
 
 def test_a_target_that_cannot_be_made_is_one_clear_error(tmp_path):

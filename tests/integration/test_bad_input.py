@@ -127,7 +127,8 @@ def test_an_output_directory_that_exists_is_left_alone(quantize):
 def test_force_replaces_an_output_directory(tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "old.txt").write_text("old")
+    for name in ("old.txt", "config.json"):
+        (out / name).write_text("old")
     line = ["quantize", mtopt_tinylm.checkpoint_dir(), "--recipe", "int8", "-o", out, "--force", "--json"]
     assert run([str(part) for part in line]) == 0
     assert set(json.loads(capsys.readouterr().out)["files"]) == {path.name for path in out.iterdir()}

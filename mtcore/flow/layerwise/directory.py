@@ -86,7 +86,7 @@ class RunDirectory:
 
 def is_unfinished(out: Path) -> bool:
     """Whether an earlier run of this output left a run directory."""
-    return (_place(out) / _JOURNAL).exists()
+    return (run_place(out) / _JOURNAL).exists()
 
 
 @contextmanager
@@ -100,9 +100,10 @@ def run_directory(out: Path, key: Mapping[str, str], *, restart: bool) -> Iterat
     A run that fails before it has done anything leaves no directory.
 
     Raises:
-        StateError: another run works there; or the run there was one of another model, recipe, … which is named.
+        StateError: another run works there; or the run there was one of another model, recipe, … which is named;
+            or files of something else lie there.
     """
-    path = _place(out)
+    path = run_place(out)
     path.mkdir(parents=True, exist_ok=True)
     with (path / _LOCK).open("w") as lock:
         try:
@@ -111,6 +112,7 @@ def run_directory(out: Path, key: Mapping[str, str], *, restart: bool) -> Iterat
             raise StateError(f"{path}: another run works there; wait for it, or name another output") from error
         found = None if restart else _read(path / _JOURNAL)
         if found is None:
+            _check_own(path)
             _clear(path)
             directory = RunDirectory(path, key)
         else:
@@ -126,7 +128,9 @@ def run_directory(out: Path, key: Mapping[str, str], *, restart: bool) -> Iterat
             raise
 
 
-def _place(out: Path) -> Path:
+def run_place(out: Path) -> Path:
+    """Where the run directory of an output lies."""
+    out = out.resolve()
     return out.with_name(f"{out.name}.run")
 
 
@@ -143,6 +147,20 @@ def _read(journal: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"{journal}: no journal of a run ({error}); --restart throws it away") from error
     return content
+
+
+def _check_own(path: Path) -> None:
+    """Raise StateError where something lies that no run left, before it would be cleared away."""
+    ours = ("result-", "told-", "states-")
+    names = (_JOURNAL, f"{_JOURNAL}.partial", _LOCK, "checkpoint")
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in names)
+    others = [name for name in others if not name.startswith(ours)]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise StateError(
+            f"{path}: a run block by block works in this directory, but it holds {', '.join(others[:3])}{more}, "
+            "which no run left; move them away, or name another output"
+        )
 
 
 def _check(path: Path, found: Mapping[str, Any], key: Mapping[str, str]) -> None:

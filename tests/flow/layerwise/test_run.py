@@ -244,7 +244,8 @@ def test_a_kill_after_the_last_step_leaves_a_whole_result(quantize, content, tmp
 def test_an_old_output_stays_until_the_new_one_is_whole(quantize, tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "old").touch()
+    for name in ("old", "config.json"):
+        (out / name).touch()
     with monkeypatch.context() as patch:
         crash_at(patch, 20)
         with pytest.raises(Crash):
@@ -253,6 +254,15 @@ def test_an_old_output_stays_until_the_new_one_is_whole(quantize, tmp_path, monk
     quantize("fp8", out, overwrite=True)
     assert not (out / "old").exists()
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_files_that_no_run_left_are_not_cleared_away(quantize, tmp_path, restart):
+    (tmp_path / "out.run").mkdir()
+    (tmp_path / "out.run" / "model.safetensors").write_text("mine")
+    with pytest.raises(StateError, match=r"holds model\.safetensors, which no run left"):
+        quantize("fp8", tmp_path / "out", LayerwiseOptions(restart=restart))
+    assert (tmp_path / "out.run" / "model.safetensors").read_text() == "mine"
 
 
 def test_two_runs_of_one_output_do_not_mix(quantize, tmp_path, monkeypatch):
