@@ -162,6 +162,11 @@ def chosen_data(options: Mapping[str, Any]) -> DataOptions:
     return DataOptions(**{name: value for name, value in options.items() if value is not None})
 
 
+def recipe_files(recipe: str, registry: Registry) -> tuple[Path, ...]:
+    """The file that a line names as its recipe; none where it is a name."""
+    return () if recipe in registry.recipes or not Path(recipe).is_file() else (Path(recipe),)
+
+
 def chosen_recipe(
     recipe: str, overrides: Sequence[str], max_unquantized: float | None, registry: Registry
 ) -> QuantizeConfig:

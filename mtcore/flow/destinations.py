@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtcore.errors import CalibrationError, ExportError, UnknownNameError
 from mtcore.export import Exported, ExporterSpec, SourceFiles, Target, UnifiedExporter, target_names
 from mtcore.export.atomic import target_problems
+from mtcore.files import taken_inputs
 from mtcore.plan import Finding, Plan
 from mtcore.recipe import QuantizeConfig
 
@@ -34,11 +35,21 @@ class Destinations:
         places = {names[0]: out} if len(names) == 1 else {name: out / name for name in names}
         return cls(out, places, "" if dialect is not None else config.targets_origin)
 
-    def check(self, exporters: Mapping[str, ExporterSpec], *, overwrite: bool, blockwise: bool) -> None:
+    def check(
+        self,
+        exporters: Mapping[str, ExporterSpec],
+        *,
+        overwrite: bool,
+        blockwise: bool,
+        inputs: Sequence[tuple[str, Path]] = (),
+    ) -> None:
         """Ask, before anything is loaded, whether all are known and may be written.
 
+        Args:
+            inputs: what the run reads, which no directory may be or hold; see `taken_inputs`.
+
         Raises:
-            UnknownNameError: no such dialect or client. ExportError: a directory is in the way.
+            UnknownNameError: no such dialect or client. ExportError: a directory is in the way, or an input.
             CalibrationError: several checkpoints of a run block by block, which writes one.
         """
         check_names(self.places, exporters, self.origin)
@@ -47,7 +58,7 @@ class Destinations:
                 f"a run block by block writes one checkpoint, not one for each of {', '.join(self.places)} "
                 f"({self.origin}); write an artifact (--dialect artifact), and `mtopt export` it to all of them"
             )
-        taken = [found for place in self.places.values() for found in target_problems(place, overwrite=overwrite)]
+        taken = place_problems(self.places.values(), inputs, overwrite=overwrite)
         if len(self.places) > 1 and self.out.is_file():
             taken = [f"{self.out}: is a file; name a directory for the {len(self.places)} checkpoints"]
         if taken:
@@ -85,6 +96,15 @@ class Destinations:
             for file, size in Exported.of(place).files.items()
         }
         return Exported(self.out, files)
+
+
+def place_problems(places: Iterable[Path], inputs: Sequence[tuple[str, Path]], *, overwrite: bool) -> list[str]:
+    """Why directories cannot be written: each would take an input, or else is in the way or cannot be made."""
+    return [
+        found
+        for place in places
+        for found in taken_inputs(place, inputs) or target_problems(place, overwrite=overwrite)
+    ]
 
 
 def check_names(names: Iterable[str], exporters: Mapping[str, ExporterSpec], origin: str = "") -> None:

@@ -12,6 +12,7 @@ from mtcore import __version__
 from mtcore.errors import ExportError
 from mtcore.export import Artifact, Exported, Target, UnifiedExporter, open_artifact
 from mtcore.export.resume import resumable, stored_key
+from mtcore.flow.destinations import place_problems
 from mtcore.flow.report import LoggingReporter, Reporter
 from mtcore.plugins import Registry, RunFacts, default_registry
 
@@ -62,7 +63,7 @@ def export_artifact(
 
     Raises:
         UnknownNameError: no such target. StateError: no such artifact. ExportError: there is no target, `out` is
-            in the way, the disk is full. All but the last before anything is written.
+            or holds the artifact, is in the way, the disk is full. All but the last before anything is written.
     """
     registry = registry or default_registry()
     reporter = reporter or LoggingReporter()
@@ -73,10 +74,12 @@ def export_artifact(
         raise ExportError(["no target is named, and the recipe of the artifact names none; name one (--to vllm)"])
     chosen = [exporter.target(artifact.plan, name, artifact.source) for name in names]
     places = {target.name: out if len(names) == 1 else out / target.name for target in chosen}
-    for target in chosen:
-        exporter.check_target(target.dialect, places[target.name], overwrite=overwrite)
+    inputs = () if isinstance(source, Artifact) else (("the artifact", Path(source)),)
+    taken = place_problems(places.values(), inputs, overwrite=overwrite)
     if len(names) > 1 and out.is_file():
-        raise ExportError([f"{out}: is a file; name a directory for the {len(names)} checkpoints"])
+        taken = [f"{out}: is a file; name a directory for the {len(names)} checkpoints"]
+    if taken:
+        raise ExportError(taken)
     facts = RunFacts(
         source=str(source) if not isinstance(source, Artifact) else "", recipe=artifact.plan.recipe, out=out
     )

@@ -147,6 +147,7 @@ def quantize_checkpoint(
     layerwise: LayerwiseOptions | None = None,
     statistics: str | Path | None = None,
     products: bool = False,
+    inputs: Sequence[Path] = (),
 ) -> RunSummary:
     """Quantize a checkpoint and write it for whom the recipe names, or in a dialect.
 
@@ -165,6 +166,8 @@ def quantize_checkpoint(
             `calib`, what lies there is all that is known.
         products: keep Σ x xᵀ of what every linear layer reads there too, so that `gptq` (`sequential: none`), the
             clipping of `awq` and `local_hessian` can be decided later; fp32, inputs² elements a value.
+        inputs: other files of the caller that `out` must not replace, such as that of a recipe that was read. Those
+            that the arguments name are known.
 
     Under torchrun every process runs its share of the batches, all decide the same, and the first one writes.
 
@@ -172,7 +175,7 @@ def quantize_checkpoint(
         MtcoreError: with one clear message, before the long part wherever that is possible.
     """
     kept = None if statistics is None else Path(statistics)
-    asked = Asked(Path(out), calib, dialect, data, overwrite, layerwise, kept, products)
+    asked = Asked(Path(out), calib, dialect, data, overwrite, layerwise, kept, products, source, inputs)
     asked.check_way()
     run = RunUnderWay.of(registry, reporter if is_first() else None, source, recipe, asked.out)
     start = time.perf_counter()
@@ -281,6 +284,7 @@ def requantize_checkpoint(
     registry: Registry | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,
+    inputs: Sequence[Path] = (),
 ) -> RunSummary:
     """Quantize a checkpoint again, with another recipe, from statistics that `quantize_checkpoint` kept.
 
@@ -289,6 +293,7 @@ def requantize_checkpoint(
 
     Args:
         statistics: the directory that was given to `quantize_checkpoint`.
+        inputs: see there.
 
     Raises:
         StateError: the directory holds no statistics of these weights.
@@ -304,6 +309,7 @@ def requantize_checkpoint(
         reporter=reporter,
         overwrite=overwrite,
         statistics=statistics,
+        inputs=inputs,
     )
 
 

@@ -31,7 +31,7 @@ from mtcore.calibration.statistics import (
 from mtcore.calibration.statistics.gather import all_at_once
 from mtcore.calibration.statistics.known import Gather, exercised
 from mtcore.errors import CalibrationError, StateError
-from mtcore.files import hash_sources
+from mtcore.files import hash_sources, parent_problems
 from mtcore.flow.hashes import hash_batches, hash_model
 from mtcore.flow.pace import Pace
 from mtcore.formats.catalog import NVFP4
@@ -74,6 +74,13 @@ def open_store(
     if writes:
         store.tidy()
     return store
+
+
+def kept_problems(directory: Path) -> list[str]:
+    """Why statistics cannot be kept in a directory; empty if they can."""
+    if directory.exists() and not directory.is_dir():
+        return [f"{directory}: is a file; name a directory for the statistics"]
+    return parent_problems(directory / "any")
 
 
 def hash_gathering() -> str:

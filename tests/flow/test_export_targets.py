@@ -83,3 +83,12 @@ def test_nothing_is_written_if_a_target_is_unknown_or_its_place_is_taken(source,
 def test_a_directory_without_an_artifact_is_named(registry, tmp_path):
     with pytest.raises(StateError, match="holds no artifact"):
         export_artifact(tmp_path, ["plain"], tmp_path / "out", registry=registry)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_that_is_or_holds_the_artifact_is_refused(source, registry, overwrite):
+    before = sorted(source.iterdir())
+    for out in (source, source / ".." / source.name, source.parent):
+        with pytest.raises(ExportError, match=r"(is|holds) the artifact"):
+            export_artifact(source, ["plain"], out, registry=registry, overwrite=overwrite)
+    assert sorted(source.iterdir()) == before

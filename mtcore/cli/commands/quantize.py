@@ -17,6 +17,7 @@ from mtcore.cli.session import (
     layerwise_options,
     open_registry,
     output_options,
+    recipe_files,
     recipe_options,
 )
 from mtcore.cli.settings import current_settings
@@ -95,6 +96,7 @@ def quantize(
         registry=registry,
         reporter=make_reporter(),
         overwrite=force,
+        inputs=recipe_files(recipe, registry),
         layerwise=chosen_layerwise(layerwise, max_memory, propagate, restart, device),
         statistics=statistics,
         products=products,

@@ -9,7 +9,7 @@ import click
 from mtcore.cli.command import Answer, Command
 from mtcore.cli.commands.quantize import draw_summary
 from mtcore.cli.reporter import make_reporter
-from mtcore.cli.session import chosen_recipe, open_registry, output_options, recipe_options
+from mtcore.cli.session import chosen_recipe, open_registry, output_options, recipe_files, recipe_options
 from mtcore.cli.settings import current_settings
 
 
@@ -54,6 +54,7 @@ def requantize(
         registry=registry,
         reporter=make_reporter(),
         overwrite=force,
+        inputs=recipe_files(recipe, registry),
     )
     current_settings().written = out
     return Answer(summary.to_json(), lambda console: draw_summary(console, model, summary))

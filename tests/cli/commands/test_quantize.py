@@ -52,6 +52,15 @@ def test_the_directory_of_statistics_reaches_the_run(asked, mtopt):
     assert asked["statistics"] == Path("kept")
 
 
+def test_the_file_of_a_recipe_reaches_the_run_as_an_input_to_keep(asked, mtopt, tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("rules: [{weight: fp8}]")
+    mtopt("quantize", "m", "--recipe", recipe, "-o", "out")
+    assert asked["inputs"] == (recipe,)
+    mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
+    assert asked["inputs"] == ()
+
+
 def test_what_the_line_leaves_out_keeps_its_default(asked, mtopt):
     mtopt("quantize", "m", "--recipe", "fp8", "-o", "out")
     assert (asked["calib"], asked["dialect"], asked["overwrite"]) == (None, None, False)
