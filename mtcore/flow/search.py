@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 from mtcore.calibration.statistics import StatisticsStore
-from mtcore.errors import CalibrationError, ModelError, look_up
+from mtcore.errors import CalibrationError, ExportError, ModelError, look_up
 from mtcore.export import UnifiedExporter
 from mtcore.flow.data_options import DataOptions
 from mtcore.flow.destinations import check_names
@@ -24,7 +24,7 @@ from mtcore.flow.rehearsal import Rehearsal, rehearse
 from mtcore.flow.report import Reporter
 from mtcore.flow.scoring import find_scores
 from mtcore.flow.served import served
-from mtcore.flow.statistics import hash_gathering, kept_trace, open_store
+from mtcore.flow.statistics import hash_gathering, kept_problems, kept_trace, open_store
 from mtcore.flow.torchrun import several_processes
 from mtcore.flow.under_way import RunUnderWay
 from mtcore.opt import ScoreBook, Searcher, Solution, rest_bits
@@ -122,6 +122,8 @@ def search_checkpoint(
     """
     if several_processes():
         raise CalibrationError("a search works in one process; start it without torchrun")
+    if calib is not None:
+        _check_place(Path(statistics))
     run = RunUnderWay.of(registry, reporter, source, "search")
     spec = look_up("searcher", score, run.registry.searchers)
     configs = load_choices(choices, run.registry, overrides)
@@ -161,6 +163,13 @@ def _store(run: RunUnderWay, directory: Path, model: nn.Module, batches: Sequenc
         return StatisticsStore.open(
             directory, {"weights": hash_model(model, let_go=False), "code": hash_gathering()}
         )
+
+
+def _check_place(statistics: Path) -> None:
+    """Raise ExportError where scores and statistics cannot be kept."""
+    problems = kept_problems(statistics)
+    if problems:
+        raise ExportError(problems)
 
 
 def _hash(plans: Mapping[str, Plan]) -> str:

@@ -36,3 +36,11 @@ def test_a_file_whose_flush_began_early_is_as_it_was_written(tmp_path, monkeypat
         whole.begin_flush(file, 0, 10_000)
         file.write(b"b")
     assert (tmp_path / "f").read_bytes() == b"a" * 10_000 + b"b"
+
+
+def test_a_file_that_cannot_be_made_is_named_and_not_the_partial_one(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "none" / "x", tmp_path / "file" / "x"):
+        with pytest.raises(OSError, match="directory") as error:
+            write_json(path, {})
+        assert error.value.filename == str(path)

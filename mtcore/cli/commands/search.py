@@ -14,6 +14,8 @@ from mtcore.cli.session import chosen_data, data_options, open_registry
 from mtcore.cli.settings import current_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from mtcore.flow import CheckpointSearch
@@ -94,6 +96,8 @@ def search(
     limit = None if size is None else parse_bytes(size)
     if out is not None and out.exists() and not force:
         raise click.UsageError(f"{out} exists; give --force to replace it, or another name")
+    if out is not None:
+        _check_out(out, model, calib, _listed(choices), place)
     found = flow.search_checkpoint(
         model,
         _listed(choices),
@@ -107,6 +111,20 @@ def search(
         reporter=make_reporter(),
     )
     return _answer(found, bits, limit, compared, out)
+
+
+def _check_out(out: Path, model: str, calib: str | None, choices: Sequence[str], kept: Path) -> None:
+    """Raise ExportError, before the search, where the recipe cannot be written or would take what is read."""
+    from mtcore.errors import ExportError
+    from mtcore.files import file_problems, local_path, taken_inputs
+
+    read = {"the model": local_path(model), "the calibration data": None if calib is None else local_path(calib)}
+    read["the directory of --statistics"] = kept
+    inputs = [(kind, path) for kind, path in read.items() if path is not None]
+    inputs += [("a recipe to choose from", Path(choice)) for choice in choices if Path(choice).is_file()]
+    problems = file_problems(out) or taken_inputs(out, inputs)
+    if problems:
+        raise ExportError(problems)
 
 
 def _answer(

@@ -137,3 +137,44 @@ def test_a_recipe_is_not_replaced_unless_it_is_said(search, tmp_path):
     assert out.read_text() == "mine"
     assert search("--bits", 6, "-o", out, "--force").code == 0
     assert out.read_text() != "mine"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("c.txt/x.yaml", "c.txt/x.yaml: cannot be written"),
+        ("none/x.yaml", "there is no directory"),
+        ("c.txt", "is the calibration data"),
+        ("r.yaml", "is a recipe to choose from"),
+        ("kept/x", "x: is the directory of --statistics"),
+    ],
+)
+def test_a_recipe_that_cannot_be_written_or_would_take_an_input_is_refused_before_the_search(
+    mtopt, source, tmp_path, place, message
+):
+    (tmp_path / "c.txt").write_text("text")
+    (tmp_path / "r.yaml").write_text("rules: [{weight: fp8}]")
+    (tmp_path / "kept").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    line = (
+        "--choices",
+        tmp_path / "r.yaml",
+        "--calib",
+        tmp_path / "c.txt",
+        "--statistics",
+        tmp_path / "kept" / "x",
+    )
+    outcome = mtopt("search", source, *line, "--bits", 9, "-o", tmp_path / place, "--force")
+    assert outcome.code == 1
+    assert message in "".join(outcome.err.splitlines())
+    assert ".partial" not in outcome.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_scores_that_cannot_be_kept_are_refused_before_the_search(mtopt, source, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place, message in (("file", "is a file"), ("file/kept", "no directory")):
+        line = ("--choices", "fp8", "--calib", "some", "--statistics", tmp_path / place)
+        outcome = mtopt("search", source, *line, "--bits", 9)
+        assert outcome.code != 0
+        assert message in outcome.err
