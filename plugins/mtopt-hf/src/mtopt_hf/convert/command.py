@@ -40,6 +40,8 @@ def convert_command(
     from mtcore.files import parse_bytes, write_json
     from mtopt_hf.convert.run import convert_checkpoint
 
+    if proof is not None:
+        _check_proof(proof, Path(directory).expanduser(), out)
     limit = DEFAULT_SHARD_BYTES if max_shard_size is None else parse_bytes(max_shard_size)
     exporters = open_registry().exporters
     done = convert_checkpoint(
@@ -49,6 +51,22 @@ def convert_command(
     if proof is not None:
         write_json(proof, done.to_json())
     return Answer(done.to_json(), lambda console: _draw(console, done))
+
+
+def _check_proof(proof: Path, folder: Path, out: Path) -> None:
+    """Raise ExportError, before anything is converted, where the proof cannot be written."""
+    from mtcore.errors import ExportError
+    from mtcore.files import file_problems
+
+    place = proof.resolve()
+    if place.exists() and folder.resolve() in place.parents:
+        raise ExportError([f"{proof}: is a file of the checkpoint that is converted; name another one for --proof"])
+    if place == out.resolve():
+        raise ExportError([f"{proof}: is the directory to write; name a file for --proof"])
+    beside = out.resolve() == place.parent  # that directory will be there
+    problems = [] if beside else file_problems(proof)
+    if problems:
+        raise ExportError(problems)
 
 
 def _draw(console: Console, done: Conversion) -> None:

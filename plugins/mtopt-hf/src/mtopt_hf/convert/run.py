@@ -12,7 +12,15 @@ from typing import Any
 from torch import Tensor
 
 from mtcore.errors import ExportError, ModelError, look_up
-from mtcore.export import DEFAULT_SHARD_BYTES, Exported, ExporterSpec, whole_directory, write_tensors
+from mtcore.export import (
+    DEFAULT_SHARD_BYTES,
+    Exported,
+    ExporterSpec,
+    target_problems,
+    whole_directory,
+    write_tensors,
+)
+from mtcore.files import taken_inputs
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtopt_hf.autoawq.dialect import AWQ
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
@@ -74,9 +82,13 @@ def convert_checkpoint(
 
     Raises:
         UnknownNameError: no such dialect.
-        ExportError: it is damaged, or what cannot be converted, layer by layer with the reason; or `out` exists.
+        ExportError: it is damaged, or what cannot be converted, layer by layer with the reason; or `out` exists,
+            or is or holds the checkpoint.
     """
     dialect = look_up("dialect to convert to", name, DIALECTS)
+    taken = taken_inputs(out, [("the checkpoint", folder)]) or target_problems(out, overwrite=overwrite)
+    if taken:
+        raise ExportError(taken)
     source = Source(folder)
     if source.says.method == name:
         raise ExportError([f"{folder}: it is in the dialect {name} already"])
