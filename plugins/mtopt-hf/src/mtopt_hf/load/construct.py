@@ -51,8 +51,7 @@ def construct_model(
         arguments: for `from_pretrained`; `gguf_file`, say.
 
     Raises:
-        ModelError: transformers cannot build it, weights are missing or of another shape, or its files hold more
-            blocks than the model.
+        ModelError: transformers cannot build it, or weights are missing or of another shape.
     """
     options: dict[str, Any] = {"dtype": "auto", "trust_remote_code": False, "ignore_mismatched_sizes": True}
     loader = model_class(config)
