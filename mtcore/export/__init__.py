@@ -5,11 +5,12 @@ from mtcore.export.atomic import target_problems, whole_directory
 from mtcore.export.natural import natural_order
 from mtcore.export.shards import DEFAULT_SHARD_BYTES, write_tensors
 from mtcore.export.spec import Client, ExporterSpec
-from mtcore.export.stored import open_artifact, write_artifact
+from mtcore.export.stored import ARTIFACT_FILE, open_artifact, write_artifact
 from mtcore.export.targets import Target, choose_target, target_names
 from mtcore.export.unified import Exported, UnifiedExporter
 
 __all__ = [
+    "ARTIFACT_FILE",
     "DEFAULT_SHARD_BYTES",
     "Artifact",
     "Client",

@@ -19,6 +19,7 @@ from mtcore.plan import plan_from_dict, plan_to_dict
 
 VERSION = 1
 ARTIFACT_FILE = "artifact.json"
+"""What tells that a directory holds an artifact."""
 _STEM, _SOURCE = "artifact", "source"
 
 

@@ -11,8 +11,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import AutoTokenizer as TokenizerLoader
 
 from mtcore.errors import ModelError
-from mtcore.export import SourceFiles
-from mtcore.export.stored import ARTIFACT_FILE
+from mtcore.export import ARTIFACT_FILE, SourceFiles
 from mtopt_hf.load.construct import LOADING_ERRORS, construct_model, log_warning, open_quantized
 from mtopt_hf.load.source import CODE_PREFIX
 from mtopt_hf.load.weight_files import check_weight_files, read_json
