@@ -10,7 +10,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from gpu_bench import Bench
-from gpu_products import LAYERS, in_turn
+from gpu_products import LAYERS, copies_past_cache, hold, in_turn
 from torch import Tensor
 
 from mtcore.backends import format_key
@@ -19,8 +19,6 @@ from mtopt_kernels import launch, linear
 from mtopt_kernels.prepack import prepack_int4, prepack_nvfp4
 
 TOKENS = (1, 16, 64)
-BYTES = 0.5625
-"""Of a weight in NVFP4: a code of 4 bits, and a byte of scale for 16."""
 FORMATS = {"nvfp4": (catalog.NVFP4, prepack_nvfp4), "int4": (catalog.INT4_B128, prepack_int4)}
 
 
@@ -28,7 +26,7 @@ def half(bench: Bench) -> None:
     """All layers with all numbers of tokens."""
     for features, inner in LAYERS:
         plain = [torch.randn(features, inner, device="cuda", dtype=torch.float16) for _ in range(3)]
-        copies = max(3, min(8, int(3e8 // (features * inner * BYTES)) + 1))  # past the L2 cache
+        copies = copies_past_cache(features, inner, least=3)
         packed: dict[str, list[tuple[Tensor, ...]]] = {}
         values: dict[str, Tensor] = {}
         for name, (fmt, prepack) in FORMATS.items():
@@ -56,8 +54,7 @@ def one_product(
         ways[name] = [partial(product, x, *w, None, None, None, features, key, "") for w in packed[name]]
         if bench.timing:
             exact = x.double() @ values[name].double().T
-            error = float((ways[name][0]().double() - exact).norm() / exact.norm())
-            assert error <= 2**-12 + 2**-13, (name, tokens, features, inner, error)  # rounded once
+            hold(ways[name][0](), exact, 2**-12 + 2**-13)  # rounded once
     times = in_turn(bench, ways)
     shown = "  ".join(f"{name} {time:.1f}" for name, time in times.items())
     bench.note(f"{tokens:5d} x {features:5d} x {inner:5d} us: {shown}")

@@ -63,7 +63,6 @@ def random_llama() -> torch.nn.Module:
 @torch.no_grad()
 def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> dict[str, float]:
     """Microseconds of forwards and of a token, by name; `inductor`: what runs compiled as well."""
-    model._compiled_call_impl = None  # as `timed` leaves it, it is compiled
     batches = [torch.randint(0, 32000, (1, BATCH), device="cuda") for _ in range(4)]
     many = torch.randint(0, 32000, (MANY, BATCH), device="cuda")
     forward = [lambda b=b: model(input_ids=b, use_cache=False).logits for b in batches]
@@ -89,6 +88,7 @@ def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> di
             ways[0]()
     torch._inductor.config.triton.enable_pdl = False
     torch.compiler.reset()
+    model._compiled_call_impl = None  # eager again
     return times
 
 
@@ -96,7 +96,6 @@ def timed(bench: Bench, model: torch.nn.Module, inductor: Collection[str]) -> di
 def eager(model: torch.nn.Module, plain: torch.nn.Module) -> dict[str, float]:
     """Microseconds of a token and of a forward without a CUDA graph, and of the model in bf16 in turn with them,
     since the host decides, and its speed changes."""
-    model._compiled_call_impl = None  # as `timed` leaves it, it is compiled
     batch = torch.randint(0, 32000, (1, BATCH), device="cuda")
     times: dict[str, float] = {}
     for name, make in (

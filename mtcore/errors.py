@@ -34,6 +34,17 @@ class UnknownNameError(MtcoreError, KeyError):
         return f"no {self.kind} named {self.name!r}.{guess}{known}{hint}"
 
 
+def first_of(names: Sequence[str], most: int = 3) -> str:
+    """The first few names in a sentence, and how many more there are.
+
+    Example:
+        >>> first_of(["a", "b", "c", "d"]), first_of(["a"])
+        ('a, b, c and 1 more', 'a')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def look_up(kind: str, name: str, records: Mapping[str, Record]) -> Record:
     """The record of that name.
 

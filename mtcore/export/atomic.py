@@ -6,19 +6,27 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mtcore.errors import ExportError
-from mtcore.files.places import parent_problems
+from mtcore.errors import ExportError, first_of
+from mtcore.export.stored import ARTIFACT_FILE
+from mtcore.files import parent_problems, taken_inputs
 
-_WRITTEN = ("config.json", "artifact.json", "mtcore_state.json", "*.safetensors", "*.gguf", "*.onnx")
+_WRITTEN = ("config.json", ARTIFACT_FILE, "mtcore_state.json", "*.safetensors", "*.gguf", "*.onnx")
 """Names of which a directory has one if it is a checkpoint, or was written by an exporter or `save_state`."""
 
 
-def target_problems(out: Path, *, overwrite: bool) -> list[str]:
-    """Why a directory cannot be written at `out`; empty if it can."""
+def target_problems(out: Path, *, overwrite: bool, inputs: Iterable[tuple[str, Path]] = ()) -> list[str]:
+    """Why a directory cannot be written at `out`; empty if it can.
+
+    Args:
+        inputs: what is read, which it may neither be nor hold; see `taken_inputs`.
+    """
+    taken = taken_inputs(out, inputs)
+    if taken:
+        return taken
     place = out.resolve()
     if place.exists() and not place.is_dir():
         return [f"{out}: is a file; name a directory that does not exist"]
@@ -39,10 +47,9 @@ def _standing_problems(out: Path, place: Path, overwrite: bool) -> list[str]:
     if names and not overwrite:
         return [f"{out}: exists already and is not empty; name another one, or ask for it to be replaced (--force)"]
     if names and not _replaceable(place):
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return [
-            f"{out}: holds {', '.join(names[:3])}{more}, and does not look like a checkpoint, which is all that "
-            "--force replaces; name another one, or delete it by hand"
+            f"{out}: holds {first_of(names)}, and does not look like a checkpoint, which is all that --force "
+            "replaces; name another one, or delete it by hand"
         ]
     return parent_problems(out)
 
@@ -55,7 +62,9 @@ def _replaceable(place: Path) -> bool:
 
 
 @contextmanager
-def whole_directory(out: Path, *, overwrite: bool = False, work: Path | None = None) -> Iterator[Path]:
+def whole_directory(
+    out: Path, *, overwrite: bool = False, work: Path | None = None, inputs: Iterable[tuple[str, Path]] = ()
+) -> Iterator[Path]:
     """Give a directory to write into, and rename it to `out` at the end.
 
     It is made beside `out`, hidden and empty. If the body raises, or the user interrupts, it is removed and `out`
@@ -64,11 +73,12 @@ def whole_directory(out: Path, *, overwrite: bool = False, work: Path | None = N
     Args:
         work: take this directory instead, on the disk of `out`. It may exist with files that an interrupted run
             left, and it stays if the body raises, for the next run.
+        inputs: see `target_problems`.
 
     Raises:
         ExportError: `out` exists (and is not to be replaced), cannot be written, or the disk is full.
     """
-    problems = target_problems(out, overwrite=overwrite)
+    problems = target_problems(out, overwrite=overwrite, inputs=inputs)
     if problems:
         raise ExportError(problems)
     place = out.resolve()  # `..` in a path leads nowhere once the directory before it is moved

@@ -11,7 +11,6 @@ from mtcore.export.artifact import Artifact, SourceFiles
 from mtcore.export.atomic import target_problems, whole_directory
 from mtcore.export.spec import ExporterSpec
 from mtcore.export.targets import Target, choose_target
-from mtcore.files import taken_inputs
 from mtcore.plan import Plan
 
 
@@ -107,11 +106,9 @@ class UnifiedExporter:
         spec = self._spec(dialect)
         if max_shard_bytes is not None and not spec.shards:
             raise ExportError([f"dialect {dialect} writes no shards; leave out the size of a shard"])
-        taken = taken_inputs(out, ((f"the model's {name}", path) for name, path in artifact.source.files.items()))
-        if taken:
-            raise ExportError(taken)
+        copied = [(f"the model's {name}", path) for name, path in artifact.source.files.items()]
         options = {} if max_shard_bytes is None else {"max_shard_bytes": max_shard_bytes}
-        with whole_directory(out, overwrite=overwrite, work=work) as folder:
+        with whole_directory(out, overwrite=overwrite, work=work, inputs=copied) as folder:
             spec.write(artifact, folder, **options)
             files = _sizes(folder)
         return Exported(out, files)

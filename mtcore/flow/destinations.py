@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtcore.errors import CalibrationError, ExportError, UnknownNameError
-from mtcore.export import Exported, ExporterSpec, SourceFiles, Target, UnifiedExporter, target_names
-from mtcore.export.atomic import target_problems
-from mtcore.files import taken_inputs
+from mtcore.export import (
+    Exported,
+    ExporterSpec,
+    SourceFiles,
+    Target,
+    UnifiedExporter,
+    target_names,
+    target_problems,
+)
 from mtcore.plan import Finding, Plan
 from mtcore.recipe import QuantizeConfig
 
@@ -58,11 +64,7 @@ class Destinations:
                 f"a run block by block writes one checkpoint, not one for each of {', '.join(self.places)} "
                 f"({self.origin}); write an artifact (--dialect artifact), and `mtopt export` it to all of them"
             )
-        taken = place_problems(self.places.values(), inputs, overwrite=overwrite)
-        if len(self.places) > 1 and self.out.is_file():
-            taken = [f"{self.out}: is a file; name a directory for the {len(self.places)} checkpoints"]
-        if taken:
-            raise ExportError(taken)
+        check_places(self.out, self.places, inputs, overwrite=overwrite)
 
     def planned_for(self, exporters: Mapping[str, ExporterSpec]) -> str | None:
         """The dialect that says what layers may hold beside codes; None where it is not known before the plan."""
@@ -98,13 +100,18 @@ class Destinations:
         return Exported(self.out, files)
 
 
-def place_problems(places: Iterable[Path], inputs: Sequence[tuple[str, Path]], *, overwrite: bool) -> list[str]:
-    """Why directories cannot be written: each would take an input, or else is in the way or cannot be made."""
-    return [
-        found
-        for place in places
-        for found in taken_inputs(place, inputs) or target_problems(place, overwrite=overwrite)
+def check_places(
+    out: Path, places: Mapping[str, Path], inputs: Sequence[tuple[str, Path]], *, overwrite: bool
+) -> None:
+    """Raise ExportError where a directory, at `out` or one of several in it, cannot be written or would take an
+    input."""
+    problems = [
+        found for place in places.values() for found in target_problems(place, overwrite=overwrite, inputs=inputs)
     ]
+    if len(places) > 1 and out.is_file():
+        problems = [f"{out}: is a file; name a directory for the {len(places)} checkpoints"]
+    if problems:
+        raise ExportError(problems)
 
 
 def check_names(names: Iterable[str], exporters: Mapping[str, ExporterSpec], origin: str = "") -> None:

@@ -12,7 +12,7 @@ from mtcore import __version__
 from mtcore.errors import ExportError
 from mtcore.export import Artifact, Exported, Target, UnifiedExporter, open_artifact
 from mtcore.export.resume import resumable, stored_key
-from mtcore.flow.destinations import place_problems
+from mtcore.flow.destinations import check_places
 from mtcore.flow.report import LoggingReporter, Reporter
 from mtcore.plugins import Registry, RunFacts, default_registry
 
@@ -75,11 +75,7 @@ def export_artifact(
     chosen = [exporter.target(artifact.plan, name, artifact.source) for name in names]
     places = {target.name: out if len(names) == 1 else out / target.name for target in chosen}
     inputs = () if isinstance(source, Artifact) else (("the artifact", Path(source)),)
-    taken = place_problems(places.values(), inputs, overwrite=overwrite)
-    if len(names) > 1 and out.is_file():
-        taken = [f"{out}: is a file; name a directory for the {len(names)} checkpoints"]
-    if taken:
-        raise ExportError(taken)
+    check_places(out, places, inputs, overwrite=overwrite)
     facts = RunFacts(
         source=str(source) if not isinstance(source, Artifact) else "", recipe=artifact.plan.recipe, out=out
     )

@@ -162,12 +162,18 @@ class RunUnderWay:
         return restore_dtypes(to_artifact(model, loaded.files), dtypes), quantized_of(model).summary
 
 
-def _tokens(batch: Any) -> int:
+def _ids(batch: Any) -> Tensor | None:
+    """The token ids of a batch that has some."""
     ids = batch.get("input_ids") if isinstance(batch, dict) else None
-    return ids.numel() if isinstance(ids, Tensor) else 0
+    return ids if isinstance(ids, Tensor) else None
+
+
+def _tokens(batch: Any) -> int:
+    ids = _ids(batch)
+    return 0 if ids is None else ids.numel()
 
 
 def _length(batch: Any) -> int:
     """Tokens of its longest sample; 0 where it has none."""
-    ids = batch.get("input_ids") if isinstance(batch, dict) else None
-    return ids.shape[-1] if isinstance(ids, Tensor) and ids.ndim else 0
+    ids = _ids(batch)
+    return ids.shape[-1] if ids is not None and ids.ndim else 0

@@ -9,6 +9,7 @@ from torch import nn
 
 from mtcore.calibration import AlgorithmSpec, resolve_algorithms
 from mtcore.calibration.algorithms.max import MAX
+from mtcore.errors import first_of
 from mtcore.nn import QuantModuleSpec
 from mtcore.plan import Finding, Holds, Plan
 from mtcore.plugins import Registry
@@ -66,9 +67,8 @@ def _not_treated(plan: Plan, spec: AlgorithmSpec, registry: Registry) -> Iterato
         if slot.slot in dict(module.shapes)
     ]
     if left:
-        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
         treated = "linear layers and stacked experts" if spec.experts else "linear layers"
-        message = f"{spec.name} treats {treated}; {', '.join(left[:3])}{more} get the scales of max"
+        message = f"{spec.name} treats {treated}; {first_of(left)} get the scales of max"
         yield Finding("warning", "algorithm", message)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtcore.calibration import CalibrationSummary
-from mtcore.errors import StateError
+from mtcore.errors import StateError, first_of
 from mtcore.files import write_json
 
 VERSION = 2
@@ -156,10 +156,9 @@ def _check_own(path: Path) -> None:
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in names)
     others = [name for name in others if not name.startswith(ours)]
     if others:
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise StateError(
-            f"{path}: a run block by block works in this directory, but it holds {', '.join(others[:3])}{more}, "
-            "which no run left; move them away, or name another output"
+            f"{path}: a run block by block works in this directory, but it holds {first_of(others)}, which no run "
+            "left; move them away, or name another output"
         )
 
 

@@ -20,7 +20,6 @@ from mtcore.export import (
     whole_directory,
     write_tensors,
 )
-from mtcore.files import taken_inputs
 from mtcore.plan import Coverage, ModulePlan, Plan, SlotPlan
 from mtopt_hf.autoawq.dialect import AWQ
 from mtopt_hf.checkpoint.dialect import Contents, Dialect
@@ -86,7 +85,7 @@ def convert_checkpoint(
             or is or holds the checkpoint.
     """
     dialect = look_up("dialect to convert to", name, DIALECTS)
-    taken = taken_inputs(out, [("the checkpoint", folder)]) or target_problems(out, overwrite=overwrite)
+    taken = target_problems(out, overwrite=overwrite, inputs=[("the checkpoint", folder)])
     if taken:
         raise ExportError(taken)
     source = Source(folder)
